@@ -1,0 +1,1 @@
+from zeroq.precision.frontier import pareto_frontier

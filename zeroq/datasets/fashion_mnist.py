@@ -1,0 +1,134 @@
+"""Fashion-MNIST: 60,000 training and 10,000 test images of 28 × 28 grey pixels, ten classes."""
+
+import gzip
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch.nn import functional
+from torchvision import datasets
+
+from zeroq.errors import ZeroQError
+from zeroq.networks.pretrained import InputSpecification
+
+FILE_BYTES = {
+    "train-images-idx3-ubyte": 16 + 60_000 * 28 * 28,
+    "train-labels-idx1-ubyte": 8 + 60_000,
+    "t10k-images-idx3-ubyte": 16 + 10_000 * 28 * 28,
+    "t10k-labels-idx1-ubyte": 8 + 10_000,
+}
+
+
+class FashionMNIST:
+    """One split in memory, served in batches that fit a network's input.
+
+    ``images`` is uint8 [N, 1, 28, 28], ``labels`` int64 [N].
+    """
+
+    name = "fashion-mnist"
+
+    def __init__(self, root: Path, specification: InputSpecification, *, train: bool = False):
+        obtain(root)
+        split = datasets.FashionMNIST(str(root), train=train, download=False)
+        self.images: torch.Tensor = split.data.unsqueeze(1)
+        self.labels: torch.Tensor = split.targets
+        self.specification = specification
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def prepare(self, pixels: torch.Tensor) -> torch.Tensor:
+        """uint8 [N, 1, 28, 28] → normalised float [N, channels, height, width] as the network expects."""
+        channels, height, width = self.specification.shape
+        mean = torch.tensor(self.specification.mean).view(-1, 1, 1)
+        std = torch.tensor(self.specification.std).view(-1, 1, 1)
+        images = functional.interpolate(
+            pixels.float() / 255, (height, width), mode=self.specification.interpolation, align_corners=False
+        )
+        return (images.expand(-1, channels, -1, -1) - mean) / std
+
+    def batches(self, batch_size: int = 250) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Every image once, in order: (images float [n, C, H, W], labels int64 [n])."""
+        for pixels, labels in zip(self.images.split(batch_size), self.labels.split(batch_size), strict=True):
+            yield self.prepare(pixels), labels
+
+    def sample(self, count: int, *, seed: int) -> torch.Tensor:
+        """``count`` different images drawn at random, prepared: float [count, C, H, W]."""
+        generator = torch.Generator().manual_seed(seed)
+        return self.prepare(self.images[torch.randperm(len(self), generator=generator)[:count]])
+
+
+def obtain(root: Path) -> None:
+    """Make sure that the four raw files lie under ``root/FashionMNIST/raw``.
+
+    Sources, in this order: files already there, torchvision's download, Debian's package
+    dataset-fashion-mnist (unpacked without root). Raises ZeroQError where a file is truncated or no
+    source answers.
+    """
+    raw = root / "FashionMNIST" / "raw"
+    present = [name for name in FILE_BYTES if (raw / name).is_file()]
+    for name in present:
+        size = (raw / name).stat().st_size
+        if size != FILE_BYTES[name]:
+            raise ZeroQError(
+                f"{raw / name} has {size:,} bytes instead of {FILE_BYTES[name]:,}: it is truncated or damaged; "
+                f"delete it and run again"
+            )
+    if len(present) == len(FILE_BYTES):
+        return
+
+    try:
+        raw.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ZeroQError(f"cannot create {raw} ({error.strerror}); choose another folder with data.root=…") from error
+    failures = []
+    for source in (_from_torchvision, _from_debian):
+        # A scratch folder, so that a download cut short never looks like data.
+        with tempfile.TemporaryDirectory(dir=raw.parent) as scratch:
+            try:
+                files = source(Path(scratch))
+            except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+                failures.append(f"{source.__doc__} ({_reason(error)})")
+                continue
+            for name in FILE_BYTES:
+                shutil.move(files / name, raw / name)
+            return
+    raise ZeroQError(
+        f"Fashion-MNIST could not be obtained: tried {' and '.join(failures)}; "
+        f"put the four unpacked files {', '.join(FILE_BYTES)} into {raw} by hand"
+    )
+
+
+def _from_torchvision(scratch: Path) -> Path:
+    """torchvision's download"""
+    datasets.FashionMNIST(str(scratch), download=True)
+    return scratch / "FashionMNIST" / "raw"
+
+
+def _from_debian(scratch: Path) -> Path:
+    """Debian's dataset-fashion-mnist"""
+    for folder in ("lists/partial", "cache/archives/partial"):
+        (scratch / folder).mkdir(parents=True)
+    # Lists and cache of our own, so that no root is needed.
+    own_state = ["-o", f"Dir::State::Lists={scratch / 'lists'}", "-o", f"Dir::Cache={scratch / 'cache'}"]
+    apt = ["apt-get", *own_state, "-o", "APT::Sandbox::User=root"]
+    for command in (["update"], ["download", "dataset-fashion-mnist"]):
+        subprocess.run([*apt, *command], cwd=scratch, check=True, capture_output=True, timeout=300)
+    package = next(scratch.glob("dataset-fashion-mnist*.deb"))
+    subprocess.run(["dpkg", "-x", package.name, "."], cwd=scratch, check=True, capture_output=True, timeout=60)
+    # Debian recompressed the archives, so torchvision's checksums of the .gz do not match; the content does.
+    for name in FILE_BYTES:
+        archive = scratch / "usr/share/datasets/fashion-mnist" / f"{name}.gz"
+        with gzip.open(archive) as packed, (scratch / name).open("wb") as unpacked:
+            shutil.copyfileobj(packed, unpacked)
+    return scratch
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, subprocess.CalledProcessError):
+        lines = error.stderr.decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else f"{error.cmd[0]} ended with {error.returncode}"
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -1,0 +1,47 @@
+"""Top-1 and top-5 accuracy, and the predictions they come from."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from zeroq.networks.state import evaluating, model_device
+
+
+@dataclass(frozen=True)
+class Classification:
+    """Accuracies in percent; ``predictions`` is the top-1 class of every image, int64 [N]."""
+
+    top1: float
+    top5: float
+    predictions: torch.Tensor
+
+    def agreement(self, reference: torch.Tensor) -> float:
+        """Share of images whose top-1 class equals the reference predictions', in percent."""
+        return 100 * (self.predictions == reference).double().mean().item()
+
+
+def evaluate(
+    model: nn.Module,
+    batches: Iterable[tuple[torch.Tensor, torch.Tensor]],
+    on_batch: Callable[[int], None] = lambda images: None,
+) -> Classification:
+    """Score a classifier with outputs [n, classes] on (images, labels) batches.
+
+    ``on_batch`` receives the number of images after each batch.
+    """
+    device = model_device(model)
+    predictions, hits = [], []
+    with evaluating(model), torch.inference_mode():
+        for images, labels in batches:
+            ranked = model(images.to(device)).flatten(1).topk(5).indices.cpu()
+            predictions.append(ranked[:, 0])
+            hits.append(ranked == labels[:, None])
+            on_batch(len(labels))
+    found = torch.cat(hits).double()
+    return Classification(
+        top1=100 * found[:, 0].mean().item(),
+        top5=100 * found.sum(dim=1).mean().item(),
+        predictions=torch.cat(predictions),
+    )

@@ -1,0 +1,102 @@
+"""The distance between the statistics that BatchNorm layers recorded and those of given images (Eq. 3)."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal, get_args
+
+import torch
+from timm.layers import FrozenBatchNormAct2d
+from torch import nn
+from torchvision.ops import FrozenBatchNorm2d
+
+from zeroq.errors import ZeroQError
+from zeroq.networks.state import evaluating
+
+Statistics = Literal["image", "batch"]
+
+# The frozen ones are no subclasses of BatchNorm2d; timm's BatchNormAct2d is.
+BATCH_NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm, FrozenBatchNorm2d, FrozenBatchNormAct2d)
+
+# Keeps the gradient of the square root finite where a channel is constant and eps is 0.
+SMALLEST_VARIANCE = 1e-12
+
+
+def batch_norms(model: nn.Module) -> dict[str, nn.Module]:
+    """Every BatchNorm layer with recorded statistics, by name; a layer used twice is named once."""
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, BATCH_NORMS) and module.running_mean is not None
+    }
+
+
+@contextmanager
+def batch_norm_inputs(model: nn.Module) -> Iterator[list[tuple[nn.Module, torch.Tensor]]]:
+    """Record (BatchNorm layer, its input) in execution order during forward passes.
+
+    The hooks sit on the BatchNorm layers themselves, so no layer is ever paired with another's input.
+    Empty the list between passes. Raises ZeroQError where the network has no BatchNorm.
+    """
+    layers = batch_norms(model)
+    if not layers:
+        raise ZeroQError(
+            "the network has no BatchNorm layer with recorded statistics, so there is nothing to distil from; "
+            "calibrate with gaussian or real images instead"
+        )
+    recorded: list[tuple[nn.Module, torch.Tensor]] = []
+    handles = [
+        layer.register_forward_pre_hook(lambda module, inputs: recorded.append((module, inputs[0])))
+        for layer in layers.values()
+    ]
+    try:
+        yield recorded
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def statistics_loss(
+    images: torch.Tensor, recorded: list[tuple[nn.Module, torch.Tensor]], statistics: Statistics
+) -> torch.Tensor:
+    """Eq. 3 for one forward pass: a scalar that is 0 where every mean and standard deviation matches.
+
+    ``images`` [N, C, H, W] themselves should have mean 0 and standard deviation 1 in each channel.
+    ``statistics="image"``: each image matches on its own, and the loss is averaged over the images (the
+    published code's reading). ``statistics="batch"``: the images match together.
+    """
+    ones = torch.ones(images.shape[1], device=images.device)
+    loss = _distance(images, 0 * ones, ones, eps=0.0, statistics=statistics)
+    for layer, features in recorded:
+        target_std = (layer.running_var + layer.eps).sqrt()
+        loss = loss + _distance(features, layer.running_mean, target_std, eps=layer.eps, statistics=statistics)
+    return loss
+
+
+def batch_norm_loss(model: nn.Module, images: torch.Tensor, *, statistics: Statistics = "image") -> float:
+    """``statistics_loss`` of given images, for example to compare distilled with Gaussian ones."""
+    check_statistics(statistics)
+    with evaluating(model), torch.no_grad(), batch_norm_inputs(model) as recorded:
+        model(images)
+        return statistics_loss(images, recorded, statistics).item()
+
+
+def check_statistics(statistics: str) -> None:
+    """Raise ZeroQError for a reading that does not exist."""
+    if statistics not in get_args(Statistics):
+        raise ZeroQError(f"statistics must be one of {', '.join(get_args(Statistics))}, not {statistics!r}")
+
+
+def _distance(
+    features: torch.Tensor, mean: torch.Tensor, std: torch.Tensor, *, eps: float, statistics: Statistics
+) -> torch.Tensor:
+    """‖μ̃ − μ‖² + ‖σ̃ − σ‖² over the channels of [N, C, H, W]; averaged over N for single images."""
+    axes = (2, 3) if statistics == "image" else (0, 2, 3)
+    values = features.numel() // (features.shape[1] * (features.shape[0] if statistics == "image" else 1))
+    # One value a channel (a 1 × 1 map) has a mean, but no unbiased variance.
+    if values == 1:
+        squares = (features.mean(axes) - mean).square()
+    else:
+        variance, average = torch.var_mean(features, axes, correction=1)
+        deviation = (variance.clamp_min(SMALLEST_VARIANCE) + eps).sqrt()
+        squares = (average - mean).square() + (deviation - std).square()
+    return squares.sum() / (len(features) if statistics == "image" else 1)

@@ -1,0 +1,96 @@
+"""Distilled data: images optimised until a network's BatchNorm statistics recognise them (Eq. 3)."""
+
+from collections.abc import Callable
+from math import isfinite
+
+import torch
+from torch import nn
+
+from zeroq.errors import ZeroQError
+from zeroq.images.batch_norm import Statistics, batch_norm_inputs, check_statistics, statistics_loss
+from zeroq.images.checks import check_input_shape, forward
+from zeroq.images.noise import check_count
+from zeroq.networks.state import evaluating, model_device, without_weight_gradients
+
+# The published code draws pixels from 0…255, subtracts their mean and divides by their variance (not by
+# their standard deviation): uniform noise of standard deviation 0.0136.
+INITIAL_LIMIT = 127.5 / (255**2 / 12)
+
+
+class DistillationDiverged(ZeroQError):
+    """The loss became NaN or infinite."""
+
+
+def distill(
+    model: nn.Module,
+    input_shape: tuple[int, int, int],
+    count: int = 32,
+    iterations: int = 500,
+    *,
+    seed: int = 0,
+    statistics: Statistics = "image",
+    learning_rate: float = 0.5,
+    patience: int = 100,
+    smallest_learning_rate: float = 1e-4,
+    on_iteration: Callable[[int, float], None] = lambda iteration, loss: None,
+) -> torch.Tensor:
+    """Distil images from the statistics that a trained network's BatchNorm layers recorded.
+
+    The defaults are the published recipe: Adam, 500 iterations, a learning rate of 0.5 that falls to a
+    tenth after ``patience`` iterations without progress. The network is left as it came, and its
+    weights take no gradients.
+
+    Args:
+        model: a trained network, in any mode, on any device.
+        input_shape: (channels, height, width) in pixels.
+        count: how many images.
+        iterations: optimiser steps; all images are optimised together.
+        seed: same seed, same device, same images, bit for bit.
+        statistics: ``image`` (each image matches on its own) or ``batch`` (all together).
+        on_iteration: receives (iteration, loss) after each step, for progress bars and records.
+
+    Returns:
+        float32 [count, channels, height, width] on the network's device, normalised input space.
+
+    Raises:
+        ZeroQError: no BatchNorm in the network, or arguments out of range.
+        DistillationDiverged: the loss became NaN or infinite.
+
+    Source: Cai et al., ZeroQ (CVPR 2020), section 3.1.
+    """
+    check_input_shape(input_shape)
+    check_count(count)
+    check_statistics(statistics)
+    if iterations < 1 or learning_rate <= 0:
+        raise ZeroQError(
+            f"iterations and learning_rate must be positive, not {iterations} and {learning_rate}"
+        )
+    generator = torch.Generator().manual_seed(seed)
+    noise = INITIAL_LIMIT * (2 * torch.rand(count, *input_shape, generator=generator) - 1)
+    images = noise.to(model_device(model)).requires_grad_()
+    optimizer = torch.optim.Adam([images], lr=learning_rate)
+    schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        optimizer, patience=patience, min_lr=smallest_learning_rate
+    )
+    with (
+        evaluating(model),
+        without_weight_gradients(model),
+        batch_norm_inputs(model) as recorded,
+        torch.enable_grad(),
+    ):
+        for iteration in range(iterations):
+            recorded.clear()
+            forward(model, images)
+            loss = statistics_loss(images, recorded, statistics)
+            value = loss.item()
+            if not isfinite(value):
+                raise DistillationDiverged(
+                    f"distillation diverged at iteration {iteration}: the BatchNorm loss is {value} with learning "
+                    f"rate {learning_rate}; use a smaller learning rate"
+                )
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step(value)
+            on_iteration(iteration, value)
+    return images.detach()

@@ -1,0 +1,29 @@
+"""A trained network together with the input it was trained on."""
+
+from dataclasses import dataclass
+
+from torch import nn
+
+
+@dataclass(frozen=True)
+class InputSpecification:
+    """What a network expects at its input.
+
+    ``shape`` is (channels, height, width) in pixels. ``mean`` and ``std`` are per channel, for pixel
+    values in [0, 1]. ``resize`` is the shorter side in pixels before the centre crop to ``shape``
+    (None: the image is resized to ``shape`` directly, nothing is cropped).
+    """
+
+    shape: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    resize: int | None = None
+    interpolation: str = "bilinear"
+
+
+@dataclass(frozen=True)
+class PretrainedNetwork:
+    """A network in evaluation mode and its input specification."""
+
+    module: nn.Module
+    input: InputSpecification

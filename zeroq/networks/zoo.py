@@ -1,0 +1,103 @@
+"""The embedded zoo: the paper's topologies, narrowed, trained on Fashion-MNIST, weights included.
+
+Each network is built by pytorchcv's own class, so that topology, strides and BatchNorm are those of the
+ImageNet checkpoint; only the channel counts are smaller, the input is 1 × 56 × 56 (Fashion-MNIST's
+28 pixels, doubled) and the fixed 7 × 7 final pooling is adaptive.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from pytorchcv.models.mobilenetv2 import MobileNetV2
+from pytorchcv.models.resnet import ResNet
+from safetensors.torch import load_file
+from torch import nn
+
+from zeroq.errors import ZeroQError
+from zeroq.networks.pretrained import InputSpecification, PretrainedNetwork
+
+WEIGHTS = Path(__file__).parent / "weights"
+CLASSES = 10
+SIZE = 56
+
+
+def _resnet18() -> nn.Module:
+    return ResNet(
+        channels=[[16, 16], [32, 32], [64, 64], [128, 128]],
+        init_block_channels=16,
+        bottleneck=False,
+        conv1_stride=False,
+        in_channels=1,
+        in_size=(SIZE, SIZE),
+        num_classes=CLASSES,
+    )
+
+
+def _mobilenetv2() -> nn.Module:
+    return MobileNetV2(
+        channels=[[8], [12] * 2, [16] * 3, [32] * 4 + [48] * 3, [80] * 3 + [160]],
+        init_block_channels=16,
+        final_block_channels=640,
+        remove_exp_conv=False,
+        in_channels=1,
+        in_size=(SIZE, SIZE),
+        num_classes=CLASSES,
+    )
+
+
+ARCHITECTURES: dict[str, Callable[[], nn.Module]] = {
+    "resnet18": _resnet18,
+    "mobilenetv2": _mobilenetv2,
+}
+
+
+def input_specification(architecture: str) -> InputSpecification:
+    """The input of an embedded network (Fashion-MNIST's training mean and standard deviation)."""
+    _check_known(architecture)
+    return InputSpecification(shape=(1, SIZE, SIZE), mean=(0.286,), std=(0.353,))
+
+
+def build(architecture: str) -> nn.Module:
+    """An embedded network with random weights."""
+    _check_known(architecture)
+    network = ARCHITECTURES[architecture]()
+    network.features.final_pool = nn.AdaptiveAvgPool2d(1)
+    return network
+
+
+def load(architecture: str, weights: Path = WEIGHTS) -> PretrainedNetwork:
+    """An embedded network with its trained weights, in evaluation mode.
+
+    Raises ZeroQError for an unknown architecture, a missing weight file, and one whose sha256 is not
+    the recorded one.
+    """
+    network = build(architecture)
+    path, card_path = weights / f"{architecture}.safetensors", weights / f"{architecture}.json"
+    for needed in (path, card_path):
+        if not needed.is_file():
+            raise ZeroQError(
+                f"{needed} is missing; restore it with `git checkout -- {needed.name}` "
+                f"or train it with `make train-zoo`"
+            )
+    recorded = json.loads(card_path.read_text())["sha256"]
+    actual = sha256(path)
+    if actual != recorded:
+        raise ZeroQError(
+            f"{path} has sha256 {actual[:12]}… but {card_path.name} records {recorded[:12]}…: the file is damaged "
+            f"or half updated; restore both with git or train the network again with `make train-zoo`"
+        )
+    network.load_state_dict(load_file(path))
+    return PretrainedNetwork(network.eval(), input_specification(architecture))
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_known(architecture: str) -> None:
+    if architecture not in ARCHITECTURES:
+        raise ZeroQError(f"the embedded zoo has no {architecture!r}; it has {', '.join(ARCHITECTURES)}")

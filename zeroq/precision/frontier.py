@@ -1,0 +1,122 @@
+"""The Pareto frontier of size against sensitivity, exact (section 3.3).
+
+Minimising Σ Ω_i(k_i) subject to Σ P_i·k_i ≤ budget is a multiple-choice knapsack. Layers are added one at a
+time: every plan so far is extended by every candidate width, and a plan survives only where no other is both
+smaller (or equal) and less sensitive. What survives after the last layer is the whole frontier (Nemhauser and
+Ullmann, 1969).
+"""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy
+
+from zeroq.errors import ZeroQError
+from zeroq.precision.plan import BitPlan
+from zeroq.precision.sensitivity import SensitivityTable
+from zeroq.quantization.size import BITS_PER_MIB
+
+
+class FrontierPoint(NamedTuple):
+    """``size_bits`` of all weights, ``sensitivity`` in nats, and the plan."""
+
+    size_bits: int
+    sensitivity: float
+    plan: BitPlan
+
+
+class ParetoFrontier(Sequence[FrontierPoint]):
+    """Every non-dominated plan, from the smallest to the least sensitive.
+
+    ``size_bits`` and ``sensitivities`` are arrays over the points; a point's plan is put together when it
+    is asked for.
+    """
+
+    def __init__(self, omega: SensitivityTable, size_bits, sensitivities, steps):
+        self.size_bits: numpy.ndarray = size_bits
+        self.sensitivities: numpy.ndarray = sensitivities
+        self.parameters = sum(omega.parameters[name] for name in omega.index)
+        self._layers = list(omega.index)
+        self._steps = steps
+
+    def __len__(self) -> int:
+        return len(self.size_bits)
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return [self[position] for position in range(*index.indices(len(self)))]
+        position = range(len(self))[index]
+        bits, state = {}, position
+        for name, widths, choices, parents in reversed(self._steps):
+            bits[name] = int(widths[choices[state]])
+            state = parents[state]
+        size, cost = int(self.size_bits[position]), float(self.sensitivities[position])
+        in_order = {name: bits[name] for name in self._layers}
+        plan = BitPlan(in_order, size_bits=size, sensitivity=cost, parameters=self.parameters)
+        return FrontierPoint(size, cost, plan)
+
+    def within(self, size_bits: float) -> int:
+        """Index of the best point of at most ``size_bits``; −1 where even the smallest is larger."""
+        return bisect_right(self.size_bits, size_bits) - 1
+
+
+def pareto_frontier(omega: SensitivityTable) -> ParetoFrontier:
+    """Every plan that no other beats in both size and sensitivity, from a sensitivity table.
+
+    Of plans equal in both, one is kept. Raises ZeroQError where the table holds NaN, infinite or negative values.
+    """
+    values = omega.to_numpy(dtype=float)
+    if not numpy.isfinite(values).all() or (values < 0).any():
+        raise ZeroQError("the sensitivity table holds NaN, infinite or negative values; measure it again")
+    widths = numpy.array([int(bits) for bits in omega.columns])
+    counts = numpy.array([omega.parameters[name] for name in omega.index], dtype=numpy.int64)
+
+    sizes, costs = numpy.zeros(1, dtype=numpy.int64), numpy.zeros(1)
+    steps = []
+    # The fewest distinct sizes first keeps the intermediate frontiers short.
+    for layer in numpy.argsort(counts, kind="stable"):
+        own = _non_dominated(counts[layer] * widths, values[layer])
+        all_sizes = (sizes + (counts[layer] * widths[own])[:, None]).ravel()
+        all_costs = (costs + values[layer][own][:, None]).ravel()
+        kept = _non_dominated(all_sizes, all_costs)
+        choices, parents = numpy.divmod(kept, len(sizes))
+        steps.append((omega.index[layer], widths[own], choices.astype(numpy.int8), parents.astype(numpy.int32)))
+        sizes, costs = all_sizes[kept], all_costs[kept]
+    return ParetoFrontier(omega, sizes, costs, steps)
+
+
+def allocate(
+    omega: SensitivityTable, *, average_bits: float | None = None, weights_mib: float | None = None
+) -> BitPlan:
+    """The least sensitive plan within a budget.
+
+    Give one budget: ``average_bits`` of a weight, or ``weights_mib``, the size of all Conv and Linear weights
+    in MiB. Raises ZeroQError for none or both, and for one below the smallest candidate.
+    """
+    frontier = pareto_frontier(omega)
+    index = frontier.within(budget_bits(frontier.parameters, average_bits=average_bits, weights_mib=weights_mib))
+    if index < 0:
+        smallest = frontier.size_bits[0]
+        raise ZeroQError(
+            f"the budget is below the smallest candidate: the smallest plan has {smallest / frontier.parameters:g} "
+            f"bits a weight on average ({smallest / BITS_PER_MIB:.4g} MiB of weights); raise the budget or add "
+            f"narrower candidate bits"
+        )
+    return frontier[index].plan
+
+
+def budget_bits(parameters: int, *, average_bits: float | None, weights_mib: float | None) -> float:
+    """A budget in bits of all weights; raises ZeroQError unless exactly one is given."""
+    if (average_bits is None) == (weights_mib is None):
+        raise ZeroQError("give one budget: average_bits or weights_mib")
+    # Rounded, because 0.1 × 30 parameters must admit a plan of 3 bits.
+    return round(average_bits * parameters, 6) if average_bits is not None else weights_mib * BITS_PER_MIB
+
+
+def _non_dominated(sizes: numpy.ndarray, costs: numpy.ndarray) -> numpy.ndarray:
+    """Indices of the plans that none beats or equals in both, in order of size."""
+    order = numpy.lexsort((costs, sizes))
+    ordered = costs[order]
+    cheapest_before = numpy.concatenate(([numpy.inf], numpy.minimum.accumulate(ordered)[:-1]))
+    return order[ordered < cheapest_before]

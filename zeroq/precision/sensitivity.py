@@ -1,0 +1,121 @@
+"""How much the output moves when the weights of one layer alone are quantized (Ω, section 3.2)."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Literal, get_args
+
+import pandas
+import torch
+from torch import nn
+from torch.nn import functional
+
+from zeroq.errors import ZeroQError
+from zeroq.images.checks import check_images, forward
+from zeroq.networks.state import evaluating
+from zeroq.quantization.affine import LARGEST_BITS, SMALLEST_BITS, quantized_weight
+from zeroq.quantization.layers import weighted_layers
+
+Direction = Literal["forward", "symmetric"]
+
+
+class SensitivityTable(pandas.DataFrame):
+    """Layer name × bits → KL in nats, with the number of weights of each layer in ``parameters``."""
+
+    _metadata = ["parameters"]
+
+    @property
+    def _constructor(self):
+        return SensitivityTable
+
+    @classmethod
+    def of(cls, values: pandas.DataFrame, parameters: dict[str, int]) -> "SensitivityTable":
+        """A table of given values; ``parameters`` counts the weights of each layer."""
+        table = cls(values)
+        table.index.name, table.columns.name = "layer", "bits"
+        table.parameters = dict(parameters)
+        return table
+
+
+def sensitivity(
+    model: nn.Module,
+    images: torch.Tensor,
+    bits: Sequence[int] = (2, 4, 8),
+    *,
+    direction: Direction = "forward",
+    per_channel: bool = True,
+    symmetric: bool = False,
+    on_layer: Callable[[int, int], None] = lambda done, total: None,
+) -> SensitivityTable:
+    """Measure Ω_i(k), the mean over images of KL(softmax M(x) ‖ softmax M_i,k(x)), for every layer and width.
+
+    M_i,k quantizes only layer i's weights, to k bits. Everything else stays float.
+
+    Args:
+        model: a classifier with outputs [N, classes], in any mode, on any device; left as it came.
+        images: float [N, C, H, W], normalised.
+        bits: candidate widths, any subset of 2…8.
+        direction: ``forward`` as above, or ``symmetric`` (the mean of both directions).
+        per_channel, symmetric: as in ``quantize``.
+        on_layer: receives (layers done, layers in all).
+
+    Raises:
+        ZeroQError: bits, images or direction out of range, an output that is not [N, classes].
+    """
+    check_images(images)
+    candidates = check_candidates(bits)
+    if direction not in get_args(Direction):
+        raise ZeroQError(f"direction must be one of {', '.join(get_args(Direction))}, not {direction!r}")
+    layers = weighted_layers(model)
+    if not layers:
+        raise ZeroQError("the network has no Conv or Linear layer, so there is no sensitivity to measure")
+    values = {}
+    with evaluating(model), torch.no_grad():
+        reference = log_probabilities(model, images)
+        for done, (name, layer) in enumerate(layers.items(), start=1):
+            values[name] = []
+            for k in candidates:
+                weight = quantized_weight(layer.weight, k, per_channel=per_channel, symmetric=symmetric)
+                with replaced_weight(layer, weight):
+                    changed = log_probabilities(model, images)
+                values[name].append(divergence(reference, changed, direction))
+            on_layer(done, len(layers))
+    table = pandas.DataFrame.from_dict(values, orient="index", columns=list(candidates), dtype=float)
+    return SensitivityTable.of(table, {name: layer.weight.numel() for name, layer in layers.items()})
+
+
+def check_candidates(bits: Sequence[int]) -> tuple[int, ...]:
+    """The candidate widths in ascending order; raises ZeroQError unless each is 2…8."""
+    candidates = tuple(sorted(set(bits)))
+    if not candidates or any(int(k) != k or not SMALLEST_BITS <= k <= LARGEST_BITS for k in candidates):
+        raise ZeroQError(f"candidate bits must be {SMALLEST_BITS}…{LARGEST_BITS}, not {list(bits)}")
+    return candidates
+
+
+def log_probabilities(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """Log-softmax of a classifier's output: float64 [N, classes]."""
+    output = forward(model, images)
+    if not isinstance(output, torch.Tensor) or output.flatten(1).shape[1] != output.shape[1]:
+        found = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+        raise ZeroQError(f"sensitivity needs a classifier with one output tensor [images, classes], not {found}")
+    # float64, because the difference of nearly equal distributions cancels most of float32's digits.
+    return functional.log_softmax(output.flatten(1).double(), dim=1)
+
+
+def divergence(reference: torch.Tensor, changed: torch.Tensor, direction: Direction) -> float:
+    """Mean KL over the images in nats, from log-probabilities [N, classes]."""
+    value = functional.kl_div(changed, reference, log_target=True, reduction="batchmean")
+    if direction == "symmetric":
+        backward = functional.kl_div(reference, changed, log_target=True, reduction="batchmean")
+        value = (value + backward) / 2
+    return max(value.item(), 0.0)
+
+
+@contextmanager
+def replaced_weight(layer: nn.Module, weight: torch.Tensor) -> Iterator[None]:
+    """Another weight inside, the very same storage again outside."""
+    original = layer.weight.data
+    layer.weight.data = weight
+    try:
+        yield
+    finally:
+        layer.weight.data = original

@@ -1,0 +1,95 @@
+"""The quantizer of one activation tensor: records a range over calibration images, then applies it."""
+
+import numpy
+import torch
+from torch import nn
+
+from zeroq.errors import ZeroQError
+from zeroq.quantization.affine import AffineParameters, affine_parameters, fake_quantize
+
+
+class NotCalibrated(ZeroQError):
+    """A quantizer without a range was asked to quantize."""
+
+
+class ActivationQuantizer(nn.Module):
+    """Per-tensor asymmetric quantization of whatever passes through.
+
+    A quantizer is *dynamic* (each batch's own min–max, the naive baseline) or waits for calibration:
+    between ``start_recording`` and ``freeze`` it passes values through and widens its range; afterwards
+    it quantizes with that range. ``scale``, ``zero_point`` and ``bits`` are buffers, so a state dict
+    carries them; scale is NaN until the range is known.
+    """
+
+    def __init__(self, bits: int, *, dynamic: bool = False, device: torch.device | None = None):
+        super().__init__()
+        self.dynamic = dynamic
+        self.register_buffer("bits", torch.tensor(bits, dtype=torch.int32, device=device))
+        self.register_buffer("scale", torch.tensor(float("nan"), device=device))
+        self.register_buffer("zero_point", torch.tensor(0, dtype=torch.int32, device=device))
+        self._recording = False
+        self._percentile: float | None = None
+        self._range: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._read_buffers()
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether values can be quantized."""
+        return self.dynamic or self._known
+
+    def start_recording(self, percentile: float | None) -> None:
+        """Forget the range and record a new one from what passes through."""
+        self._recording, self._percentile, self._range = True, percentile, None
+
+    def stop_recording(self) -> None:
+        """End recording and keep the parameters from before."""
+        self._recording, self._range = False, None
+
+    def freeze(self) -> bool:
+        """Turn the recorded range into scale and zero point; False where nothing passed through."""
+        recorded = self._range
+        self.stop_recording()
+        if recorded is None:
+            return False
+        parameters = affine_parameters(*recorded, self._bits)
+        self.scale.copy_(parameters.scale)
+        self.zero_point.copy_(parameters.zero_point)
+        self._known = True
+        return True
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        if self._recording:
+            self._record(values.detach())
+            return values
+        if self.dynamic:
+            low, high = values.detach().aminmax()
+            return fake_quantize(values, affine_parameters(low, high, self._bits))
+        if not self._known:
+            raise NotCalibrated(
+                "an activation quantizer has no range yet; call zeroq.calibrate(quantized, images) first, "
+                "with images that reach every layer"
+            )
+        return fake_quantize(values, AffineParameters(self.scale, self.zero_point, 0, 2**self._bits - 1))
+
+    def extra_repr(self) -> str:
+        known = f"scale={self.scale.item():.4g}, zero_point={self.zero_point.item()}" if self._known else "no range"
+        return f"bits={self._bits}, {'dynamic' if self.dynamic else known}"
+
+    def _record(self, values: torch.Tensor) -> None:
+        if self._percentile is None:
+            low, high = values.aminmax()
+        else:
+            tails = [100 - self._percentile, self._percentile]
+            low, high = values.new_tensor(numpy.percentile(values.float().cpu().numpy(), tails))
+        if self._range is not None:  # a shared module sees several tensors
+            low, high = torch.minimum(low, self._range[0]), torch.maximum(high, self._range[1])
+        self._range = (low, high)
+
+    def _read_buffers(self) -> None:
+        # Plain Python copies: reading a buffer in every forward would synchronise a GPU.
+        self._bits = int(self.bits)
+        self._known = not bool(self.scale.isnan())
+
+    def _load_from_state_dict(self, *arguments) -> None:
+        super()._load_from_state_dict(*arguments)
+        self._read_buffers()

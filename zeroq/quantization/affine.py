@@ -1,0 +1,87 @@
+"""Uniform affine quantization: x ≈ scale · (q − zero point), q an integer of k bits (ONNX convention)."""
+
+from typing import NamedTuple
+
+import torch
+
+from zeroq.errors import ZeroQError
+
+SMALLEST_BITS, LARGEST_BITS, FLOAT_BITS = 2, 8, 32
+
+
+class AffineParameters(NamedTuple):
+    """``scale`` (float32) and ``zero_point`` (int32): 0-dimensional, or one value a channel.
+
+    ``lowest`` and ``highest`` are the smallest and largest integer of the grid.
+    """
+
+    scale: torch.Tensor
+    zero_point: torch.Tensor
+    lowest: int
+    highest: int
+
+
+def check_bits(bits: int) -> None:
+    """Raise ZeroQError unless ``bits`` is 2…8, or 32 for "not quantized"."""
+    if isinstance(bits, bool) or bits != int(bits) or not (SMALLEST_BITS <= bits <= LARGEST_BITS or bits == FLOAT_BITS):
+        raise ZeroQError(f"bits must be {SMALLEST_BITS}…{LARGEST_BITS}, or {FLOAT_BITS} for float, not {bits}")
+
+
+def affine_parameters(
+    low: torch.Tensor, high: torch.Tensor, bits: int, *, symmetric: bool = False
+) -> AffineParameters:
+    """Scale and zero point whose grid spans [low, high], extended to hold 0, which is exact on every grid.
+
+    ``low`` and ``high`` have the same shape: 0-dimensional, or one value a channel. Asymmetric grids run
+    from 0 to 2ᵏ − 1; symmetric ones from −(2ᵏ⁻¹ − 1) to 2ᵏ⁻¹ − 1 with zero point 0. A range without
+    width gets scale 1.
+    """
+    check_bits(bits)
+    low, high = low.float().clamp_max(0), high.float().clamp_min(0)
+    if symmetric:
+        highest = 2 ** (bits - 1) - 1
+        scale = _positive(torch.maximum(-low, high) / highest)
+        return AffineParameters(scale, torch.zeros_like(scale, dtype=torch.int32), -highest, highest)
+    highest = 2**bits - 1
+    # Halved before the subtraction: the width of a range near float32's limits would overflow.
+    scale = _positive((high / 2 - low / 2) / highest * 2)
+    zero_point = (-low / scale).round().clamp(0, highest).to(torch.int32)
+    return AffineParameters(scale, zero_point, 0, highest)
+
+
+def fake_quantize(values: torch.Tensor, parameters: AffineParameters) -> torch.Tensor:
+    """Quantize and dequantize, rounding to nearest: the values that integer arithmetic would see.
+
+    Per-channel parameters apply along axis 0.
+    """
+    scale, zero_point, lowest, highest = parameters
+    if scale.dim() == 0:
+        return torch.fake_quantize_per_tensor_affine(values, scale, zero_point, lowest, highest)
+    return torch.fake_quantize_per_channel_affine(values, scale, zero_point, 0, lowest, highest)
+
+
+def weight_parameters(
+    weight: torch.Tensor, bits: int, *, per_channel: bool = True, symmetric: bool = False
+) -> AffineParameters:
+    """Min–max parameters of a weight [output channels, …], one pair a channel or one for the tensor."""
+    flat = weight.detach().flatten(1) if per_channel else weight.detach().reshape(1, -1)
+    low, high = flat.amin(1), flat.amax(1)
+    if not per_channel:
+        low, high = low.squeeze(0), high.squeeze(0)
+    return affine_parameters(low, high, bits, symmetric=symmetric)
+
+
+def quantized_weight(
+    weight: torch.Tensor, bits: int, *, per_channel: bool = True, symmetric: bool = False
+) -> torch.Tensor:
+    """A weight after quantize–dequantize; 32 bits return it as it is."""
+    check_bits(bits)
+    if bits == FLOAT_BITS:
+        return weight.detach()
+    parameters = weight_parameters(weight, bits, per_channel=per_channel, symmetric=symmetric)
+    return fake_quantize(weight.detach(), parameters)
+
+
+def _positive(scale: torch.Tensor) -> torch.Tensor:
+    """Scale 1 where a range has no width that float32 can divide by."""
+    return torch.where(scale > torch.finfo(torch.float32).tiny, scale, torch.ones_like(scale))

@@ -1,0 +1,38 @@
+"""Calibration: record activation ranges over images and freeze them."""
+
+import torch
+from torch import nn
+
+from zeroq.errors import ZeroQError
+from zeroq.images.checks import check_images, forward
+from zeroq.networks.state import evaluating
+from zeroq.quantization.convert import activation_quantizers
+
+
+def calibrate(quantized: nn.Module, images: torch.Tensor, percentile: float | None = None) -> None:
+    """Record the range of every activation over the images, then freeze scale and zero point.
+
+    Args:
+        quantized: a network from ``quantize``; while ranges are recorded its activations stay float.
+        images: float [N, C, H, W], normalised; all pass through at once.
+        percentile: None for min–max; p in (50, 100] cuts the lowest and the highest 100 − p percent.
+
+    Raises:
+        ZeroQError: images of the wrong shape or with NaN, a percentile out of range. The ranges are then
+            those from before.
+    """
+    check_images(images)
+    if percentile is not None and not 50 < percentile <= 100:
+        raise ZeroQError(f"percentile must be above 50 and at most 100, such as 99.9, not {percentile}")
+    quantizers = [quantizer for quantizer in activation_quantizers(quantized).values() if not quantizer.dynamic]
+    for quantizer in quantizers:
+        quantizer.start_recording(percentile)
+    try:
+        with evaluating(quantized), torch.no_grad():
+            forward(quantized, images)
+    except BaseException:
+        for quantizer in quantizers:
+            quantizer.stop_recording()
+        raise
+    for quantizer in quantizers:
+        quantizer.freeze()

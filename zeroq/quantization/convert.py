@@ -1,0 +1,106 @@
+"""A network → its quantized copy."""
+
+import copy
+from collections.abc import Mapping
+from typing import Literal, get_args
+
+from torch import nn
+
+from zeroq.errors import ZeroQError
+from zeroq.networks.state import model_device
+from zeroq.quantization.activations import ActivationQuantizer
+from zeroq.quantization.affine import FLOAT_BITS, check_bits
+from zeroq.quantization.layers import (
+    RELUS,
+    QuantizedOutput,
+    QuantizedWeight,
+    quantize_input,
+    quantize_output,
+    quantize_weight,
+    weighted_layers,
+)
+
+Placement = Literal["layer_inputs", "after_relu"]
+
+
+def quantize(
+    model: nn.Module,
+    weight_bits: int | Mapping[str, int] = 8,
+    activation_bits: int = 8,
+    placement: Placement = "layer_inputs",
+    *,
+    per_channel: bool = True,
+    symmetric: bool = False,
+    dynamic: bool = False,
+) -> nn.Module:
+    """A quantized copy of a network, in evaluation mode; the given network is untouched.
+
+    Every Conv and Linear weight is quantized once, here. Activations need ``calibrate`` first, unless
+    ``dynamic``. The copy's state dict carries scales, zero points and bits.
+
+    Args:
+        weight_bits: 2…8 for every layer, 32 for float, or a mapping that names each Conv and Linear layer.
+        activation_bits: 2…8, or 32 for float.
+        placement: ``layer_inputs`` quantizes the input of every Conv and Linear layer, the network's image
+            included; ``after_relu`` the output of every ReLU and ReLU6 module (the published code).
+        per_channel: one weight range for each output channel, or one for the tensor.
+        symmetric: weight zero points fixed at 0.
+        dynamic: activation ranges are each batch's own min–max; no calibration.
+
+    Raises:
+        ZeroQError: bits out of range, a mapping that does not fit the network, an unknown placement, a
+            network without the layers that the placement looks for, or one that is quantized already.
+    """
+    if placement not in get_args(Placement):
+        raise ZeroQError(f"placement must be one of {', '.join(get_args(Placement))}, not {placement!r}")
+    if any(isinstance(module, QuantizedWeight | QuantizedOutput) for module in model.modules()):
+        raise ZeroQError("the network is quantized already; quantize the float network instead")
+    check_bits(activation_bits)
+    plan = resolve_weight_bits(model, weight_bits)
+
+    quantized = copy.deepcopy(model).eval()
+    layers = weighted_layers(quantized)
+    for name, layer in layers.items():
+        quantize_weight(layer, plan[name], per_channel=per_channel, symmetric=symmetric)
+    if activation_bits == FLOAT_BITS:
+        return quantized
+
+    device = model_device(quantized)
+    if placement == "layer_inputs":
+        for layer in layers.values():
+            quantize_input(layer, ActivationQuantizer(activation_bits, dynamic=dynamic, device=device))
+    else:
+        relus = [module for module in quantized.modules() if isinstance(module, RELUS)]
+        if not relus:
+            raise ZeroQError(
+                "placement after_relu looks for ReLU modules and the network has none (functional relu calls "
+                "cannot be seen); use placement='layer_inputs'"
+            )
+        for relu in relus:
+            quantize_output(relu, ActivationQuantizer(activation_bits, dynamic=dynamic, device=device))
+    return quantized
+
+
+def resolve_weight_bits(model: nn.Module, weight_bits: int | Mapping[str, int]) -> dict[str, int]:
+    """Bits of every Conv and Linear layer by name; raises ZeroQError where the mapping does not fit."""
+    names = weighted_layers(model).keys()
+    if not names:
+        raise ZeroQError("the network has no Conv or Linear layer, so there is nothing to quantize")
+    if not isinstance(weight_bits, Mapping):
+        weight_bits = dict.fromkeys(names, weight_bits)
+    unknown, missing = weight_bits.keys() - names, names - weight_bits.keys()
+    if unknown or missing:
+        raise ZeroQError(
+            f"weight_bits must name every Conv and Linear layer once: missing {sorted(missing)}, "
+            f"unknown {sorted(unknown)}"
+        )
+    for bits in weight_bits.values():
+        check_bits(bits)
+    return {name: int(weight_bits[name]) for name in names}
+
+
+def activation_quantizers(quantized: nn.Module) -> dict[str, ActivationQuantizer]:
+    """Every activation quantizer of a quantized network, by name."""
+    return {
+        name: module for name, module in quantized.named_modules() if isinstance(module, ActivationQuantizer)
+    }

@@ -1,0 +1,102 @@
+"""Quantized layers: the layer's own class, with a quantized weight and quantizers around its forward.
+
+A layer is converted in place by giving it a subclass of its own class. It stays the same object, so every
+place that refers to it (a ModuleList, an attribute, a second use) sees the conversion, a subclass of
+Conv2d keeps its own forward, and ``isinstance(layer, nn.Conv2d)`` stays true.
+"""
+
+from functools import cache
+
+import torch
+from torch import nn
+
+from zeroq.errors import ZeroQError
+from zeroq.quantization.activations import ActivationQuantizer
+from zeroq.quantization.affine import FLOAT_BITS, fake_quantize, weight_parameters
+
+WEIGHTED_LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+RELUS = (nn.ReLU, nn.ReLU6)
+
+
+class _Converted:
+    """Mixed in before a layer's own class."""
+
+    def forward(self, *inputs):
+        if self.input_quantizer is not None:
+            inputs = (self.input_quantizer(inputs[0]), *inputs[1:])
+        output = super().forward(*inputs)
+        return output if self.output_quantizer is None else self.output_quantizer(output)
+
+    def __reduce_ex__(self, protocol):
+        # The class is made on the fly, so a pickle names its two bases instead.
+        return _empty, type(self).__bases__, self.__dict__
+
+
+class QuantizedWeight(_Converted):
+    """A Conv or Linear layer whose ``weight`` was quantized once, when it was converted.
+
+    ``weight`` holds the dequantized values; the buffers ``weight_scale``, ``weight_zero_point`` (one value a
+    channel, or one) and ``weight_bits`` say which integers they stand for.
+    """
+
+
+class QuantizedOutput(_Converted):
+    """A layer without weights whose output is quantized."""
+
+
+def weighted_layers(model: nn.Module) -> dict[str, nn.Module]:
+    """Every Conv and Linear layer by its qualified name, in the order of registration.
+
+    A module used twice is listed once, under the first of its names. Raises ZeroQError where a layer
+    computes its weight at every forward, which would silently undo quantization.
+    """
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, WEIGHTED_LAYERS)}
+    for name, layer in layers.items():
+        if "weight" not in dict(layer.named_parameters(recurse=False)):
+            raise ZeroQError(
+                f"layer {name!r} computes its weight at every forward (weight norm or a parametrization); make it "
+                f"permanent first, with remove_parametrizations or remove_weight_norm from torch.nn.utils"
+            )
+    return layers
+
+
+def quantize_weight(
+    layer: nn.Module, bits: int, *, per_channel: bool = True, symmetric: bool = False
+) -> None:
+    """Convert a Conv or Linear layer in place and quantize its weight; 32 bits leave the weight float."""
+    _convert(layer, QuantizedWeight)
+    layer.register_buffer("weight_bits", torch.tensor(bits, dtype=torch.int32, device=layer.weight.device))
+    if bits == FLOAT_BITS:
+        return
+    parameters = weight_parameters(layer.weight, bits, per_channel=per_channel, symmetric=symmetric)
+    values = fake_quantize(layer.weight.detach(), parameters)
+    layer.weight = nn.Parameter(values, requires_grad=layer.weight.requires_grad)
+    layer.register_buffer("weight_scale", parameters.scale)
+    layer.register_buffer("weight_zero_point", parameters.zero_point)
+
+
+def quantize_input(layer: nn.Module, quantizer: ActivationQuantizer) -> None:
+    """Put a quantizer before a layer that was converted by ``quantize_weight``."""
+    layer.input_quantizer = quantizer
+
+
+def quantize_output(layer: nn.Module, quantizer: ActivationQuantizer) -> None:
+    """Convert a layer without weights in place and put a quantizer behind it."""
+    _convert(layer, QuantizedOutput)
+    layer.output_quantizer = quantizer
+
+
+def _convert(layer: nn.Module, kind: type) -> None:
+    layer.__class__ = _converted_class(kind, type(layer))
+    layer.input_quantizer = None
+    layer.output_quantizer = None
+
+
+@cache
+def _converted_class(kind: type, base: type) -> type:
+    return type(f"Quantized{base.__name__}", (kind, base), {"__doc__": kind.__doc__})
+
+
+def _empty(kind: type, base: type) -> nn.Module:
+    converted = _converted_class(kind, base)
+    return converted.__new__(converted)
