@@ -17,7 +17,6 @@ from pathlib import Path
 import torch
 from rich.progress import track
 from safetensors.torch import save_file
-from torch import nn
 from torch.nn import functional
 
 from zeroq.datasets.fashion_mnist import FashionMNIST
@@ -29,7 +28,7 @@ from zeroq.networks import zoo
 class Recipe:
     """Training settings; the learning rate follows one cosine cycle with warm-up."""
 
-    epochs: int = 15
+    epochs: int = 12
     batch_size: int = 128
     learning_rate: float = 0.2
     weight_decay: float = 5e-4

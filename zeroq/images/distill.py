@@ -17,7 +17,7 @@ from zeroq.networks.state import evaluating, model_device, without_weight_gradie
 INITIAL_LIMIT = 127.5 / (255**2 / 12)
 
 
-class DistillationDiverged(ZeroQError):
+class DistillationDivergedError(ZeroQError):
     """The loss became NaN or infinite."""
 
 
@@ -54,7 +54,7 @@ def distill(
 
     Raises:
         ZeroQError: no BatchNorm in the network, or arguments out of range.
-        DistillationDiverged: the loss became NaN or infinite.
+        DistillationDivergedError: the loss became NaN or infinite.
 
     Source: Cai et al., ZeroQ (CVPR 2020), section 3.1.
     """
@@ -62,16 +62,12 @@ def distill(
     check_count(count)
     check_statistics(statistics)
     if iterations < 1 or learning_rate <= 0:
-        raise ZeroQError(
-            f"iterations and learning_rate must be positive, not {iterations} and {learning_rate}"
-        )
+        raise ZeroQError(f"iterations and learning_rate must be positive, not {iterations} and {learning_rate}")
     generator = torch.Generator().manual_seed(seed)
     noise = INITIAL_LIMIT * (2 * torch.rand(count, *input_shape, generator=generator) - 1)
     images = noise.to(model_device(model)).requires_grad_()
     optimizer = torch.optim.Adam([images], lr=learning_rate)
-    schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
-        optimizer, patience=patience, min_lr=smallest_learning_rate
-    )
+    schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=patience, min_lr=smallest_learning_rate)
     with (
         evaluating(model),
         without_weight_gradients(model),
@@ -84,7 +80,7 @@ def distill(
             loss = statistics_loss(images, recorded, statistics)
             value = loss.item()
             if not isfinite(value):
-                raise DistillationDiverged(
+                raise DistillationDivergedError(
                     f"distillation diverged at iteration {iteration}: the BatchNorm loss is {value} with learning "
                     f"rate {learning_rate}; use a smaller learning rate"
                 )

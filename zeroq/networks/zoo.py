@@ -1,8 +1,9 @@
 """The embedded zoo: the paper's topologies, narrowed, trained on Fashion-MNIST, weights included.
 
-Each network is built by pytorchcv's own class, so that topology, strides and BatchNorm are those of the
-ImageNet checkpoint; only the channel counts are smaller, the input is 1 × 56 × 56 (Fashion-MNIST's
-28 pixels, doubled) and the fixed 7 × 7 final pooling is adaptive.
+Each network is built by pytorchcv's own class, so that topology and BatchNorm are those of the ImageNet
+checkpoint. Channels are fewer, the input is 1 × 56 × 56 (Fashion-MNIST's 28 pixels, doubled), and the fixed
+7 × 7 final pooling is adaptive. The last strides are 1: with all of them the last feature maps would be 2 × 2,
+whose four values leave distillation nothing to match a standard deviation with.
 """
 
 import hashlib
@@ -37,9 +38,9 @@ def _resnet18() -> nn.Module:
 
 def _mobilenetv2() -> nn.Module:
     return MobileNetV2(
-        channels=[[8], [12] * 2, [16] * 3, [32] * 4 + [48] * 3, [80] * 3 + [160]],
-        init_block_channels=16,
-        final_block_channels=640,
+        channels=[[4], [6] * 2, [8] * 3, [16] * 4 + [24] * 3, [40] * 3 + [80]],
+        init_block_channels=8,
+        final_block_channels=320,
         remove_exp_conv=False,
         in_channels=1,
         in_size=(SIZE, SIZE),
@@ -50,6 +51,12 @@ def _mobilenetv2() -> nn.Module:
 ARCHITECTURES: dict[str, Callable[[], nn.Module]] = {
     "resnet18": _resnet18,
     "mobilenetv2": _mobilenetv2,
+}
+
+# Convolutions whose stride is 1 here: the last feature maps are 4 × 4 (resnet18) and 7 × 7 (mobilenetv2).
+UNSTRIDED = {
+    "resnet18": ("stage4.unit1.body.conv1.conv", "stage4.unit1.identity_conv.conv"),
+    "mobilenetv2": ("stage4.unit1.conv2.conv", "stage5.unit1.conv2.conv"),
 }
 
 
@@ -63,6 +70,8 @@ def build(architecture: str) -> nn.Module:
     """An embedded network with random weights."""
     _check_known(architecture)
     network = ARCHITECTURES[architecture]()
+    for name in UNSTRIDED[architecture]:
+        network.features.get_submodule(name).stride = (1, 1)
     network.features.final_pool = nn.AdaptiveAvgPool2d(1)
     return network
 

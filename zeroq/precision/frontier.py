@@ -56,9 +56,20 @@ class ParetoFrontier(Sequence[FrontierPoint]):
         plan = BitPlan(in_order, size_bits=size, sensitivity=cost, parameters=self.parameters)
         return FrontierPoint(size, cost, plan)
 
-    def within(self, size_bits: float) -> int:
-        """Index of the best point of at most ``size_bits``; −1 where even the smallest is larger."""
-        return bisect_right(self.size_bits, size_bits) - 1
+    def index_within(self, size_bits: float) -> int:
+        """Index of the least sensitive point of at most ``size_bits``.
+
+        Raises ZeroQError where even the smallest point is larger.
+        """
+        index = bisect_right(self.size_bits, size_bits) - 1
+        if index < 0:
+            smallest = self.size_bits[0]
+            raise ZeroQError(
+                f"the budget is below the smallest candidate: the smallest plan has {smallest / self.parameters:g} "
+                f"bits a weight on average ({smallest / BITS_PER_MIB:.4g} MiB of weights); raise the budget or "
+                f"add narrower candidate bits"
+            )
+        return index
 
 
 def pareto_frontier(omega: SensitivityTable) -> ParetoFrontier:
@@ -95,15 +106,8 @@ def allocate(
     in MiB. Raises ZeroQError for none or both, and for one below the smallest candidate.
     """
     frontier = pareto_frontier(omega)
-    index = frontier.within(budget_bits(frontier.parameters, average_bits=average_bits, weights_mib=weights_mib))
-    if index < 0:
-        smallest = frontier.size_bits[0]
-        raise ZeroQError(
-            f"the budget is below the smallest candidate: the smallest plan has {smallest / frontier.parameters:g} "
-            f"bits a weight on average ({smallest / BITS_PER_MIB:.4g} MiB of weights); raise the budget or add "
-            f"narrower candidate bits"
-        )
-    return frontier[index].plan
+    budget = budget_bits(frontier.parameters, average_bits=average_bits, weights_mib=weights_mib)
+    return frontier[frontier.index_within(budget)].plan
 
 
 def budget_bits(parameters: int, *, average_bits: float | None, weights_mib: float | None) -> float:
@@ -116,7 +120,11 @@ def budget_bits(parameters: int, *, average_bits: float | None, weights_mib: flo
 
 def _non_dominated(sizes: numpy.ndarray, costs: numpy.ndarray) -> numpy.ndarray:
     """Indices of the plans that none beats or equals in both, in order of size."""
-    order = numpy.lexsort((costs, sizes))
+    # The sizes come as a few ascending runs, which a stable sort merges instead of sorting.
+    order = numpy.argsort(sizes, kind="stable")
     ordered = costs[order]
     cheapest_before = numpy.concatenate(([numpy.inf], numpy.minimum.accumulate(ordered)[:-1]))
-    return order[ordered < cheapest_before]
+    kept = order[ordered < cheapest_before]
+    # Of equal sizes, the last is the cheapest.
+    is_last = numpy.append(numpy.diff(sizes[kept]) != 0, True)
+    return kept[is_last]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import pandas
 import torch
@@ -21,7 +21,7 @@ Direction = Literal["forward", "symmetric"]
 class SensitivityTable(pandas.DataFrame):
     """Layer name × bits → KL in nats, with the number of weights of each layer in ``parameters``."""
 
-    _metadata = ["parameters"]
+    _metadata: ClassVar = ["parameters"]
 
     @property
     def _constructor(self):
@@ -34,6 +34,21 @@ class SensitivityTable(pandas.DataFrame):
         table.index.name, table.columns.name = "layer", "bits"
         table.parameters = dict(parameters)
         return table
+
+    def to_plain(self) -> dict:
+        """Lists and dicts that ``from_plain`` turns into an equal table."""
+        return {
+            "layers": list(self.index),
+            "bits": [int(bits) for bits in self.columns],
+            "values": self.to_numpy().tolist(),
+            "parameters": dict(self.parameters),
+        }
+
+    @classmethod
+    def from_plain(cls, plain: dict) -> "SensitivityTable":
+        """The table that ``to_plain`` described."""
+        values = pandas.DataFrame(plain["values"], index=plain["layers"], columns=plain["bits"])
+        return cls.of(values, plain["parameters"])
 
 
 def sensitivity(

@@ -8,7 +8,7 @@ from zeroq.errors import ZeroQError
 from zeroq.quantization.affine import AffineParameters, affine_parameters, fake_quantize
 
 
-class NotCalibrated(ZeroQError):
+class NotCalibratedError(ZeroQError):
     """A quantizer without a range was asked to quantize."""
 
 
@@ -65,7 +65,7 @@ class ActivationQuantizer(nn.Module):
             low, high = values.detach().aminmax()
             return fake_quantize(values, affine_parameters(low, high, self._bits))
         if not self._known:
-            raise NotCalibrated(
+            raise NotCalibratedError(
                 "an activation quantizer has no range yet; call zeroq.calibrate(quantized, images) first, "
                 "with images that reach every layer"
             )

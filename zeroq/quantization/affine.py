@@ -27,9 +27,7 @@ def check_bits(bits: int) -> None:
         raise ZeroQError(f"bits must be {SMALLEST_BITS}…{LARGEST_BITS}, or {FLOAT_BITS} for float, not {bits}")
 
 
-def affine_parameters(
-    low: torch.Tensor, high: torch.Tensor, bits: int, *, symmetric: bool = False
-) -> AffineParameters:
+def affine_parameters(low: torch.Tensor, high: torch.Tensor, bits: int, *, symmetric: bool = False) -> AffineParameters:
     """Scale and zero point whose grid spans [low, high], extended to hold 0, which is exact on every grid.
 
     ``low`` and ``high`` have the same shape: 0-dimensional, or one value a channel. Asymmetric grids run

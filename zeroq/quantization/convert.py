@@ -101,6 +101,4 @@ def resolve_weight_bits(model: nn.Module, weight_bits: int | Mapping[str, int]) 
 
 def activation_quantizers(quantized: nn.Module) -> dict[str, ActivationQuantizer]:
     """Every activation quantizer of a quantized network, by name."""
-    return {
-        name: module for name, module in quantized.named_modules() if isinstance(module, ActivationQuantizer)
-    }
+    return {name: module for name, module in quantized.named_modules() if isinstance(module, ActivationQuantizer)}

@@ -60,9 +60,7 @@ def weighted_layers(model: nn.Module) -> dict[str, nn.Module]:
     return layers
 
 
-def quantize_weight(
-    layer: nn.Module, bits: int, *, per_channel: bool = True, symmetric: bool = False
-) -> None:
+def quantize_weight(layer: nn.Module, bits: int, *, per_channel: bool = True, symmetric: bool = False) -> None:
     """Convert a Conv or Linear layer in place and quantize its weight; 32 bits leave the weight float."""
     _convert(layer, QuantizedWeight)
     layer.register_buffer("weight_bits", torch.tensor(bits, dtype=torch.int32, device=layer.weight.device))

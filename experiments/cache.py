@@ -1,0 +1,54 @@
+"""Stages stored by content, so that all bit settings of a network share its images and sensitivities."""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+
+class StageCache:
+    """Results of stages in a folder, under a hash of everything that determines them.
+
+    Values are tensors, numbers, strings, and lists and dicts of them.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def get(self, key: dict[str, Any], compute: Callable[[], Any]) -> tuple[Any, float]:
+        """(value, seconds that computing it took), computed now or earlier."""
+        digest = hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()
+        path = self.folder / f"{key['stage']}-{digest[:20]}.pt"
+        if path.exists():
+            stored = torch.load(path, weights_only=True)
+            return stored["value"], stored["seconds"]
+        started = time.perf_counter()
+        value = compute()
+        seconds = time.perf_counter() - started
+        self.folder.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(f".{os.getpid()}.partial")
+        try:
+            torch.save({"value": value, "seconds": seconds}, partial)
+            partial.rename(path)
+        finally:
+            partial.unlink(missing_ok=True)
+        return value, seconds
+
+
+def fingerprint(model: nn.Module) -> str:
+    """A hash of a network's structure and of every parameter and buffer."""
+    digest = hashlib.sha256(repr(model).encode())
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(
+            tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
+            if tensor.dim()
+            else str(tensor.item()).encode()
+        )
+    return digest.hexdigest()

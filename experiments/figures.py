@@ -1,0 +1,162 @@
+"""Figures from the records alone.
+
+    python -m experiments.figures [results=FOLDER]
+
+For each network: the distilled images beside Gaussian and real ones, sensitivity by layer, the Pareto frontier
+with the chosen plan, bits by layer. Sized for one column of a two-column paper.
+"""
+
+import sys
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy
+import pandas
+from matplotlib.ticker import MaxNLocator
+
+from experiments.record import read_records
+from experiments.results_argument import results_argument
+from zeroq.quantization.size import BITS_PER_MIB
+
+WIDTH = 3.4  # inches: one column
+COLORS = {2: "#d1495b", 3: "#e07a3f", 4: "#edae49", 5: "#9bb46c", 6: "#66a182", 7: "#2e8f9e", 8: "#00798c"}
+STYLE = {
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "savefig.bbox": "tight",
+    "savefig.dpi": 300,
+}
+
+
+def sensitivity_figure(table: pandas.DataFrame, title: str) -> plt.Figure:
+    """Ω of every layer, one line a bit width, on a logarithmic scale."""
+    figure, axes = plt.subplots(figsize=(WIDTH, 2.2))
+    layers = numpy.arange(1, len(table) + 1)
+    for bits in table.columns:
+        axes.plot(layers, table[bits], marker="o", markersize=2.5, linewidth=1, color=COLORS[int(bits)])
+        axes.annotate(
+            f"{bits} bits", (layers[-1], table[bits].iloc[-1]), (4, 0), textcoords="offset points", va="center",
+            color=COLORS[int(bits)],
+        )
+    axes.set(xlabel="layer", ylabel="sensitivity Ω (nats)", title=title, yscale="log")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return figure
+
+
+def frontier_figure(frontier: pandas.DataFrame, chosen: dict, title: str) -> plt.Figure:
+    """The Pareto frontier of weight size against Ω, with uniform widths and the chosen plan."""
+    figure, axes = plt.subplots(figsize=(WIDTH, 2.4))
+    axes.plot(
+        frontier.size_bits / BITS_PER_MIB, frontier.sensitivity, drawstyle="steps-post", linewidth=1, color="#444444",
+        label="Pareto frontier",
+    )
+    for bits, (size, cost) in chosen["uniform"].items():
+        axes.scatter(size, cost, marker="s", s=18, color=COLORS[bits], zorder=3)
+        axes.annotate(f"all {bits} bits", (size, cost), (0, 5), textcoords="offset points", ha="center")
+    size, cost = chosen["plan"]
+    axes.scatter(size, cost, marker="*", s=90, color="#d1495b", zorder=4, label=f"chosen: {chosen['label']}")
+    axes.set(xlabel="size of the weights (MiB)", ylabel="sum of sensitivities Ω (nats)", title=title, yscale="log")
+    axes.margins(x=0.12, y=0.12)
+    axes.legend(loc="upper right")
+    return figure
+
+
+def bits_figure(plan: dict[str, int], parameters: dict[str, int], title: str) -> plt.Figure:
+    """Bits of every layer, above the layer's share of the weights."""
+    figure, (above, below) = plt.subplots(
+        2, 1, figsize=(WIDTH, 2.4), sharex=True, height_ratios=(2, 1), layout="constrained"
+    )
+    layers = numpy.arange(1, len(plan) + 1)
+    above.bar(layers, list(plan.values()), color=[COLORS[bits] for bits in plan.values()])
+    above.set(ylabel="bits", yticks=sorted(set(plan.values()) | {0}), title=title)
+    total = sum(parameters.values())
+    below.bar(layers, [100 * parameters[name] / total for name in plan], color="#999999")
+    below.set(xlabel="layer", ylabel="weights (%)")
+    below.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return figure
+
+
+def images_figure(pictures: dict[str, Path], title: str) -> plt.Figure:
+    """Calibration images of each method side by side."""
+    figure, columns = plt.subplots(1, len(pictures), figsize=(2 * WIDTH, 1.6), layout="constrained", squeeze=False)
+    for axes, (name, path) in zip(columns[0], pictures.items(), strict=True):
+        axes.imshow(plt.imread(path), interpolation="nearest")
+        axes.set_axis_off()
+        axes.set_title(name)
+    figure.suptitle(title, fontsize=9)
+    return figure
+
+
+def main() -> None:
+    results = results_argument(sys.argv[1:], __doc__)
+    runs = results / "runs"
+    records = read_records(runs)
+    if not records:
+        sys.exit(f"error: there are no records in {runs}; make some with `python -m experiments.run`")
+    folder = results / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    with plt.rc_context(STYLE):
+        for model in dict.fromkeys(record["model"] for record in records):
+            for name, figure in figures_of(model, [r for r in records if r["model"] == model], runs):
+                path = folder / f"{model.replace('/', '-')}-{name}.png"
+                figure.savefig(path)
+                plt.close(figure)
+    print(f"Figures written to {folder}")
+
+
+def figures_of(model: str, records: list[dict], runs: Path):
+    """(name, figure) pairs of one network."""
+    pictures = {}
+    for method, (title, file) in {
+        "zeroq": ("distilled", "distilled.png"),
+        "gaussian": ("Gaussian", "calibration.png"),
+        "real": ("real", "calibration.png"),
+    }.items():
+        found = [runs / r["run"] / file for r in records if r["method"] == method and (runs / r["run"] / file).exists()]
+        if found:
+            pictures[title] = found[0]
+    if pictures:
+        yield "images", images_figure(pictures, model)
+
+    zeroq = [record for record in records if record["method"] == "zeroq"]
+    if not zeroq:
+        return
+    sensitivity = read_sensitivity(runs / zeroq[0]["run"])
+    yield "sensitivity", sensitivity_figure(sensitivity, f"{model}: sensitivity by layer")
+    for record in (record for record in zeroq if str(record["w_bits"]).startswith("MP")):
+        folder = runs / record["run"]
+        omega, parameters = read_sensitivity(folder), record["parameters"]
+        label = f"{record['w_bits']}/A{record['a_bits']}"
+        chosen = {
+            "label": label,
+            "plan": size_and_cost(record["plan"], omega, parameters),
+            "uniform": {
+                bits: size_and_cost(dict.fromkeys(record["plan"], bits), omega, parameters) for bits in omega.columns
+            },
+        }
+        frontier = pandas.read_csv(folder / "frontier.csv")
+        suffix = label.replace("/", "").lower()
+        yield f"frontier-{suffix}", frontier_figure(frontier, chosen, f"{model}: Pareto frontier")
+        yield f"bits-{suffix}", bits_figure(record["plan"], parameters, f"{model}: bits by layer, {label}")
+
+
+def read_sensitivity(folder: Path) -> pandas.DataFrame:
+    """Layer × bits, with integer bits."""
+    return pandas.read_csv(folder / "sensitivity.csv", index_col="layer").rename(columns=int)
+
+
+def size_and_cost(plan: dict[str, int], omega: pandas.DataFrame, parameters: dict[str, int]) -> tuple[float, float]:
+    """(MiB of weights, Σ Ω) of a plan."""
+    bits = sum(parameters[name] * width for name, width in plan.items())
+    return bits / BITS_PER_MIB, sum(omega.loc[name, width] for name, width in plan.items())
+
+
+if __name__ == "__main__":
+    main()

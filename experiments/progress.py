@@ -1,0 +1,20 @@
+"""Progress bars on a terminal, silence elsewhere."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from zeroq.pipeline import Progress as OnProgress
+
+console = Console()
+
+
+@contextmanager
+def progress_bar(name: str) -> Iterator[OnProgress]:
+    """A bar that is called with (done, total) and disappears when the work is done."""
+    columns = (TextColumn("{task.description:>12}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(name, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)

@@ -1,0 +1,90 @@
+"""A run's record: a folder that is there whole or not at all."""
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from zeroq.errors import ZeroQError
+
+# Groups whose choice every name states, and overrides that do not change the result.
+NAMED_GROUPS = ("model", "method", "bits")
+SILENT_KEYS = ("force", "results", "tracker", "device", "data.root", "hydra")
+PACKAGES = ("torch", "torchvision", "pytorchcv", "timm", "numpy")
+
+
+def run_name(choices: dict[str, str], overrides: list[str], seed: int) -> str:
+    """A folder name made of the overrides: ``fashion-resnet18,zeroq,w8a8,seed=0`` and whatever else was set.
+
+    Two command lines that mean the same run give the same name.
+    """
+    extras = []
+    for override in overrides:
+        key, _, value = override.lstrip("+~").partition("=")
+        group = key.partition("@")[0]
+        if group in (*NAMED_GROUPS, "seed") or group.split(".")[0] in SILENT_KEYS or group in SILENT_KEYS:
+            continue
+        if choices.get(group) == value == "paper":  # distill=paper is the default
+            continue
+        extras.append(f"{key}={value}")
+    parts = [choices[group] for group in NAMED_GROUPS] + [f"seed={seed}", *sorted(extras)]
+    return ",".join(parts).replace("/", "-").replace(" ", "")
+
+
+@contextmanager
+def record_folder(runs: Path, name: str) -> Iterator[Path]:
+    """A scratch folder that becomes ``runs/name`` when the block ends well, and vanishes when it does not.
+
+    Raises ZeroQError where ``runs`` cannot be written.
+    """
+    try:
+        runs.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=".partial-", dir=runs))
+    except OSError as error:
+        raise ZeroQError(
+            f"cannot write records to {runs} ({error.strerror}); choose another folder with results=…"
+        ) from error
+    try:
+        yield scratch
+        scratch.chmod(0o755)
+        target = runs / name
+        if target.exists():  # force=true: the old record goes only when the new one is complete
+            shutil.rmtree(target)
+        os.rename(scratch, target)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Indented JSON with a final newline."""
+    path.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def read_records(runs: Path) -> list[dict[str, Any]]:
+    """Every record below a folder, each with its folder's name as ``run``."""
+    paths = sorted(runs.glob("*/record.json"))
+    return [{"run": path.parent.name, **json.loads(path.read_text())} for path in paths]
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that a number can depend on."""
+    return {"python": platform.python_version()} | {package: version(package) for package in PACKAGES}
+
+
+def git_commit() -> str | None:
+    """The commit of the working tree, ``+`` behind it where files differ; None outside a repository."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], check=True, capture_output=True, text=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None

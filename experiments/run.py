@@ -1,0 +1,77 @@
+"""Quantize one network with one method and one bit setting, or sweep over many.
+
+    python -m experiments.run model=fashion/mobilenetv2 method=zeroq bits=mp4a8 seed=0
+    python -m experiments.run -m model=fashion/resnet18,fashion/mobilenetv2 method=zeroq,gaussian bits=w8a8,w4a8
+
+A run whose record exists is skipped; force=true runs it again.
+"""
+
+import sys
+from difflib import get_close_matches
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from experiments.config import typed
+from experiments.progress import console
+from experiments.record import run_name
+from experiments.runner import execute
+from zeroq.errors import ZeroQError
+
+CONF = Path(__file__).parents[1] / "conf"
+GROUPS = ("model", "method", "bits", "distill", "data", "tracker")
+
+
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
+def run(config: DictConfig) -> None:
+    hydra_config = HydraConfig.get()
+    settings = None
+    try:
+        settings = typed(config)
+        name = run_name(hydra_config.runtime.choices, list(hydra_config.overrides.task), settings.seed)
+        content = execute(settings, name)
+    except ZeroQError as error:
+        console.print(f"error: {error}", style="red", soft_wrap=True, markup=False, highlight=False)
+        if hydra_config.mode == RunMode.MULTIRUN:
+            raise  # the sweep goes on, and ends with 1
+        sys.exit(1)
+    if content is None:
+        console.print(f"{name}: done before, skipped (force=true runs it again)", soft_wrap=True, highlight=False)
+        return
+    console.print(
+        f"{name}: {content['value']:.2f} {content['metric']} (FP32 {content['fp32_value']:.2f}), "
+        f"{content['size_mib']:.2f} MiB (FP32 {content['fp32_size_mib']:.2f})",
+        soft_wrap=True,
+        highlight=False,
+    )
+
+
+def check_choices(arguments: list[str]) -> None:
+    """Raise ZeroQError for a choice that a config group does not have (Hydra's own message takes a page)."""
+    for argument in arguments:
+        group, separator, value = argument.partition("=")
+        if group not in GROUPS or not separator:
+            continue
+        known = sorted(str(path.relative_to(CONF / group).with_suffix("")) for path in (CONF / group).rglob("*.yaml"))
+        for choice in value.split(","):
+            if choice not in known:
+                close = get_close_matches(choice, known, n=1)
+                hint = f"did you mean {close[0]}? " if close else ""
+                raise ZeroQError(f"there is no {group}={choice}; {hint}choices are {', '.join(known)}")
+
+
+def main() -> None:
+    try:
+        check_choices(sys.argv[1:])
+        run()
+    except ZeroQError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("interrupted: no record was written; start the same command again to continue")
+
+
+if __name__ == "__main__":
+    main()

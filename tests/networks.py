@@ -1,0 +1,53 @@
+"""Networks that are not the zoo's."""
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+
+class Block(nn.Module):
+    """Functional relu, a ModuleList and one convolution used twice."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.shared = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.norms = nn.ModuleList([nn.BatchNorm2d(channels), nn.BatchNorm2d(channels)])
+
+    def forward(self, x):
+        for norm in self.norms:
+            x = functional.relu(norm(self.shared(x))) + x
+        return x
+
+
+class SubclassedConv(nn.Conv2d):
+    """A convolution with a forward of its own."""
+
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+class HandWritten(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem = SubclassedConv(3, 8, 3, padding=1)
+        self.norm = nn.BatchNorm2d(8)
+        self.blocks = nn.ModuleList([Block(8), Block(8)])
+        self.again = self.blocks[0]
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x):
+        x = functional.relu(self.norm(self.stem(x)))
+        for block in self.blocks:
+            x = block(x)
+        return self.head(self.again(x).mean((2, 3)))
+
+
+def estimate_statistics(model: nn.Module, shape: tuple[int, int, int]) -> nn.Module:
+    """Give a network with random weights the BatchNorm statistics of smooth random images."""
+    generator = torch.Generator().manual_seed(1)
+    model.train()
+    with torch.no_grad():
+        for _ in range(20):
+            coarse = torch.randn(16, shape[0], shape[1] // 4, shape[2] // 4, generator=generator)
+            model(functional.interpolate(coarse, shape[1:], mode="bilinear"))
+    return model.eval()

@@ -1,0 +1,136 @@
+"""Conversion misses nothing, and a state dict carries everything."""
+
+import io
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+import zeroq
+from tests.networks import SubclassedConv
+from zeroq.quantization.affine import quantized_weight
+from zeroq.quantization.convert import activation_quantizers
+from zeroq.quantization.layers import QuantizedWeight
+
+
+def test_every_layer_is_converted_by_identity(hand_written):
+    quantized = zeroq.quantize(hand_written, 4, 8)
+    layers = [m for m in quantized.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    assert len(layers) == 4  # stem, one shared convolution a block, head
+    assert all(isinstance(layer, QuantizedWeight) for layer in layers)
+    assert len(activation_quantizers(quantized)) == 4
+    assert quantized.again is quantized.blocks[0]
+
+
+def test_weights_are_those_of_the_grid(hand_written):
+    quantized = zeroq.quantize(hand_written, 3, 32)
+    for name in ("stem", "blocks.0.shared", "head"):
+        expected = quantized_weight(hand_written.get_submodule(name).weight, 3)
+        assert torch.equal(quantized.get_submodule(name).weight, expected)
+        assert all(len(channel.unique()) <= 8 for channel in expected)
+
+
+def test_subclass_keeps_its_forward(hand_written, images):
+    quantized = zeroq.quantize(hand_written, 8, 32)
+    assert isinstance(quantized.stem, SubclassedConv)
+    plain = nn.functional.conv2d(images, quantized.stem.weight, quantized.stem.bias, padding=1)
+    assert torch.allclose(quantized.stem(images), 2 * plain)
+
+
+def test_float_bits_change_nothing(hand_written, images):
+    assert torch.equal(zeroq.quantize(hand_written, 32, 32)(images), hand_written(images))
+
+
+def test_forward_is_layer_by_layer_fake_quantization(images):
+    """A whole network against quantize–dequantize written out in float64."""
+    torch.manual_seed(3)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 5, 3), nn.Flatten(), nn.Linear(5 * 144, 7))
+    quantized = zeroq.quantize(network, 8, 8)
+    zeroq.calibrate(quantized, images)
+
+    def through(values, bits, axis=None):
+        axes = None if axis is None else tuple(range(1, values.dim()))
+        low = (values.min() if axes is None else values.amin(axes, keepdim=True)).clamp_max(0)
+        high = (values.max() if axes is None else values.amax(axes, keepdim=True)).clamp_min(0)
+        scale = (high - low) / (2**bits - 1)
+        zero = (-low / scale).round()
+        return scale * ((values / scale).round().add(zero).clamp(0, 2**bits - 1) - zero)
+
+    # Ranges come from a pass with quantized weights and float activations.
+    first, second, last = (network[i].double() for i in (0, 2, 4))
+    for layer in (first, second, last):
+        layer.weight.data = through(layer.weight.data, 8, axis=0)
+    x = images.double()
+    float_inputs = [x, first(x).relu()]
+    float_inputs.append(second(float_inputs[1]).flatten(1))
+
+    def on_range_of(values, recorded):
+        low, high = recorded.min().clamp_max(0), recorded.max().clamp_min(0)
+        scale = (high - low) / 255
+        zero = (-low / scale).round()
+        return scale * ((values / scale).round().add(zero).clamp(0, 255) - zero)
+
+    hidden = first(on_range_of(x, float_inputs[0])).relu()
+    hidden = second(on_range_of(hidden, float_inputs[1])).flatten(1)
+    expected = last(on_range_of(hidden, float_inputs[2]))
+    error = (quantized(images) - expected).abs().max() / expected.abs().max()
+    assert error < 2e-3  # a rounding tie that float32 decides otherwise moves an output by less than this
+
+
+@pytest.mark.parametrize("placement", ["layer_inputs", "after_relu"])
+def test_state_dict_reloads_to_equal_outputs(placement, images):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(576, 5))
+    quantized = zeroq.quantize(network, {"0": 8, "2": 3, "5": 4}, 6, placement)
+    zeroq.calibrate(quantized, images)
+    file = io.BytesIO()
+    torch.save(quantized.state_dict(), file)
+    file.seek(0)
+    fresh = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(576, 5))
+    reloaded = zeroq.quantize(fresh, 8, 8, placement)
+    state = torch.load(file, weights_only=True)
+    reloaded.load_state_dict(state)
+    assert torch.equal(reloaded(images), quantized(images))
+    assert state["2.weight_bits"] == 3
+    assert any(name.endswith("scale") for name in state)
+
+
+def test_pickle_and_deepcopy(hand_written, images):
+    quantized = zeroq.quantize(hand_written, 4, 8)
+    zeroq.calibrate(quantized, images)
+    assert torch.equal(pickle.loads(pickle.dumps(quantized))(images), quantized(images))
+
+
+def test_after_relu_counts_relu_modules(hand_written):
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU6(), nn.Conv2d(4, 4, 3), nn.ReLU())
+    assert len(activation_quantizers(zeroq.quantize(network, 8, 8, "after_relu"))) == 2
+    with pytest.raises(zeroq.ZeroQError, match="functional relu"):
+        zeroq.quantize(hand_written, 8, 8, "after_relu")
+
+
+def test_dynamic_ranges_are_the_batch_s_own(images):
+    network = nn.Sequential(nn.Conv2d(3, 4, 3))
+    dynamic = zeroq.quantize(network, 8, 4, dynamic=True)
+    for factor in (1, 10):
+        calibrated = zeroq.quantize(network, 8, 4)
+        zeroq.calibrate(calibrated, factor * images)
+        assert torch.equal(dynamic(factor * images), calibrated(factor * images))
+
+
+def test_wrong_arguments(hand_written):
+    with pytest.raises(zeroq.ZeroQError, match=r"missing \['head'"):
+        zeroq.quantize(hand_written, {"stem": 4, "blocks.0.shared": 4, "blocks.1.shared": 4})
+    with pytest.raises(zeroq.ZeroQError, match="placement"):
+        zeroq.quantize(hand_written, 8, 8, "everywhere")
+    with pytest.raises(zeroq.ZeroQError, match="already"):
+        zeroq.quantize(zeroq.quantize(hand_written))
+    with pytest.raises(zeroq.ZeroQError, match="no Conv or Linear"):
+        zeroq.quantize(nn.ReLU())
+    with pytest.raises(zeroq.ZeroQError, match="weight norm"):
+        zeroq.quantize(nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(3, 3))))
+
+
+def test_uncalibrated_network_says_so(hand_written, images):
+    with pytest.raises(zeroq.ZeroQError, match="calibrate"):
+        zeroq.quantize(hand_written)(images)

@@ -1,0 +1,101 @@
+"""The frontier against brute force and against scipy's integer programming."""
+
+from itertools import product
+
+import numpy
+import pandas
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import Bounds, LinearConstraint, milp
+
+import zeroq
+from zeroq.precision.sensitivity import SensitivityTable
+
+
+def table(values: numpy.ndarray, parameters, bits) -> SensitivityTable:
+    names = [f"layer{index}" for index in range(len(values))]
+    frame = pandas.DataFrame(values, index=names, columns=list(bits))
+    return SensitivityTable.of(frame, dict(zip(names, map(int, parameters), strict=True)))
+
+
+def brute_force(omega: SensitivityTable) -> list[tuple[int, float]]:
+    parameters = [omega.parameters[name] for name in omega.index]
+    plans = sorted(
+        (
+            sum(p * k for p, k in zip(parameters, plan, strict=True)),
+            sum(omega.loc[name, k] for name, k in zip(omega.index, plan, strict=True)),
+        )
+        for plan in product(omega.columns, repeat=len(omega))
+    )
+    frontier, best = [], float("inf")
+    for size, cost in plans:
+        if cost < best:
+            frontier.append((size, cost))
+            best = cost
+    return frontier
+
+
+@st.composite
+def instances(draw):
+    layers = draw(st.integers(1, 7))
+    bits = sorted(draw(st.sets(st.integers(2, 8), min_size=1, max_size=4)))
+    # Multiples of 1/64, so that sums are exact in any order; ties are frequent, as are non-monotone rows.
+    value = st.integers(0, 256).map(lambda number: number / 64)
+    values = draw(st.lists(st.lists(value, min_size=len(bits), max_size=len(bits)), min_size=layers, max_size=layers))
+    parameters = draw(st.lists(st.integers(1, 50), min_size=layers, max_size=layers))
+    return table(numpy.array(values), parameters, bits)
+
+
+@settings(deadline=None, max_examples=60)
+@given(instances())
+def test_equals_brute_force(omega):
+    frontier = zeroq.pareto_frontier(omega)
+    assert [(point.size_bits, point.sensitivity) for point in frontier] == brute_force(omega)
+    for point in frontier:
+        assert list(point.plan) == list(omega.index)
+        assert sum(omega.parameters[name] * bits for name, bits in point.plan.items()) == point.size_bits
+        assert sum(omega.loc[name, bits] for name, bits in point.plan.items()) == point.sensitivity
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_equals_integer_programming_at_twenty_budgets(seed):
+    generator = numpy.random.default_rng(seed)
+    layers, bits = 60, numpy.arange(2, 9)
+    values = numpy.exp(generator.normal(-4, 2, (layers, 1)) - 1.3 * (bits - 2) + generator.normal(0, 0.3, (layers, 7)))
+    parameters = generator.integers(100, 500_000, layers)
+    omega = table(values, parameters, bits)
+    one_width_each = LinearConstraint(numpy.kron(numpy.eye(layers), numpy.ones(7)), 1, 1)
+    sizes = numpy.outer(parameters, bits).ravel()
+    for average in numpy.linspace(2.05, 7.9, 20):
+        budget = average * parameters.sum()
+        solution = milp(
+            values.ravel(),
+            integrality=numpy.ones(layers * 7),
+            bounds=Bounds(0, 1),
+            constraints=[one_width_each, LinearConstraint(sizes[None] / parameters.sum(), -numpy.inf, average)],
+            options={"mip_rel_gap": 0},
+        )
+        plan = zeroq.allocate(omega, average_bits=average)
+        assert plan.size_bits <= budget
+        assert plan.sensitivity == pytest.approx(solution.fun, rel=1e-6)
+
+
+def test_budgets_in_bits_and_mib_agree():
+    omega = table(numpy.array([[3.0, 2, 1], [6, 2, 0.5]]), [2**20, 2**21], [2, 4, 8])
+    plan = zeroq.allocate(omega, average_bits=4)
+    assert plan == {"layer0": 4, "layer1": 4}
+    assert plan.size_bits == 12 * 2**20
+    assert plan.average_bits == 4
+    assert zeroq.allocate(omega, weights_mib=1.5) == plan
+
+
+def test_wrong_budgets_and_tables():
+    omega = table(numpy.array([[3.0, 2, 1]]), [10], [2, 4, 8])
+    with pytest.raises(zeroq.ZeroQError, match="below the smallest candidate: .* 2 bits"):
+        zeroq.allocate(omega, average_bits=1.9)
+    for budgets in ({}, {"average_bits": 4, "weights_mib": 1}):
+        with pytest.raises(zeroq.ZeroQError, match="one budget"):
+            zeroq.allocate(omega, **budgets)
+    with pytest.raises(zeroq.ZeroQError, match="NaN"):
+        zeroq.pareto_frontier(table(numpy.array([[float("nan")]]), [1], [2]))
