@@ -1,6 +1,6 @@
 """Time the exact Pareto frontier of networks of many layers.
 
-    python -m experiments.bench
+python -m experiments.bench
 """
 
 import time

@@ -42,7 +42,11 @@ def sensitivity_figure(table: pandas.DataFrame, title: str) -> plt.Figure:
     for bits in table.columns:
         axes.plot(layers, table[bits], marker="o", markersize=2.5, linewidth=1, color=COLORS[int(bits)])
         axes.annotate(
-            f"{bits} bits", (layers[-1], table[bits].iloc[-1]), (4, 0), textcoords="offset points", va="center",
+            f"{bits} bits",
+            (layers[-1], table[bits].iloc[-1]),
+            (4, 0),
+            textcoords="offset points",
+            va="center",
             color=COLORS[int(bits)],
         )
     axes.set(xlabel="layer", ylabel="sensitivity Ω (nats)", title=title, yscale="log")
@@ -54,7 +58,11 @@ def frontier_figure(frontier: pandas.DataFrame, chosen: dict, title: str) -> plt
     """The Pareto frontier of weight size against Ω, with uniform widths and the chosen plan."""
     figure, axes = plt.subplots(figsize=(WIDTH, 2.4))
     axes.plot(
-        frontier.size_bits / BITS_PER_MIB, frontier.sensitivity, drawstyle="steps-post", linewidth=1, color="#444444",
+        frontier.size_bits / BITS_PER_MIB,
+        frontier.sensitivity,
+        drawstyle="steps-post",
+        linewidth=1,
+        color="#444444",
         label="Pareto frontier",
     )
     for bits, (size, cost) in chosen["uniform"].items():

@@ -10,7 +10,9 @@ from zeroq import ZeroQError
 from zeroq.quantization.affine import affine_parameters, check_bits, fake_quantize, quantized_weight
 
 
-def reference(values: numpy.ndarray, low: float, high: float, bits: int, symmetric: bool) -> tuple[numpy.ndarray, float]:
+def reference(
+    values: numpy.ndarray, low: float, high: float, bits: int, symmetric: bool
+) -> tuple[numpy.ndarray, float]:
     """Quantize–dequantize in float64, straight from the definition; also the scale."""
     low, high = min(low, 0.0), max(high, 0.0)
     if symmetric:

@@ -81,7 +81,9 @@ def test_forward_is_layer_by_layer_fake_quantization(images):
 @pytest.mark.parametrize("placement", ["layer_inputs", "after_relu"])
 def test_state_dict_reloads_to_equal_outputs(placement, images):
     torch.manual_seed(0)
-    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(576, 5))
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(576, 5)
+    )
     quantized = zeroq.quantize(network, {"0": 8, "2": 3, "5": 4}, 6, placement)
     zeroq.calibrate(quantized, images)
     file = io.BytesIO()

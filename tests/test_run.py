@@ -1,0 +1,204 @@
+"""The command line, in this process: records, skipping, sweeps, W&B, and one sentence for each mistake."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas
+import pytest
+import torch
+
+from experiments import record, run, runner
+from zeroq.networks import zoo
+
+QUICK = ["distill.iterations=2", "distill.count=2"]
+RECORD_KEYS = [
+    "model",
+    "dataset",
+    "method",
+    "w_bits",
+    "a_bits",
+    "placement",
+    "granularity",
+    "size_mib",
+    "fp32_size_mib",
+    "metric",
+    "value",
+    "fp32_value",
+    "top5",
+    "agreement",
+    "seed",
+    "plan",
+    "distill_loss",
+    "seconds",
+    "needs_data",
+    "versions",
+    "device",
+    "git_commit",
+]
+
+
+@pytest.fixture(scope="session")
+def results(tmp_path_factory) -> Path:
+    """One results folder for all tests, so that they share the FP32 score."""
+    return tmp_path_factory.mktemp("results")
+
+
+@pytest.fixture
+def command(monkeypatch, results):
+    """Run the command line with arguments; returns its exit status or message."""
+
+    def call(*arguments: str):
+        monkeypatch.setattr(sys, "argv", ["run", f"results={results}", *arguments])
+        try:
+            run.main()
+        except SystemExit as ended:
+            return ended.code
+        return 0
+
+    return call
+
+
+def only_runs(results: Path) -> set[str]:
+    runs = results / "runs"
+    return {path.name for path in runs.iterdir()} if runs.exists() else set()
+
+
+def test_record_is_complete_and_skipped_the_second_time(command, results, capsys):
+    assert command("method=zeroq", "bits=mp4a8", *QUICK) == 0
+    folder = results / "runs" / "fashion-resnet18,zeroq,mp4a8,seed=0,distill.count=2,distill.iterations=2"
+    content = json.loads((folder / "record.json").read_text())
+    assert set(RECORD_KEYS) <= set(content)
+    assert set(content["seconds"]) == {"distill", "sensitivity", "allocate", "calibrate", "evaluate"}
+    assert content["w_bits"] == "MP4"
+    assert content["a_bits"] == 8
+    assert content["metric"] == "top1"
+    assert content["weight_layers"] == content["quantized_weight_layers"] == content["quantized_activations"] == 21
+    assert content["unreached_activations"] == []
+    assert content["mean_weight_bits"] <= 4
+    card = json.loads((zoo.WEIGHTS / "resnet18.json").read_text())
+    assert content["fp32_value"] == pytest.approx(card["top1"], abs=0.05)
+    assert json.loads((folder / "plan.json").read_text()) == content["plan"]
+    assert len(pandas.read_csv(folder / "sensitivity.csv")) == 21
+    frontier = pandas.read_csv(folder / "frontier.csv")
+    assert frontier.size_bits.is_monotonic_increasing
+    assert frontier.sensitivity.is_monotonic_decreasing
+    assert len(pandas.read_csv(folder / "distill_loss.csv")) == 2
+    for name in ("config.yaml", "distilled.png"):
+        assert (folder / name).stat().st_size > 0
+
+    capsys.readouterr()
+    written = (folder / "record.json").stat().st_mtime_ns
+    assert command("bits=mp4a8", "method=zeroq", "seed=0", *reversed(QUICK)) == 0
+    assert "skipped" in capsys.readouterr().out
+    assert (folder / "record.json").stat().st_mtime_ns == written
+
+
+def test_wandb_offline_run_holds_config_and_numbers(command, results):
+    assert command("method=gaussian", "bits=w8a8", *QUICK) == 0
+    (folder,) = (results / "runs").glob("fashion-resnet18,gaussian,w8a8*")
+    (offline,) = folder.glob("wandb/offline-run-*")
+    shown = subprocess.run(
+        [sys.executable, "-m", "wandb", "leet", "inspect", "--summary", "--json", str(offline)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    content = json.loads((folder / "record.json").read_text())
+    assert '"gaussian"' in shown
+    assert str(content["size_mib"])[:8] in shown
+    for table in ("sensitivity", "frontier", "calibration_images"):
+        assert table in shown
+
+
+def test_sweep_runs_every_combination_and_naive_needs_no_images(command, results, capsys):
+    before = only_runs(results)
+    sweep = ("-m", "method=naive", "bits=w8a8,mp4a8", "tracker=disabled")
+    assert command(*sweep) == 0
+    assert only_runs(results) - before == {
+        "fashion-resnet18,naive,w8a8,seed=0",
+        "fashion-resnet18,naive,mp4a8,seed=0",
+    }
+    content = json.loads((results / "runs/fashion-resnet18,naive,mp4a8,seed=0/record.json").read_text())
+    assert set(content["plan"].values()) == {4}
+    assert content["granularity"] == "per_tensor"
+    capsys.readouterr()
+    assert command(*sweep) == 0
+    assert capsys.readouterr().out.count("skipped") == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["model=fashion/resnet81"], "there is no model=fashion/resnet81; did you mean fashion/resnet18"),
+        (["method=zero"], "there is no method=zero"),
+        (["bits=w9a9"], "there is no bits=w9a9"),
+        (["bits.weight=1"], "bits must be 2…8"),
+        (["bits.activation=9"], "bits must be 2…8"),
+        (["bits=mp4a8", "bits.weight=1.5", *QUICK], "below the smallest candidate"),
+        (["bits=mp4a8", "bits.size_mib=0.01", *QUICK], "below the smallest candidate"),
+        (["bits.weight=four"], "bits.weight"),
+        (["data.root=/proc/nowhere"], "cannot create /proc/nowhere"),
+        (["results=/proc/nowhere"], "cannot write records to /proc/nowhere"),
+        (["distill.learning_rate=1e38", "distill.iterations=40", "distill.count=2"], "smaller learning rate"),
+        (["model=imagenet/resnet18", "data.root=/nowhere", "model.architecture=vgg"], "ImageNet has no 'vgg'"),
+        (["device=toaster"], "device 'toaster' cannot be used"),
+    ],
+)
+def test_mistakes_get_one_sentence_and_leave_nothing(command, results, capsys, arguments, sentence):
+    before = only_runs(results)
+    code = command(*arguments)
+    assert code not in (0, None)
+    printed = capsys.readouterr().out + str(code)
+    assert sentence in printed.replace("\n", " ")
+    assert "Traceback" not in printed
+    assert only_runs(results) == before
+
+
+def test_interrupt_leaves_nothing(command, results, monkeypatch):
+    before = only_runs(results)
+
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner, "write_files", interrupted)
+    assert "interrupted" in command("method=naive", "bits=w6a6")
+    assert only_runs(results) == before
+
+
+def test_failed_write_leaves_nothing(tmp_path):
+    with pytest.raises(OSError, match="full"), record.record_folder(tmp_path, "name") as folder:
+        (folder / "record.json").write_text("{")
+        raise OSError("disk full")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_changed_weight_file_is_refused(tmp_path):
+    for suffix in ("safetensors", "json"):
+        (tmp_path / f"resnet18.{suffix}").write_bytes((zoo.WEIGHTS / f"resnet18.{suffix}").read_bytes())
+    path = tmp_path / "resnet18.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"\x00\x01")
+    with pytest.raises(zoo.ZeroQError, match="sha256"):
+        zoo.load("resnet18", tmp_path)
+
+
+def test_names_do_not_depend_on_order_or_defaults():
+    choices = {"model": "fashion/resnet18", "method": "zeroq", "bits": "w8a8", "distill": "paper"}
+    plain = record.run_name(choices, [], 0)
+    assert plain == record.run_name(choices, ["seed=0", "distill=paper", "force=true", "data.root=/x"], 0)
+    assert record.run_name(choices, ["percentile=99", "placement=after_relu"], 0) == record.run_name(
+        choices, ["placement=after_relu", "percentile=99"], 0
+    )
+    assert "/" not in plain
+
+
+def test_fingerprint_sees_one_changed_weight():
+    from experiments.cache import fingerprint
+
+    network = torch.nn.Linear(3, 3)
+    before = fingerprint(network)
+    with torch.no_grad():
+        network.weight[0, 0] += 1
+    assert fingerprint(network) != before
