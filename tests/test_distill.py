@@ -120,7 +120,7 @@ def test_one_by_one_maps_match_means_only():
 
 
 def test_no_batch_norm_is_refused_and_gaussian_still_works(no_norm):
-    with pytest.raises(zeroq.ZeroQError, match="no BatchNorm.*gaussian"):
+    with pytest.raises(zeroq.ZeroQError, match=r"no BatchNorm.*gaussian"):
         zeroq.distill(no_norm, (3, 8, 8))
     quantized = zeroq.quantize(no_norm)
     zeroq.calibrate(quantized, zeroq.gaussian_images((3, 8, 8), 4))

@@ -93,7 +93,7 @@ def test_budgets_in_bits_and_mib_agree():
 
 def test_wrong_budgets_and_tables():
     omega = table(numpy.array([[3.0, 2, 1]]), [10], [2, 4, 8])
-    with pytest.raises(zeroq.ZeroQError, match="below the smallest candidate: .* 2 bits"):
+    with pytest.raises(zeroq.ZeroQError, match=r"below the smallest candidate: .* 2 bits"):
         zeroq.allocate(omega, average_bits=1.9)
     for budgets in ({}, {"average_bits": 4, "weights_mib": 1}):
         with pytest.raises(zeroq.ZeroQError, match="one budget"):

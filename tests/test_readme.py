@@ -1,0 +1,32 @@
+"""The README's Python runs, and its numbers are the committed records'."""
+
+import re
+from pathlib import Path
+
+import pandas
+import pytest
+import torch
+
+from experiments.record import read_records
+from experiments.tables import accuracy_table, loss_table
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def test_python_of_the_readme_runs(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (block,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    assert len(block.strip().splitlines()) <= 6
+    # A smaller input and fewer iterations than the README's, for the sake of time.
+    exec(block.replace("(3, 224, 224)", "(3, 64, 64), iterations=5, count=4"), {})
+    assert "weight_scale" in "".join(torch.load(tmp_path / "quantized.pt", weights_only=True))
+
+
+@pytest.mark.parametrize(("name", "build"), [("accuracy", accuracy_table), ("batch_norm_loss", loss_table)])
+def test_tables_are_those_of_the_records(name, build):
+    table = build(read_records(ROOT / "results" / "runs"))
+    written = pandas.read_csv(ROOT / "results" / "tables" / f"{name}.csv", dtype=str)
+    assert written.astype(str).equals(table.astype(str))
+    markdown = table.to_markdown(index=False, disable_numparse=True)
+    assert markdown in README
