@@ -31,7 +31,9 @@ def command(monkeypatch, results):
     """Run the command line with arguments; returns its exit status or message."""
 
     def call(*arguments: str):
-        monkeypatch.setattr(sys, "argv", ["run", f"results={results}", *arguments])
+        flags = [argument for argument in arguments if argument.startswith("-")]
+        overrides = [argument for argument in arguments if not argument.startswith("-")]
+        monkeypatch.setattr(sys, "argv", ["run", *flags, f"results={results}", *overrides])
         try:
             run.main()
         except SystemExit as ended:
@@ -123,7 +125,7 @@ def test_sweep_runs_every_combination_and_naive_needs_no_images(command, results
         (["bits.weight=four"], "bits.weight"),
         (["data.root=/proc/nowhere"], "cannot create /proc/nowhere"),
         (["results=/proc/nowhere"], "cannot write records to /proc/nowhere"),
-        (["distill.learning_rate=1e38", "distill.iterations=40", "distill.count=2"], "smaller learning rate"),
+        (["distill.learning_rate=1e30", "distill.iterations=40", "distill.count=2"], "smaller learning rate"),
         (["model=imagenet/resnet18", "data.root=/nowhere", "model.architecture=vgg"], "ImageNet has no 'vgg'"),
         (["device=toaster"], "device 'toaster' cannot be used"),
     ],
