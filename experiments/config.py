@@ -2,12 +2,17 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from zeroq.errors import ZeroQError
+from zeroq.precision.sensitivity import check_candidates
 from zeroq.quantization.affine import check_bits
+from zeroq.quantization.convert import Placement
+
+TRACKER_MODES = ("offline", "online", "disabled")
 
 
 @dataclass
@@ -83,7 +88,16 @@ def typed(config: DictConfig) -> RunConfig:
     try:
         run: RunConfig = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RunConfig), config))
     except OmegaConfBaseException as error:
+        if isinstance(error, MissingMandatoryValue):
+            raise ZeroQError("data.root is missing; name the folder that holds the dataset, data.root=…") from error
         raise ZeroQError(f"{error.full_key}: {str(error).splitlines()[0]}") from error
+    if run.tracker.mode not in TRACKER_MODES:
+        raise ZeroQError(f"tracker.mode must be one of {', '.join(TRACKER_MODES)}, not {run.tracker.mode!r}")
+    if run.placement not in get_args(Placement):
+        raise ZeroQError(f"placement must be one of {', '.join(get_args(Placement))}, not {run.placement!r}")
+    check_candidates(run.bits.candidates)
+    if run.bits.size_mib is not None and run.method.images == "none":
+        raise ZeroQError(f"method {run.method.name} measures no sensitivities, so it cannot keep a budget in MiB")
     if not run.bits.mixed or run.method.images == "none":
         check_bits(run.bits.weight)
         run.bits.weight = int(run.bits.weight)

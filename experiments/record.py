@@ -54,10 +54,11 @@ def record_folder(runs: Path, name: str) -> Iterator[Path]:
     try:
         yield scratch
         scratch.chmod(0o755)
-        target = runs / name
-        if target.exists():  # force=true: the old record goes only when the new one is complete
-            shutil.rmtree(target)
+        target, old = runs / name, scratch.with_name(f"{scratch.name}-old")
+        if target.exists():  # force=true: the old record goes only when the new one is in its place
+            os.rename(target, old)
         os.rename(scratch, target)
+        shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -69,7 +70,8 @@ def write_json(path: Path, content: Any) -> None:
 
 def read_records(runs: Path) -> list[dict[str, Any]]:
     """Every record below a folder, each with its folder's name as ``run``."""
-    paths = sorted(runs.glob("*/record.json"))
+    # Folders with a dot in front are runs at work, or killed at work.
+    paths = sorted(path for path in runs.glob("*/record.json") if not path.parent.name.startswith("."))
     return [{"run": path.parent.name, **json.loads(path.read_text())} for path in paths]
 
 

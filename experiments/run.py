@@ -6,13 +6,13 @@
 A run whose record exists is skipped; force=true runs it again.
 """
 
+import signal
 import sys
 from difflib import get_close_matches
 from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from experiments.config import typed
@@ -22,22 +22,22 @@ from experiments.runner import execute
 from zeroq.errors import ZeroQError
 
 CONF = Path(__file__).parents[1] / "conf"
+# What went wrong in this process: Hydra would answer an exception with a traceback.
+failures: list[str] = []
 GROUPS = ("model", "method", "bits", "distill", "data", "tracker")
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def run(config: DictConfig) -> None:
     hydra_config = HydraConfig.get()
-    settings = None
     try:
         settings = typed(config)
         name = run_name(hydra_config.runtime.choices, list(hydra_config.overrides.task), settings.seed)
         content = execute(settings, name)
-    except ZeroQError as error:
+    except (ZeroQError, OSError) as error:
         console.print(f"error: {error}", style="red", soft_wrap=True, markup=False, highlight=False)
-        if hydra_config.mode == RunMode.MULTIRUN:
-            raise  # the sweep goes on, and ends with 1
-        sys.exit(1)
+        failures.append(str(error))  # a sweep goes on, and ends with 1
+        return
     if content is None:
         console.print(f"{name}: done before, skipped (force=true runs it again)", soft_wrap=True, highlight=False)
         return
@@ -64,13 +64,18 @@ def check_choices(arguments: list[str]) -> None:
 
 
 def main() -> None:
+    # A polite kill cleans up like Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         check_choices(sys.argv[1:])
+        failures.clear()
         run()
     except ZeroQError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("interrupted: no record was written; start the same command again to continue")
+    if failures:
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -194,6 +194,7 @@ def execute(config: RunConfig, name: str) -> dict[str, Any] | None:
         tracker.log_record(
             wandb_run, content, losses=run.losses, sensitivity=sensitivity, frontier=frontier, images=picture
         )
+        record.write_json(folder / "record.json", content)
     return content
 
 
@@ -265,7 +266,6 @@ def write_files(
     frontier: pandas.DataFrame | None,
 ) -> Path | None:
     """Write the record's files; returns the picture of the calibration images, if there are any."""
-    record.write_json(folder / "record.json", content)
     record.write_json(folder / "plan.json", content["plan"])
     OmegaConf.save(OmegaConf.structured(config), folder / "config.yaml")
     if losses:

@@ -132,6 +132,10 @@ def test_wrong_arguments(hand_written):
         zeroq.quantize(zeroq.quantize(hand_written))
     with pytest.raises(zeroq.ZeroQError, match="no Conv or Linear"):
         zeroq.quantize(nn.ReLU())
+    damaged = nn.Linear(3, 3)
+    damaged.weight.data[0, 0] = float("nan")
+    with pytest.raises(zeroq.ZeroQError, match="NaN"):
+        zeroq.quantize(nn.Sequential(damaged))
     with pytest.raises(zeroq.ZeroQError, match="weight norm"):
         zeroq.quantize(nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(3, 3))))
 

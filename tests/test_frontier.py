@@ -95,6 +95,8 @@ def test_wrong_budgets_and_tables():
     omega = table(numpy.array([[3.0, 2, 1]]), [10], [2, 4, 8])
     with pytest.raises(zeroq.ZeroQError, match=r"below the smallest candidate: .* 2 bits"):
         zeroq.allocate(omega, average_bits=1.9)
+    with pytest.raises(zeroq.ZeroQError, match="finite"):
+        zeroq.allocate(omega, average_bits=float("nan"))
     for budgets in ({}, {"average_bits": 4, "weights_mib": 1}):
         with pytest.raises(zeroq.ZeroQError, match="one budget"):
             zeroq.allocate(omega, **budgets)

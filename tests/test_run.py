@@ -127,6 +127,12 @@ def test_sweep_runs_every_combination_and_naive_needs_no_images(command, results
         (["results=/proc/nowhere"], "cannot write records to /proc/nowhere"),
         (["distill.learning_rate=1e30", "distill.iterations=40", "distill.count=2"], "smaller learning rate"),
         (["model=imagenet/resnet18", "data.root=/nowhere", "model.architecture=vgg"], "ImageNet has no 'vgg'"),
+        (["tracker.mode=loud"], "tracker.mode must be one of"),
+        (["placement=everywhere"], "placement must be one of"),
+        (["bits.candidates=[1]"], "candidate bits must be 2…8"),
+        (["method=naive", "bits=mp4a8", "bits.size_mib=0.1"], "cannot keep a budget in MiB"),
+        (["model=imagenet/resnet18"], "data.root is missing"),
+        (["bits.weight=nan"], "bits must be 2…8"),
         (["device=toaster"], "device 'toaster' cannot be used"),
     ],
 )
@@ -138,6 +144,28 @@ def test_mistakes_get_one_sentence_and_leave_nothing(command, results, capsys, a
     assert sentence in printed.replace("\n", " ")
     assert "Traceback" not in printed
     assert only_runs(results) == before
+
+
+def test_a_mistake_in_a_sweep_does_not_stop_it(command, results, capsys):
+    assert command("-m", "method=naive", "bits.activation=9,7", "tracker=disabled") == 1
+    printed = capsys.readouterr()
+    assert "bits must be 2…8" in printed.out
+    assert "Traceback" not in printed.out + printed.err
+    assert (results / "runs" / "fashion-resnet18,naive,w8a8,seed=0,bits.activation=7").exists()
+
+
+def test_half_written_folder_is_no_record(tmp_path):
+    (tmp_path / ".partial-killed").mkdir()
+    (tmp_path / ".partial-killed" / "record.json").write_text("{}")
+    assert record.read_records(tmp_path) == []
+
+
+def test_force_replaces_the_record(tmp_path):
+    for content in ("first", "second"):
+        with record.record_folder(tmp_path, "name") as folder:
+            (folder / "record.json").write_text(content)
+    assert [path.name for path in tmp_path.iterdir()] == ["name"]
+    assert (tmp_path / "name" / "record.json").read_text() == "second"
 
 
 def test_interrupt_leaves_nothing(command, results, monkeypatch):

@@ -9,7 +9,7 @@ from torch import nn
 
 from zeroq.images.batch_norm import Statistics
 from zeroq.images.distill import distill
-from zeroq.precision.frontier import ParetoFrontier, pareto_frontier
+from zeroq.precision.frontier import ParetoFrontier, budget_bits, pareto_frontier
 from zeroq.precision.refine import refine as measure_jointly
 from zeroq.precision.sensitivity import Direction, SensitivityTable, sensitivity
 from zeroq.quantization.affine import FLOAT_BITS
@@ -130,7 +130,8 @@ def quantize_with_images(
                 **granularity,
             )
             return frontier, measured[0].plan
-        return frontier, frontier[frontier.index_within(weight_bits * frontier.parameters)].plan
+        budget = budget_bits(frontier.parameters, average_bits=weight_bits, weights_mib=None)
+        return frontier, frontier[frontier.index_within(budget)].plan
 
     frontier, plan = run_stage("allocate", allocate_bits)
 

@@ -87,8 +87,7 @@ def load(architecture: str, weights: Path = WEIGHTS) -> PretrainedNetwork:
     for needed in (path, card_path):
         if not needed.is_file():
             raise ZeroQError(
-                f"{needed} is missing; restore it with `git checkout -- {needed.name}` "
-                f"or train it with `make train-zoo`"
+                f"{needed} is missing; restore it with `git checkout -- {needed}` or train it with `make train-zoo`"
             )
     recorded = json.loads(card_path.read_text())["sha256"]
     actual = sha256(path)

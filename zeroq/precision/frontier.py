@@ -8,6 +8,7 @@ Ullmann, 1969).
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from math import isfinite
 from typing import NamedTuple
 
 import numpy
@@ -114,8 +115,11 @@ def budget_bits(parameters: int, *, average_bits: float | None, weights_mib: flo
     """A budget in bits of all weights; raises ZeroQError unless exactly one is given."""
     if (average_bits is None) == (weights_mib is None):
         raise ZeroQError("give one budget: average_bits or weights_mib")
-    # Rounded, because 0.1 × 30 parameters must admit a plan of 3 bits.
-    return round(average_bits * parameters, 6) if average_bits is not None else weights_mib * BITS_PER_MIB
+    budget = average_bits * parameters if average_bits is not None else weights_mib * BITS_PER_MIB
+    if not isfinite(budget):
+        raise ZeroQError(f"the budget must be a finite number, not {budget}")
+    # Rounded, because a plan's own mean times the parameters may fall a hair below its size.
+    return round(budget, 3)
 
 
 def _non_dominated(sizes: numpy.ndarray, costs: numpy.ndarray) -> numpy.ndarray:

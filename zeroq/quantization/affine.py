@@ -23,7 +23,7 @@ class AffineParameters(NamedTuple):
 
 def check_bits(bits: int) -> None:
     """Raise ZeroQError unless ``bits`` is 2…8, or 32 for "not quantized"."""
-    if isinstance(bits, bool) or bits != int(bits) or not (SMALLEST_BITS <= bits <= LARGEST_BITS or bits == FLOAT_BITS):
+    if isinstance(bits, bool) or bits not in (*range(SMALLEST_BITS, LARGEST_BITS + 1), FLOAT_BITS):
         raise ZeroQError(f"bits must be {SMALLEST_BITS}…{LARGEST_BITS}, or {FLOAT_BITS} for float, not {bits}")
 
 
@@ -62,6 +62,8 @@ def weight_parameters(
     weight: torch.Tensor, bits: int, *, per_channel: bool = True, symmetric: bool = False
 ) -> AffineParameters:
     """Min–max parameters of a weight [output channels, …], one pair a channel or one for the tensor."""
+    if not weight.isfinite().all():
+        raise ZeroQError("a weight holds NaN or infinite values; the network is damaged or did not train")
     flat = weight.detach().flatten(1) if per_channel else weight.detach().reshape(1, -1)
     low, high = flat.amin(1), flat.amax(1)
     if not per_channel:
