@@ -46,9 +46,5 @@ def fingerprint(model: nn.Module) -> str:
     digest = hashlib.sha256(repr(model).encode())
     for name, tensor in model.state_dict().items():
         digest.update(name.encode())
-        digest.update(
-            tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
-            if tensor.dim()
-            else str(tensor.item()).encode()
-        )
+        digest.update(tensor.detach().cpu().numpy().tobytes())
     return digest.hexdigest()

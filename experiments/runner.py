@@ -179,7 +179,8 @@ def execute(config: RunConfig, name: str) -> dict[str, Any] | None:
         return None
     with record.record_folder(runs, name) as folder, tracker.tracked(config, name, folder) as wandb_run:
         network = load_network(config.model)
-        network.module.to(choose_device(config.device))
+        # Channels last is the faster layout for convolutions, on CPUs too.
+        network.module.to(choose_device(config.device), memory_format=torch.channels_last)
         run = Run(config, network, load_dataset(config.data, network.input))
         reference = run.float_score()
         images = run.calibration_images()

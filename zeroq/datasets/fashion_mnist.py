@@ -50,7 +50,7 @@ class FashionMNIST:
         )
         return (images.expand(-1, channels, -1, -1) - mean) / std
 
-    def batches(self, batch_size: int = 250) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def batches(self, batch_size: int = 100) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Every image once, in order: (images float [n, C, H, W], labels int64 [n])."""
         for pixels, labels in zip(self.images.split(batch_size), self.labels.split(batch_size), strict=True):
             yield self.prepare(pixels), labels
