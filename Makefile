@@ -55,4 +55,4 @@ $(INSTALLED): requirements.txt
 	touch $@
 
 $(DATA): | $(INSTALLED)
-	$(RUN) -c 'from pathlib import Path; from zeroq.datasets.fashion_mnist import obtain; obtain(Path("data"))'
+	$(RUN) -m experiments.obtain_data

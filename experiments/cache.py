@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
+import zeroq
+
 
 class StageCache:
     """Results of stages in a folder, under a hash of everything that determines them.
@@ -47,4 +49,12 @@ def fingerprint(model: nn.Module) -> str:
     for name, tensor in model.state_dict().items():
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def source_fingerprint() -> str:
+    """A hash of the library's source, so that no stage outlives the code that computed it."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(zeroq.__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -44,11 +44,6 @@ class BitsConfig:
     size_mib: float | None
     refine: int
 
-    @property
-    def weight_label(self) -> str:
-        """``8`` for uniform widths, ``MP4`` for mixed precision of at most 4 bits on average."""
-        return f"MP{self.weight:g}" if self.mixed else f"{self.weight:g}"
-
 
 @dataclass
 class DistillConfig:
@@ -98,7 +93,9 @@ def typed(config: DictConfig) -> RunConfig:
     check_candidates(run.bits.candidates)
     if run.bits.size_mib is not None and run.method.images == "none":
         raise ZeroQError(f"method {run.method.name} measures no sensitivities, so it cannot keep a budget in MiB")
-    if not run.bits.mixed or run.method.images == "none":
+    if run.method.images == "none":
+        run.bits.mixed = False  # nothing to mix by: every layer gets the mean width
+    if not run.bits.mixed:
         check_bits(run.bits.weight)
         run.bits.weight = int(run.bits.weight)
     check_bits(run.bits.activation)

@@ -2,8 +2,8 @@
 
     python -m experiments.figures [results=FOLDER]
 
-For each network: the distilled images beside Gaussian and real ones, sensitivity by layer, the Pareto frontier
-with the chosen plan, bits by layer. Sized for one column of a two-column paper.
+For each network, placement and setting: the distilled images beside Gaussian and real ones, sensitivity by layer,
+the Pareto frontier with the chosen plan, bits by layer. Sized for one column of a two-column paper.
 """
 
 import sys
@@ -19,7 +19,8 @@ import pandas
 from matplotlib.ticker import MaxNLocator
 
 from experiments.record import read_records
-from experiments.results_argument import results_argument
+from experiments.results_argument import output_folder, results_argument
+from experiments.tables import settings_label
 from zeroq.quantization.size import BITS_PER_MIB
 
 WIDTH = 3.4  # inches: one column
@@ -108,36 +109,47 @@ def main() -> None:
     records = read_records(runs)
     if not records:
         sys.exit(f"error: there are no records in {runs}; make some with `python -m experiments.run`")
-    folder = results / "figures"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = output_folder(results / "figures")
     with plt.rc_context(STYLE):
-        for model in dict.fromkeys(record["model"] for record in records):
-            for name, figure in figures_of(model, [r for r in records if r["model"] == model], runs):
-                path = folder / f"{model.replace('/', '-')}-{name}.png"
+        for title, comparable in comparable_records(records).items():
+            for name, figure in figures_of(title, comparable, runs):
+                path = folder / f"{title.replace('/', '-').replace(', ', '-')}-{name}.png"
                 figure.savefig(path)
                 plt.close(figure)
     print(f"Figures written to {folder}")
 
 
-def figures_of(model: str, records: list[dict], runs: Path):
-    """(name, figure) pairs of one network."""
+def comparable_records(records: list[dict]) -> dict[str, list[dict]]:
+    """Records of one network, placement and settings under a title of these; of several seeds, the first."""
+    groups: dict[str, list[dict]] = {}
+    for record in sorted(records, key=lambda record: record["seed"]):
+        placement = [] if record["placement"] == "layer_inputs" else [record["placement"]]
+        title = ", ".join([record["model"], *placement, *filter(None, [settings_label(record)])])
+        group = groups.setdefault(title, [])
+        if not group or record["seed"] == group[0]["seed"]:
+            group.append(record)
+    return groups
+
+
+def figures_of(title: str, records: list[dict], runs: Path):
+    """(name, figure) pairs of one group of comparable records."""
     pictures = {}
-    for method, (title, file) in {
+    for method, (kind, file) in {
         "zeroq": ("distilled", "distilled.png"),
         "gaussian": ("Gaussian", "calibration.png"),
         "real": ("real", "calibration.png"),
     }.items():
         found = [runs / r["run"] / file for r in records if r["method"] == method and (runs / r["run"] / file).exists()]
         if found:
-            pictures[title] = found[0]
+            pictures[kind] = found[0]
     if pictures:
-        yield "images", images_figure(pictures, model)
+        yield "images", images_figure(pictures, title)
 
     zeroq = [record for record in records if record["method"] == "zeroq"]
     if not zeroq:
         return
     sensitivity = read_sensitivity(runs / zeroq[0]["run"])
-    yield "sensitivity", sensitivity_figure(sensitivity, f"{model}: sensitivity by layer")
+    yield "sensitivity", sensitivity_figure(sensitivity, f"{title}: sensitivity by layer")
     for record in (record for record in zeroq if str(record["w_bits"]).startswith("MP")):
         folder = runs / record["run"]
         omega, parameters = read_sensitivity(folder), record["parameters"]
@@ -151,8 +163,8 @@ def figures_of(model: str, records: list[dict], runs: Path):
         }
         frontier = pandas.read_csv(folder / "frontier.csv")
         suffix = label.replace("/", "").lower()
-        yield f"frontier-{suffix}", frontier_figure(frontier, chosen, f"{model}: Pareto frontier")
-        yield f"bits-{suffix}", bits_figure(record["plan"], parameters, f"{model}: bits by layer, {label}")
+        yield f"frontier-{suffix}", frontier_figure(frontier, chosen, f"{title}: Pareto frontier")
+        yield f"bits-{suffix}", bits_figure(record["plan"], parameters, f"{title}: bits by layer, {label}")
 
 
 def read_sensitivity(folder: Path) -> pandas.DataFrame:

@@ -20,12 +20,9 @@ SILENT_KEYS = ("force", "results", "tracker", "device", "data.root", "hydra")
 PACKAGES = ("torch", "torchvision", "pytorchcv", "timm", "numpy")
 
 
-def run_name(choices: dict[str, str], overrides: list[str], seed: int) -> str:
-    """A folder name made of the overrides: ``fashion-resnet18,zeroq,w8a8,seed=0`` and whatever else was set.
-
-    Two command lines that mean the same run give the same name.
-    """
-    extras = []
+def other_settings(choices: dict[str, str], overrides: list[str]) -> dict[str, str]:
+    """What a command line sets beyond model, method, bits and seed, in alphabetical order."""
+    settings = {}
     for override in overrides:
         key, _, value = override.lstrip("+~").partition("=")
         group = key.partition("@")[0]
@@ -33,8 +30,17 @@ def run_name(choices: dict[str, str], overrides: list[str], seed: int) -> str:
             continue
         if choices.get(group) == value == "paper":  # distill=paper is the default
             continue
-        extras.append(f"{key}={value}")
-    parts = [choices[group] for group in NAMED_GROUPS] + [f"seed={seed}", *sorted(extras)]
+        settings[key] = value
+    return dict(sorted(settings.items()))
+
+
+def run_name(choices: dict[str, str], settings: dict[str, str], seed: int) -> str:
+    """A folder name made of the overrides: ``fashion-resnet18,zeroq,w8a8,seed=0`` and ``other_settings``.
+
+    The order of the overrides does not matter, nor do those that cannot change the result.
+    """
+    parts = [choices[group] for group in NAMED_GROUPS] + [f"seed={seed}"]
+    parts += [f"{key}={value}" for key, value in settings.items()]
     return ",".join(parts).replace("/", "-").replace(" ", "")
 
 

@@ -3,7 +3,8 @@
     python -m experiments.run model=fashion/mobilenetv2 method=zeroq bits=mp4a8 seed=0
     python -m experiments.run -m model=fashion/resnet18,fashion/mobilenetv2 method=zeroq,gaussian bits=w8a8,w4a8
 
-A run whose record exists is skipped; force=true runs it again.
+A run whose record exists is skipped; force=true runs it again. Stages that do not differ between runs (the FP32
+score, distilled images, sensitivities) are computed once and kept in results/cache.
 """
 
 import signal
@@ -17,7 +18,7 @@ from omegaconf import DictConfig
 
 from experiments.config import typed
 from experiments.progress import console
-from experiments.record import run_name
+from experiments.record import other_settings, run_name
 from experiments.runner import execute
 from zeroq.errors import ZeroQError
 
@@ -32,8 +33,9 @@ def run(config: DictConfig) -> None:
     hydra_config = HydraConfig.get()
     try:
         settings = typed(config)
-        name = run_name(hydra_config.runtime.choices, list(hydra_config.overrides.task), settings.seed)
-        content = execute(settings, name)
+        others = other_settings(hydra_config.runtime.choices, list(hydra_config.overrides.task))
+        name = run_name(hydra_config.runtime.choices, others, settings.seed)
+        content = execute(settings, name, others)
     except (ZeroQError, OSError) as error:
         console.print(f"error: {error}", style="red", soft_wrap=True, markup=False, highlight=False)
         failures.append(str(error))  # a sweep goes on, and ends with 1

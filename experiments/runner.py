@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,24 @@ from torch import nn
 from torchvision.utils import save_image
 
 from experiments import record, tracker
-from experiments.cache import StageCache, fingerprint
+from experiments.cache import StageCache, fingerprint, source_fingerprint
 from experiments.config import RunConfig
 from experiments.progress import progress_bar
 from experiments.sources import Dataset, load_dataset, load_network
 from zeroq.errors import ZeroQError
 from zeroq.evaluation.classification import Classification, evaluate
 from zeroq.images.batch_norm import batch_norm_loss, batch_norms
-from zeroq.images.distill import distill
 from zeroq.images.noise import gaussian_images
 from zeroq.networks.pretrained import PretrainedNetwork
-from zeroq.pipeline import Progress, QuantizationResult, quantize_naively, quantize_with_images
+from zeroq.networks.state import model_device
+from zeroq.pipeline import (
+    Progress,
+    QuantizationResult,
+    Settings,
+    distill_recording,
+    quantize_naively,
+    quantize_with_images,
+)
 from zeroq.precision.sensitivity import SensitivityTable
 from zeroq.quantization.layers import weighted_layers
 from zeroq.quantization.size import average_bits_for, size_mib
@@ -39,7 +47,16 @@ class Run:
         self.cache = StageCache(config.results / "cache")
         self.seconds = dict.fromkeys(("distill", "sensitivity", "allocate", "calibrate", "evaluate"), 0.0)
         self.losses: list[float] = []
-        self._network_key = fingerprint(network.module)
+        self.settings = settings_of(config, network.module)
+        self.settings.check(network.module)
+        self.network_fingerprint = fingerprint(network.module)
+        self._network_key = {
+            "network": self.network_fingerprint,
+            "device": str(model_device(network.module)),
+            "torch": torch.__version__,
+            "zeroq": source_fingerprint(),
+        }
+        self._image_key: str | None = None
 
     def calibration_images(self) -> torch.Tensor | None:
         """The method's images, in the network's normalised input space."""
@@ -57,36 +74,24 @@ class Run:
 
     def quantize(self, images: torch.Tensor | None) -> QuantizationResult:
         """The method's quantized network."""
-        config, module = self.config, self.network.module
+        config, module, settings = self.config, self.network.module, self.settings
         if images is None:
             return quantize_naively(
                 module,
                 config.bits.weight,
                 config.bits.activation,
-                placement=config.placement,
-                symmetric=config.symmetric,
+                placement=settings.placement,
+                symmetric=settings.symmetric,
             )
-        return quantize_with_images(
-            module,
-            images,
-            self.weight_bits,
-            config.bits.activation,
-            config.bits.mixed,
-            candidates=config.bits.candidates,
-            direction=config.sensitivity_direction,
-            refine=config.bits.refine,
-            placement=config.placement,
-            per_channel=config.method.per_channel,
-            symmetric=config.symmetric,
-            percentile=config.percentile,
-            run_stage=self._run_stage(images),
-        )
+        self._image_key = fingerprint(nn.ParameterDict({"images": images}))
+        return quantize_with_images(module, images, settings, run_stage=self._run_stage)
 
     @property
-    def weight_bits(self) -> float:
-        """Bits of every weight, or their mean where the budget is in MiB."""
-        budget = self.config.bits.size_mib
-        return self.config.bits.weight if budget is None else average_bits_for(self.network.module, budget)
+    def weight_label(self) -> str:
+        """``8`` for uniform widths, ``MP4`` for mixed precision of at most 4 bits on average."""
+        if not self.config.bits.mixed:
+            return str(self.config.bits.weight)
+        return f"MP{ceil(100 * round(self.settings.weight_bits, 6)) / 100:g}"
 
     def score(self, model: nn.Module, name: str) -> Classification:
         """Top-1, top-5 and predictions on the test set."""
@@ -107,9 +112,8 @@ class Run:
         def compute() -> dict[str, Any]:
             return asdict(self.score(self.network.module, "evaluate FP32"))
 
-        key = {
+        key = self._network_key | {
             "stage": "float",
-            "network": self._network_key,
             "data": self.config.data.name,
             "root": str(self.config.data.root.resolve()),
             "images": len(self.dataset),
@@ -118,78 +122,91 @@ class Run:
 
     def _distilled_images(self) -> torch.Tensor:
         settings = self.config.distill
+        images, self.losses = distill_recording(
+            self.network.module,
+            self.network.input.shape,
+            settings.count,
+            settings.iterations,
+            seed=self.config.seed,
+            statistics=settings.statistics,
+            learning_rate=settings.learning_rate,
+            run_stage=self._run_stage,
+        )
+        return images
 
-        def compute() -> dict[str, Any]:
-            losses: list[float] = []
-            with progress_bar("distill") as progress:
+    def _run_stage(self, name: str, compute: Callable[[Progress], Any]) -> Any:
+        """Show and time a stage, or take its result from the cache."""
 
-                def on_iteration(iteration: int, loss: float) -> None:
-                    losses.append(loss)
-                    progress(iteration + 1, settings.iterations)
-
-                images = distill(
-                    self.network.module,
-                    self.network.input.shape,
-                    settings.count,
-                    settings.iterations,
-                    seed=self.config.seed,
-                    statistics=settings.statistics,
-                    learning_rate=settings.learning_rate,
-                    on_iteration=on_iteration,
-                )
-            return {"images": images.cpu(), "losses": losses}
-
-        key = {"stage": "distill", "network": self._network_key, "seed": self.config.seed, **asdict(settings)}
-        stored, self.seconds["distill"] = self.cache.get(key, compute)
-        self.losses = stored["losses"]
-        return stored["images"]
-
-    def _run_stage(self, images: torch.Tensor) -> Callable[[str, Callable[[Progress], Any]], Any]:
-        image_key = fingerprint(nn.ParameterDict({"images": images}))
-
-        def shown(name: str, compute: Callable[[Progress], Any]) -> Any:
+        def shown() -> Any:
             with progress_bar(name) as progress:
                 return compute(progress)
 
-        def run_stage(name: str, compute: Callable[[Progress], Any]) -> Any:
-            if name == "sensitivity":
-                key = {
-                    "stage": name,
-                    "network": self._network_key,
-                    "images": image_key,
-                    "candidates": sorted(self.config.bits.candidates),
-                    "direction": self.config.sensitivity_direction,
-                    "per_channel": self.config.method.per_channel,
-                    "symmetric": self.config.symmetric,
-                }
-                stored, self.seconds[name] = self.cache.get(key, lambda: shown(name, compute).to_plain())
-                return SensitivityTable.from_plain(stored)
-            started = time.perf_counter()
-            value = shown(name, compute)
-            self.seconds[name] = time.perf_counter() - started
-            return value
+        config = self.config
+        if name == "distill":
+            key = self._network_key | {"stage": name, "seed": config.seed, **asdict(config.distill)}
 
-        return run_stage
+            def distilled() -> dict[str, Any]:
+                images, losses = shown()
+                return {"images": images.cpu(), "losses": losses}
+
+            stored, self.seconds[name] = self.cache.get(key, distilled)
+            return stored["images"], stored["losses"]
+        if name == "sensitivity":
+            key = self._network_key | {
+                "stage": name,
+                "images": self._image_key,
+                "candidates": sorted(self.settings.candidates),
+                "direction": self.settings.direction,
+                "per_channel": self.settings.per_channel,
+                "symmetric": self.settings.symmetric,
+            }
+            stored, self.seconds[name] = self.cache.get(key, lambda: shown().to_plain())
+            return SensitivityTable.from_plain(stored)
+        started = time.perf_counter()
+        value = shown()
+        self.seconds[name] = time.perf_counter() - started
+        return value
 
 
-def execute(config: RunConfig, name: str) -> dict[str, Any] | None:
-    """Do a run and write its record; None where the record exists already and ``force`` is off."""
+def settings_of(config: RunConfig, module: nn.Module) -> Settings:
+    """The quantization settings; a budget in MiB becomes mean weight bits."""
+    bits = config.bits
+    return Settings(
+        bits.weight if bits.size_mib is None else average_bits_for(module, bits.size_mib),
+        bits.activation,
+        bits.mixed,
+        candidates=bits.candidates,
+        direction=config.sensitivity_direction,
+        refine=bits.refine,
+        placement=config.placement,
+        per_channel=config.method.per_channel,
+        symmetric=config.symmetric,
+        percentile=config.percentile,
+    )
+
+
+def execute(config: RunConfig, name: str, other_settings: dict[str, str]) -> dict[str, Any] | None:
+    """Do a run and write its record; None where the record exists already and ``force`` is off.
+
+    ``other_settings`` is what the run was told beyond model, method, bits and seed, for its record.
+    """
     runs = config.results / "runs"
     if (runs / name / "record.json").exists() and not config.force:
         return None
     with record.record_folder(runs, name) as folder, tracker.tracked(config, name, folder) as wandb_run:
         network = load_network(config.model)
-        # Channels last is the faster layout for convolutions, on CPUs too.
-        network.module.to(choose_device(config.device), memory_format=torch.channels_last)
+        network.module.to(choose_device(config.device))
         run = Run(config, network, load_dataset(config.data, network.input))
-        reference = run.float_score()
         images = run.calibration_images()
+        # The faster layout for inference on CPUs too, but not for a backward pass over few channels.
+        network.module.to(memory_format=torch.channels_last)
+        reference = run.float_score()
         result = run.quantize(images)
         started = time.perf_counter()
         score = run.score(result.model, "evaluate")
         run.seconds["evaluate"] = time.perf_counter() - started
 
-        content = record_content(config, run, result, score=score, reference=reference)
+        content = record_content(run, result, other_settings, score=score, reference=reference)
         sensitivity, frontier = result.sensitivity, frontier_table(result)
         picture = write_files(folder, config, content, run.losses, images, sensitivity, frontier)
         tracker.log_record(
@@ -200,21 +217,25 @@ def execute(config: RunConfig, name: str) -> dict[str, Any] | None:
 
 
 def record_content(
-    config: RunConfig, run: Run, result: QuantizationResult, *, score: Classification, reference: Classification
+    run: Run,
+    result: QuantizationResult,
+    other_settings: dict[str, str],
+    *,
+    score: Classification,
+    reference: Classification,
 ) -> dict[str, Any]:
     """The numbers of ``record.json``."""
-    module, report = run.network.module, result.report
+    config, module, report = run.config, run.network.module, result.report
     has_statistics = result.images is not None and bool(batch_norms(module))
     content = {
         "model": config.model.name,
         "dataset": config.data.name,
         "method": config.method.name,
-        "w_bits": config.bits.weight_label,
+        "w_bits": run.weight_label,
         "a_bits": config.bits.activation,
         "placement": config.placement,
         "granularity": "per_channel" if config.method.per_channel else "per_tensor",
-        "symmetric": config.symmetric,
-        "percentile": config.percentile,
+        "settings": other_settings,
         "size_mib": report["size_mib"],
         "fp32_size_mib": size_mib(module),
         "mean_weight_bits": report["mean_weight_bits"],
@@ -236,15 +257,15 @@ def record_content(
         "plan": dict(result.plan),
         "parameters": {name: layer.weight.numel() for name, layer in weighted_layers(module).items()},
         "versions": record.versions(),
-        "device": str(next(module.parameters()).device),
+        "device": str(model_device(module)),
+        "network": run.network_fingerprint,
         "git_commit": record.git_commit(),
     }
     if has_statistics:
         statistics = config.distill.statistics
-        device = next(module.parameters()).device
         noise = gaussian_images(run.network.input.shape, config.distill.count, seed=config.seed)
-        content["calibration_loss"] = batch_norm_loss(module, result.images.to(device), statistics=statistics)
-        content["gaussian_loss"] = batch_norm_loss(module, noise.to(device), statistics=statistics)
+        content["calibration_loss"] = batch_norm_loss(module, result.images, statistics=statistics)
+        content["gaussian_loss"] = batch_norm_loss(module, noise, statistics=statistics)
         if config.method.images == "distilled":
             content["distill_loss"] = content["calibration_loss"]
     return content

@@ -12,24 +12,34 @@ from pathlib import Path
 import pandas
 
 from experiments.record import read_records
-from experiments.results_argument import results_argument
+from experiments.results_argument import output_folder, results_argument
 
+# Overrides that the table's columns tell already.
+SHOWN = ("placement", "bits.weight", "bits.activation", "bits.mixed", "bits.size_mib")
 METHODS = {"naive": "Naive", "gaussian": "Gaussian", "zeroq": "ZeroQ", "real": "Real data*"}
 
 
 def accuracy_table(records: list[dict]) -> pandas.DataFrame:
-    """Mean of the metric over seeds: formatted text, one row a network, bit setting and placement."""
+    """Mean of the metric over seeds: formatted text, one row a network, placement, bit and other setting."""
     frame = pandas.DataFrame(records)
     frame["bits"] = [bits_label(row) for row in records]
-    rows = []
-    keys = ["model", "placement", "bits"]
-    order = {key: list(dict.fromkeys(frame[key])) for key in ("model", "placement")}
-    for model in order["model"]:
-        for placement in order["placement"]:
-            part = frame[(frame.model == model) & (frame.placement == placement)]
-            for bits in sorted(part.bits.unique(), key=bits_order):
-                rows.append(table_row(part[part.bits == bits], dict(zip(keys, (model, placement, bits), strict=True))))
-    return pandas.DataFrame(rows)
+    frame["others"] = [settings_label(row) for row in records]
+    # Naive under a mixed-precision setting is the uniform run once more.
+    frame = frame.drop_duplicates(["model", "placement", "bits", "others", "method", "seed"])
+    groups = frame.groupby(["model", "placement", "others", "bits"])
+    rows = [table_row(groups.get_group(key), *key) for key in sorted(groups.groups, key=row_order)]
+    table = pandas.DataFrame(rows)
+    return table if table["Settings"].any() else table.drop(columns="Settings")
+
+
+def settings_label(record: dict) -> str:
+    """What was set beyond the columns of the table, empty for the defaults."""
+    return " ".join(f"{key}={value}" for key, value in record["settings"].items() if key not in SHOWN)
+
+
+def row_order(key: tuple[str, str, str, str]) -> tuple:
+    """By network, placement and settings as text, by bits as numbers."""
+    return *key[:3], bits_order(key[3])
 
 
 def bits_label(record: dict) -> str:
@@ -45,10 +55,10 @@ def bits_order(label: str) -> tuple:
     return mixed, -float(weight.removeprefix("MP").removeprefix("W")), -float(activation[1:])
 
 
-def table_row(group: pandas.DataFrame, keys: dict[str, str]) -> dict[str, str]:
+def table_row(group: pandas.DataFrame, model: str, placement: str, others: str, bits: str) -> dict[str, str]:
     """One row: FP32, then each method's mean, with ± standard deviation and count where there are several seeds."""
-    row = {"Network": keys["model"], "Bits": keys["bits"], "Placement": keys["placement"]}
-    # The largest plan's size; the naive baseline's uniform one may differ from a mixed plan's.
+    row = {"Network": model, "Bits": bits, "Placement": placement, "Settings": others}
+    # A plan's own size differs a little between methods and seeds; no plan exceeds its budget.
     row["MiB"] = f"{group.size_mib.max():.2f}"
     row["FP32 MiB"] = f"{group.fp32_size_mib.iloc[0]:.2f}"
     row["FP32"] = f"{group.fp32_value.iloc[0]:.2f}"
@@ -65,7 +75,7 @@ def loss_table(records: list[dict]) -> pandas.DataFrame:
     for record in records:
         if record["distill_loss"] is None:
             continue
-        key = (record["model"], record["seed"], record["distill_loss"])
+        key = (record["model"], record["seed"], record["distill_loss"])  # shared by all bit settings
         rows[key] = {
             "Network": record["model"],
             "Seed": str(record["seed"]),
@@ -88,15 +98,14 @@ def main() -> None:
     records = read_records(results / "runs")
     if not records:
         sys.exit(f"error: there are no records in {results / 'runs'}; make some with `python -m experiments.run`")
-    folder = results / "tables"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = output_folder(results / "tables")
     for name, table in {"accuracy": accuracy_table(records), "batch_norm_loss": loss_table(records)}.items():
         if table.empty:
             continue
         write(table, folder / name)
         print(f"\n{TITLES[name]}\n\n{table.to_markdown(index=False, disable_numparse=True)}")
     print(
-        "\n* needs data: calibrated on training images. Naive has no sensitivities: its MP rows are uniform.\n"
+        "\n* needs data: calibrated on training images. Naive measures no sensitivities, so it has no MP rows.\n"
         f"Written to {folder} as Markdown, LaTeX and CSV."
     )
 

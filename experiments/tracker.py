@@ -11,6 +11,7 @@ import pandas
 import wandb
 
 from experiments.config import RunConfig
+from zeroq.errors import ZeroQError
 
 # No look-ups of its own, nothing on the console.
 os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
@@ -20,15 +21,21 @@ os.environ.setdefault("WANDB_SILENT", "true")
 @contextmanager
 def tracked(config: RunConfig, name: str, folder: Path) -> Iterator[wandb.Run]:
     """A W&B run whose files lie in the record's folder; it ends as failed where the block raises."""
-    run = wandb.init(
-        project=config.tracker.project,
-        entity=config.tracker.entity,
-        mode=config.tracker.mode,
-        name=name,
-        dir=folder,
-        config=asdict(config),
-        settings=wandb.Settings(x_disable_stats=True, silent=True),
-    )
+    try:
+        run = wandb.init(
+            project=config.tracker.project,
+            entity=config.tracker.entity,
+            mode=config.tracker.mode,
+            name=name,
+            dir=folder,
+            config=asdict(config),
+            settings=wandb.Settings(x_disable_stats=True, silent=True),
+        )
+    except wandb.Error as error:
+        raise ZeroQError(
+            f"W&B does not take this run ({str(error).splitlines()[0]}); log in with `wandb login`, or use "
+            f"tracker=offline"
+        ) from error
     try:
         yield run
     except BaseException:

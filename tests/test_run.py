@@ -106,6 +106,7 @@ def test_sweep_runs_every_combination_and_naive_needs_no_images(command, results
     }
     content = json.loads((results / "runs/fashion-resnet18,naive,mp4a8,seed=0/record.json").read_text())
     assert set(content["plan"].values()) == {4}
+    assert content["w_bits"] == "4"  # uniform, whatever the setting's name
     assert content["granularity"] == "per_tensor"
     capsys.readouterr()
     assert command(*sweep) == 0
@@ -123,6 +124,11 @@ def test_sweep_runs_every_combination_and_naive_needs_no_images(command, results
         (["bits=mp4a8", "bits.weight=1.5", *QUICK], "below the smallest candidate"),
         (["bits=mp4a8", "bits.size_mib=0.01", *QUICK], "below the smallest candidate"),
         (["bits.weight=four"], "bits.weight"),
+        (["percentile=40", *QUICK], "percentile must be above 50"),
+        (["sensitivity_direction=sideways", *QUICK], "direction must be one of"),
+        (["bits=mp4a8", "bits.refine=-1", *QUICK], "refine is a number of plans"),
+        (["method=real", "distill.count=0"], "count must be at least 1"),
+        (["tracker=online"], "log in with `wandb login`"),
         (["data.root=/proc/nowhere"], "cannot create /proc/nowhere"),
         (["results=/proc/nowhere"], "cannot write records to /proc/nowhere"),
         (["distill.learning_rate=1e30", "distill.iterations=40", "distill.count=2"], "smaller learning rate"),
@@ -152,6 +158,21 @@ def test_a_mistake_in_a_sweep_does_not_stop_it(command, results, capsys):
     assert "bits must be 2…8" in printed.out
     assert "Traceback" not in printed.out + printed.err
     assert (results / "runs" / "fashion-resnet18,naive,w8a8,seed=0,bits.activation=7").exists()
+
+
+def test_wrong_settings_are_refused_before_any_work(command, capsys, monkeypatch):
+    monkeypatch.setattr(runner.Run, "calibration_images", lambda run: pytest.fail("work was begun"))
+    assert command("bits=mp4a8", "bits.weight=1.5") == 1
+    assert command("percentile=40") == 1
+    assert "below the smallest candidate" in capsys.readouterr().out
+
+
+def test_budget_in_mib_is_labelled_with_its_mean_bits(command, results):
+    assert command("method=gaussian", "bits=mp4a8", "bits.size_mib=0.4", "tracker=disabled", *QUICK) == 0
+    (folder,) = (results / "runs").glob("fashion-resnet18,gaussian,mp4a8*bits.size_mib=0.4*")
+    content = json.loads((folder / "record.json").read_text())
+    assert content["size_mib"] <= 0.4
+    assert content["mean_weight_bits"] <= float(content["w_bits"].removeprefix("MP")) <= 32 * 0.4 / 2.6
 
 
 def test_half_written_folder_is_no_record(tmp_path):
@@ -201,11 +222,13 @@ def test_changed_weight_file_is_refused(tmp_path):
 
 def test_names_do_not_depend_on_order_or_defaults():
     choices = {"model": "fashion/resnet18", "method": "zeroq", "bits": "w8a8", "distill": "paper"}
-    plain = record.run_name(choices, [], 0)
-    assert plain == record.run_name(choices, ["seed=0", "distill=paper", "force=true", "data.root=/x"], 0)
-    assert record.run_name(choices, ["percentile=99", "placement=after_relu"], 0) == record.run_name(
-        choices, ["placement=after_relu", "percentile=99"], 0
-    )
+
+    def name(*overrides: str) -> str:
+        return record.run_name(choices, record.other_settings(choices, list(overrides)), 0)
+
+    plain = name()
+    assert plain == name("seed=0", "distill=paper", "force=true", "data.root=/x")
+    assert name("percentile=99", "placement=after_relu") == name("placement=after_relu", "percentile=99") != plain
     assert "/" not in plain
 
 

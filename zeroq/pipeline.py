@@ -2,19 +2,21 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, Protocol
 
 import torch
 from torch import nn
 
+from zeroq.errors import ZeroQError
 from zeroq.images.batch_norm import Statistics
 from zeroq.images.distill import distill
 from zeroq.precision.frontier import ParetoFrontier, budget_bits, pareto_frontier
 from zeroq.precision.refine import refine as measure_jointly
-from zeroq.precision.sensitivity import Direction, SensitivityTable, sensitivity
-from zeroq.quantization.affine import FLOAT_BITS
-from zeroq.quantization.calibrate import calibrate
-from zeroq.quantization.convert import Placement, activation_quantizers, quantize, resolve_weight_bits
+from zeroq.precision.sensitivity import Direction, SensitivityTable, check_candidates, check_direction, sensitivity
+from zeroq.quantization.affine import FLOAT_BITS, check_bits
+from zeroq.quantization.calibrate import calibrate, check_percentile
+from zeroq.quantization.convert import Placement, activation_quantizers, check_placement, quantize, resolve_weight_bits
 from zeroq.quantization.layers import weighted_layers
 from zeroq.quantization.size import mean_bits, size_mib
 
@@ -30,6 +32,44 @@ class RunStage(Protocol):
 def run_plainly(name: str, compute: Callable[[Progress], Any]) -> Any:
     """Run a stage and nothing else."""
     return compute(lambda done, total: None)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a network is quantized.
+
+    ``weight_bits`` is every layer's width, or the mean of a mixed-precision plan over ``candidates`` if ``mixed``.
+    ``refine`` > 0 measures that many plans near the budget jointly and keeps the best. The rest is as in
+    ``quantize``, ``sensitivity`` (``direction``) and ``calibrate`` (``percentile``).
+    """
+
+    weight_bits: float = 4
+    activation_bits: int = 8
+    mixed: bool = True
+    candidates: Sequence[int] = (2, 4, 8)
+    direction: Direction = "forward"
+    refine: int = 0
+    placement: Placement = "layer_inputs"
+    per_channel: bool = True
+    symmetric: bool = False
+    percentile: float | None = None
+
+    def check(self, model: nn.Module) -> None:
+        """Raise ZeroQError for what a stage would refuse later, after minutes of work."""
+        check_bits(self.activation_bits)
+        candidates = check_candidates(self.candidates)
+        check_direction(self.direction)
+        check_placement(self.placement)
+        check_percentile(self.percentile)
+        if self.refine < 0:
+            raise ZeroQError(f"refine is a number of plans, 0 for none, not {self.refine}")
+        if not self.mixed:
+            resolve_weight_bits(model, self.weight_bits)
+        elif not candidates[0] <= self.weight_bits < inf:
+            raise ZeroQError(
+                f"the budget is below the smallest candidate, or no number: mean weight bits must be at least "
+                f"{candidates[0]}, not {self.weight_bits}; raise the budget or add narrower candidate bits"
+            )
 
 
 @dataclass(frozen=True)
@@ -60,84 +100,98 @@ def zero_shot_quantize(
     iterations: int = 500,
     seed: int = 0,
     statistics: Statistics = "image",
+    learning_rate: float = 0.5,
     run_stage: RunStage = run_plainly,
     **settings,
 ) -> QuantizationResult:
     """Quantize a trained network without any data.
 
-    ``weight_bits`` is every layer's width, or the mean of a mixed-precision plan if ``mixed``. ``settings`` are
-    those of ``quantize_with_images``, the others those of ``distill``. Raises ZeroQError as the stages do.
+    ``weight_bits`` is every layer's width, or the mean of a mixed-precision plan if ``mixed``. ``count`` to
+    ``learning_rate`` are those of ``distill``, ``settings`` the other fields of ``Settings``. Raises ZeroQError
+    as the stages do, for wrong settings before any work.
     """
+    chosen = Settings(weight_bits, activation_bits, mixed, **settings)
+    chosen.check(model)
+    images, losses = distill_recording(
+        model,
+        input_shape,
+        count,
+        iterations,
+        seed=seed,
+        statistics=statistics,
+        learning_rate=learning_rate,
+        run_stage=run_stage,
+    )
+    result = quantize_with_images(model, images, chosen, run_stage=run_stage)
+    result.report["distill_losses"] = losses
+    return result
 
-    def distill_recording(progress: Progress) -> tuple[torch.Tensor, list[float]]:
+
+def distill_recording(
+    model: nn.Module,
+    input_shape: tuple[int, int, int],
+    count: int,
+    iterations: int,
+    *,
+    run_stage: RunStage = run_plainly,
+    **settings,
+) -> tuple[torch.Tensor, list[float]]:
+    """Distilled images and the loss of each iteration; arguments as those of ``distill``."""
+
+    def compute(progress: Progress) -> tuple[torch.Tensor, list[float]]:
         losses: list[float] = []
 
         def on_iteration(iteration: int, loss: float) -> None:
             losses.append(loss)
             progress(iteration + 1, iterations)
 
-        images = distill(
-            model, input_shape, count, iterations, seed=seed, statistics=statistics, on_iteration=on_iteration
-        )
-        return images, losses
+        return distill(model, input_shape, count, iterations, on_iteration=on_iteration, **settings), losses
 
-    images, losses = run_stage("distill", distill_recording)
-    result = quantize_with_images(model, images, weight_bits, activation_bits, mixed, run_stage=run_stage, **settings)
-    result.report["distill_losses"] = losses
-    return result
+    return run_stage("distill", compute)
 
 
 def quantize_with_images(
-    model: nn.Module,
-    images: torch.Tensor,
-    weight_bits: float = 4,
-    activation_bits: int = 8,
-    mixed: bool = True,
-    *,
-    candidates: Sequence[int] = (2, 4, 8),
-    direction: Direction = "forward",
-    refine: int = 0,
-    placement: Placement = "layer_inputs",
-    per_channel: bool = True,
-    symmetric: bool = False,
-    percentile: float | None = None,
-    run_stage: RunStage = run_plainly,
+    model: nn.Module, images: torch.Tensor, settings: Settings, *, run_stage: RunStage = run_plainly
 ) -> QuantizationResult:
     """Quantize a network with calibration images of any origin.
 
-    ``refine`` > 0 measures that many plans near the budget jointly and keeps the best. Sensitivities are
-    measured for uniform widths too: they tell which layer is to blame.
+    Sensitivities are measured for uniform widths too: they tell which layer is to blame. Raises ZeroQError as
+    the stages do, for wrong settings before any work.
     """
-    granularity = {"per_channel": per_channel, "symmetric": symmetric}
-    omega = run_stage(
-        "sensitivity",
-        lambda progress: sensitivity(model, images, candidates, direction=direction, on_layer=progress, **granularity),
-    )
+    settings.check(model)
+    granularity = {"per_channel": settings.per_channel, "symmetric": settings.symmetric}
+
+    def measure(progress: Progress) -> SensitivityTable:
+        return sensitivity(
+            model, images, settings.candidates, direction=settings.direction, on_layer=progress, **granularity
+        )
+
+    omega = run_stage("sensitivity", measure)
 
     def allocate_bits(progress: Progress) -> tuple[ParetoFrontier, dict[str, int]]:
         frontier = pareto_frontier(omega)
-        if not mixed:
-            return frontier, resolve_weight_bits(model, weight_bits)
-        if refine:
+        if not settings.mixed:
+            return frontier, resolve_weight_bits(model, settings.weight_bits)
+        if settings.refine:
             measured = measure_jointly(
                 model,
                 images,
                 frontier,
-                average_bits=weight_bits,
-                count=refine,
-                direction=direction,
+                average_bits=settings.weight_bits,
+                count=settings.refine,
+                direction=settings.direction,
                 on_plan=progress,
                 **granularity,
             )
             return frontier, measured[0].plan
-        budget = budget_bits(frontier.parameters, average_bits=weight_bits, weights_mib=None)
+        budget = budget_bits(frontier.parameters, average_bits=settings.weight_bits, weights_mib=None)
         return frontier, frontier[frontier.index_within(budget)].plan
 
     frontier, plan = run_stage("allocate", allocate_bits)
 
     def quantize_and_calibrate(progress: Progress) -> nn.Module:
-        quantized = quantize(model, plan, activation_bits, placement, **granularity)
-        calibrate(quantized, images, percentile)
+        quantized = quantize(model, plan, settings.activation_bits, settings.placement, **granularity)
+        calibrate(quantized, images, settings.percentile)
         return quantized
 
     quantized = run_stage("calibrate", quantize_and_calibrate)

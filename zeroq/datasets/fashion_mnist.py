@@ -12,6 +12,7 @@ from torch.nn import functional
 from torchvision import datasets
 
 from zeroq.errors import ZeroQError
+from zeroq.images.checks import check_count
 from zeroq.networks.pretrained import InputSpecification
 
 FILE_BYTES = {
@@ -57,6 +58,7 @@ class FashionMNIST:
 
     def sample(self, count: int, *, seed: int) -> torch.Tensor:
         """``count`` different images drawn at random, prepared: float [count, C, H, W]."""
+        check_count(count)
         generator = torch.Generator().manual_seed(seed)
         return self.prepare(self.images[torch.randperm(len(self), generator=generator)[:count]])
 

@@ -9,6 +9,7 @@ from torchvision import datasets
 from torchvision.transforms import v2
 
 from zeroq.errors import ZeroQError
+from zeroq.images.checks import check_count
 from zeroq.networks.pretrained import InputSpecification
 
 CLASSES = 1000
@@ -39,7 +40,10 @@ class ImageNet:
                 v2.Normalize(specification.mean, specification.std),
             ]
         )
-        self._folder = datasets.ImageFolder(str(folder), preprocessing)
+        try:
+            self._folder = datasets.ImageFolder(str(folder), preprocessing)
+        except FileNotFoundError as error:  # no class folders, or one without images
+            raise ZeroQError(f"{error}; {folder} must hold one folder of photographs for each WordNet id") from error
         if len(self._folder.classes) != CLASSES:
             raise ZeroQError(
                 f"{folder} has {len(self._folder.classes)} class folders instead of {CLASSES}, one for each WordNet "
@@ -55,5 +59,6 @@ class ImageNet:
 
     def sample(self, count: int, *, seed: int) -> torch.Tensor:
         """``count`` different images drawn at random, prepared: float [count, 3, H, W]."""
+        check_count(count)
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
         return torch.stack([self._folder[index][0] for index in order[:count].tolist()])

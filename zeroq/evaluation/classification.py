@@ -35,7 +35,8 @@ def evaluate(
     predictions, hits = [], []
     with evaluating(model), torch.inference_mode():
         for images, labels in batches:
-            ranked = model(images.to(device)).flatten(1).topk(5).indices.cpu()
+            output = model(images.to(device)).flatten(1)
+            ranked = output.topk(min(5, output.shape[1])).indices.cpu()
             predictions.append(ranked[:, 0])
             hits.append(ranked == labels[:, None])
             on_batch(len(labels))

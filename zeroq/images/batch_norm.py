@@ -1,7 +1,7 @@
 """The distance between the statistics that BatchNorm layers recorded and those of given images (Eq. 3)."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Literal, get_args
 
 import torch
@@ -10,7 +10,8 @@ from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
 from zeroq.errors import ZeroQError
-from zeroq.networks.state import evaluating
+from zeroq.images.checks import check_images, forward
+from zeroq.networks.state import evaluating, model_device
 
 Statistics = Literal["image", "batch"]
 
@@ -44,15 +45,12 @@ def batch_norm_inputs(model: nn.Module) -> Iterator[list[tuple[nn.Module, torch.
             "calibrate with gaussian or real images instead"
         )
     recorded: list[tuple[nn.Module, torch.Tensor]] = []
-    handles = [
-        layer.register_forward_pre_hook(lambda module, inputs: recorded.append((module, inputs[0])))
-        for layer in layers.values()
-    ]
-    try:
+    with ExitStack() as hooks:
+        for layer in layers.values():
+            hooks.enter_context(
+                layer.register_forward_pre_hook(lambda module, inputs: recorded.append((module, inputs[0])))
+            )
         yield recorded
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def statistics_loss(
@@ -73,11 +71,15 @@ def statistics_loss(
 
 
 def batch_norm_loss(model: nn.Module, images: torch.Tensor, *, statistics: Statistics = "image") -> float:
-    """``statistics_loss`` of given images, for example to compare distilled with Gaussian ones."""
+    """``statistics_loss`` of given images, for example to compare distilled with Gaussian ones.
+
+    Raises ZeroQError for images that the network does not accept, and for a network without BatchNorm.
+    """
+    check_images(images)
     check_statistics(statistics)
     with evaluating(model), torch.no_grad(), batch_norm_inputs(model) as recorded:
-        model(images)
-        return statistics_loss(images, recorded, statistics).item()
+        forward(model, images)
+        return statistics_loss(images.to(model_device(model)), recorded, statistics).item()
 
 
 def check_statistics(statistics: str) -> None:

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from zeroq.errors import ZeroQError
-from zeroq.networks.state import model_device
+from zeroq.networks.state import model_device, model_dtype
 
 
 def check_images(images: torch.Tensor) -> None:
@@ -24,13 +24,19 @@ def check_input_shape(input_shape: tuple[int, int, int]) -> None:
         raise ZeroQError(f"the input shape must be (channels, height, width), not {tuple(input_shape)}")
 
 
+def check_count(count: int) -> None:
+    """Raise ZeroQError for fewer than one image."""
+    if count < 1:
+        raise ZeroQError(f"count must be at least 1, not {count}")
+
+
 def forward(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """The network's output, on its own device.
+    """The network's output, on its own device and in its own floating-point type.
 
     Raises ZeroQError where the network does not accept images of this shape.
     """
     try:
-        return model(images.to(model_device(model)))
+        return model(images.to(model_device(model), model_dtype(model)))
     except RuntimeError as error:
         # Out of memory is a RuntimeError too, and has nothing to do with the shape.
         if isinstance(error, torch.OutOfMemoryError):

@@ -8,13 +8,14 @@ from torch import nn
 
 from zeroq.errors import ZeroQError
 from zeroq.images.batch_norm import Statistics, batch_norm_inputs, check_statistics, statistics_loss
-from zeroq.images.checks import check_input_shape, forward
-from zeroq.images.noise import check_count
+from zeroq.images.checks import check_count, check_input_shape, forward
 from zeroq.networks.state import evaluating, model_device, without_weight_gradients
 
 # The published code draws pixels from 0…255, subtracts their mean and divides by their variance (not by
 # their standard deviation): uniform noise of standard deviation 0.0136.
 INITIAL_LIMIT = 127.5 / (255**2 / 12)
+# Adam divides by its bias correction, and float32 overflows above.
+LARGEST_LEARNING_RATE = 1e30
 
 
 class DistillationDivergedError(ZeroQError):
@@ -61,8 +62,10 @@ def distill(
     check_input_shape(input_shape)
     check_count(count)
     check_statistics(statistics)
-    if iterations < 1 or learning_rate <= 0:
-        raise ZeroQError(f"iterations and learning_rate must be positive, not {iterations} and {learning_rate}")
+    if iterations < 1:
+        raise ZeroQError(f"iterations must be at least 1, not {iterations}")
+    if not 0 < learning_rate <= LARGEST_LEARNING_RATE:
+        raise ZeroQError(f"learning_rate must be positive and at most {LARGEST_LEARNING_RATE:g}, not {learning_rate}")
     generator = torch.Generator().manual_seed(seed)
     noise = INITIAL_LIMIT * (2 * torch.rand(count, *input_shape, generator=generator) - 1)
     images = noise.to(model_device(model)).requires_grad_()
@@ -89,4 +92,9 @@ def distill(
             optimizer.step()
             schedule.step(value)
             on_iteration(iteration, value)
-    return images.detach()
+    images = images.detach()
+    if not images.isfinite().all():  # the last step's loss is never measured
+        raise DistillationDivergedError(
+            f"distillation diverged at its last iteration with learning rate {learning_rate}; use a smaller one"
+        )
+    return images

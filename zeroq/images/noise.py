@@ -2,8 +2,7 @@
 
 import torch
 
-from zeroq.errors import ZeroQError
-from zeroq.images.checks import check_input_shape
+from zeroq.images.checks import check_count, check_input_shape
 
 
 def gaussian_images(input_shape: tuple[int, int, int], count: int = 32, *, seed: int = 0) -> torch.Tensor:
@@ -11,9 +10,3 @@ def gaussian_images(input_shape: tuple[int, int, int], count: int = 32, *, seed:
     check_input_shape(input_shape)
     check_count(count)
     return torch.randn(count, *input_shape, generator=torch.Generator().manual_seed(seed))
-
-
-def check_count(count: int) -> None:
-    """Raise ZeroQError for fewer than one image."""
-    if count < 1:
-        raise ZeroQError(f"count must be at least 1, not {count}")

@@ -89,7 +89,7 @@ def load(architecture: str, weights: Path = WEIGHTS) -> PretrainedNetwork:
             raise ZeroQError(
                 f"{needed} is missing; restore it with `git checkout -- {needed}` or train it with `make train-zoo`"
             )
-    recorded = json.loads(card_path.read_text())["sha256"]
+    recorded = _recorded_sha256(card_path)
     actual = sha256(path)
     if actual != recorded:
         raise ZeroQError(
@@ -104,6 +104,13 @@ def sha256(path: Path) -> str:
     """Hexadecimal sha256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _recorded_sha256(card: Path) -> str:
+    try:
+        return json.loads(card.read_text())["sha256"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ZeroQError(f"{card} is damaged; restore it with `git checkout -- {card}`") from error
 
 
 def _check_known(architecture: str) -> None:

@@ -78,6 +78,11 @@ def pareto_frontier(omega: SensitivityTable) -> ParetoFrontier:
 
     Of plans equal in both, one is kept. Raises ZeroQError where the table holds NaN, infinite or negative values.
     """
+    if getattr(omega, "parameters", None) is None:
+        raise ZeroQError(
+            "the sensitivity table does not know how many weights each layer has; make it with "
+            "SensitivityTable.of(values, parameters)"
+        )
     values = omega.to_numpy(dtype=float)
     if not numpy.isfinite(values).all() or (values < 0).any():
         raise ZeroQError("the sensitivity table holds NaN, infinite or negative values; measure it again")

@@ -78,8 +78,7 @@ def sensitivity(
     """
     check_images(images)
     candidates = check_candidates(bits)
-    if direction not in get_args(Direction):
-        raise ZeroQError(f"direction must be one of {', '.join(get_args(Direction))}, not {direction!r}")
+    check_direction(direction)
     layers = weighted_layers(model)
     if not layers:
         raise ZeroQError("the network has no Conv or Linear layer, so there is no sensitivity to measure")
@@ -104,6 +103,12 @@ def check_candidates(bits: Sequence[int]) -> tuple[int, ...]:
     if not candidates or any(int(k) != k or not SMALLEST_BITS <= k <= LARGEST_BITS for k in candidates):
         raise ZeroQError(f"candidate bits must be {SMALLEST_BITS}…{LARGEST_BITS}, not {list(bits)}")
     return candidates
+
+
+def check_direction(direction: str) -> None:
+    """Raise ZeroQError for a direction that does not exist."""
+    if direction not in get_args(Direction):
+        raise ZeroQError(f"direction must be one of {', '.join(get_args(Direction))}, not {direction!r}")
 
 
 def log_probabilities(model: nn.Module, images: torch.Tensor) -> torch.Tensor:

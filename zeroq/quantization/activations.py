@@ -45,17 +45,17 @@ class ActivationQuantizer(nn.Module):
         """End recording and keep the parameters from before."""
         self._recording, self._range = False, None
 
-    def freeze(self) -> bool:
-        """Turn the recorded range into scale and zero point; False where nothing passed through."""
+    def freeze(self) -> None:
+        """Turn the recorded range into scale and zero point; where nothing passed through, there is none."""
         recorded = self._range
         self.stop_recording()
+        self._known = recorded is not None
         if recorded is None:
-            return False
+            self.scale.fill_(float("nan"))
+            return
         parameters = affine_parameters(*recorded, self._bits)
         self.scale.copy_(parameters.scale)
         self.zero_point.copy_(parameters.zero_point)
-        self._known = True
-        return True
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         if self._recording:

@@ -22,12 +22,11 @@ def calibrate(quantized: nn.Module, images: torch.Tensor, percentile: float | No
             those from before.
     """
     check_images(images)
-    if percentile is not None and not 50 < percentile <= 100:
-        raise ZeroQError(f"percentile must be above 50 and at most 100, such as 99.9, not {percentile}")
+    check_percentile(percentile)
     quantizers = [quantizer for quantizer in activation_quantizers(quantized).values() if not quantizer.dynamic]
-    for quantizer in quantizers:
-        quantizer.start_recording(percentile)
     try:
+        for quantizer in quantizers:
+            quantizer.start_recording(percentile)
         with evaluating(quantized), torch.no_grad():
             forward(quantized, images)
     except BaseException:
@@ -36,3 +35,9 @@ def calibrate(quantized: nn.Module, images: torch.Tensor, percentile: float | No
         raise
     for quantizer in quantizers:
         quantizer.freeze()
+
+
+def check_percentile(percentile: float | None) -> None:
+    """Raise ZeroQError unless ``percentile`` is None or in (50, 100]."""
+    if percentile is not None and not 50 < percentile <= 100:
+        raise ZeroQError(f"percentile must be above 50 and at most 100, such as 99.9, not {percentile}")

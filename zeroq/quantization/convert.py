@@ -51,8 +51,7 @@ def quantize(
         ZeroQError: bits out of range, a mapping that does not fit the network, an unknown placement, a
             network without the layers that the placement looks for, or one that is quantized already.
     """
-    if placement not in get_args(Placement):
-        raise ZeroQError(f"placement must be one of {', '.join(get_args(Placement))}, not {placement!r}")
+    check_placement(placement)
     if any(isinstance(module, QuantizedWeight | QuantizedOutput) for module in model.modules()):
         raise ZeroQError("the network is quantized already; quantize the float network instead")
     check_bits(activation_bits)
@@ -97,6 +96,12 @@ def resolve_weight_bits(model: nn.Module, weight_bits: int | Mapping[str, int]) 
     for bits in weight_bits.values():
         check_bits(bits)
     return {name: int(weight_bits[name]) for name in names}
+
+
+def check_placement(placement: str) -> None:
+    """Raise ZeroQError for a placement that does not exist."""
+    if placement not in get_args(Placement):
+        raise ZeroQError(f"placement must be one of {', '.join(get_args(Placement))}, not {placement!r}")
 
 
 def activation_quantizers(quantized: nn.Module) -> dict[str, ActivationQuantizer]:

@@ -21,10 +21,10 @@ RELUS = (nn.ReLU, nn.ReLU6)
 class _Converted:
     """Mixed in before a layer's own class."""
 
-    def forward(self, *inputs):
+    def forward(self, input, *others, **named):  # ``input`` is what torch's own layers call it
         if self.input_quantizer is not None:
-            inputs = (self.input_quantizer(inputs[0]), *inputs[1:])
-        output = super().forward(*inputs)
+            input = self.input_quantizer(input)
+        output = super().forward(input, *others, **named)
         return output if self.output_quantizer is None else self.output_quantizer(output)
 
     def __reduce_ex__(self, protocol):

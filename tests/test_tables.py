@@ -1,0 +1,52 @@
+"""Tables and figures: what may share a row, and what may not."""
+
+import pytest
+
+from experiments.figures import comparable_records
+from experiments.tables import accuracy_table
+
+
+def record(**changes) -> dict:
+    plain = {
+        **{"model": "fashion/resnet18", "method": "zeroq", "w_bits": "8", "a_bits": 8, "placement": "layer_inputs"},
+        **{"settings": {}, "seed": 0, "value": 90.0, "fp32_value": 92.0, "size_mib": 1.0, "fp32_size_mib": 4.0},
+    }
+    return plain | changes
+
+
+def test_seeds_are_averaged_and_counted():
+    (row,) = accuracy_table([record(), record(seed=1, value=91.0), record(method="naive")]).to_dict("records")
+    assert row["ZeroQ"] == "90.50 ± 0.71 (2)"
+    assert row["Naive"] == "90.00"
+    assert row["Real data*"] == "–"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"settings": {"percentile": "99.9"}},
+        {"settings": {"distill.iterations": "100"}},
+        {"placement": "after_relu"},
+        {"w_bits": "MP8"},
+        {"a_bits": 4},
+        {"model": "fashion/mobilenetv2"},
+    ],
+)
+def test_different_settings_never_share_a_row(change):
+    table = accuracy_table([record(), record(value=80.0, **change)])
+    assert sorted(table["ZeroQ"]) == ["80.00", "90.00"]
+
+
+def test_uniform_comes_before_mixed_and_wide_before_narrow():
+    labels = [("MP4", 8), ("4", 4), ("4", 8), ("8", 8), ("MP6", 6)]
+    table = accuracy_table([record(w_bits=weight, a_bits=activation) for weight, activation in labels])
+    assert list(table["Bits"]) == ["W8/A8", "W4/A8", "W4/A4", "MP6/A6", "MP4/A8"]
+
+
+def test_figures_compare_like_with_like():
+    records = [record(seed=1), record(), record(method="gaussian"), record(settings={"percentile": "99"})]
+    groups = comparable_records(records)
+    assert {title: len(group) for title, group in groups.items()} == {
+        "fashion/resnet18": 2,
+        "fashion/resnet18, percentile=99": 1,
+    }
