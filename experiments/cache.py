@@ -6,12 +6,14 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from torch import nn
 
 import zeroq
+from zeroq.errors import ZeroQError
 
 
 class StageCache:
@@ -28,16 +30,21 @@ class StageCache:
         digest = hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()
         path = self.folder / f"{key['stage']}-{digest[:20]}.pt"
         if path.exists():
-            stored = torch.load(path, weights_only=True)
-            return stored["value"], stored["seconds"]
+            try:
+                stored = torch.load(path, weights_only=True)
+                return stored["value"], stored["seconds"]
+            except (RuntimeError, EOFError, UnpicklingError):
+                pass  # a damaged file is computed again
         started = time.perf_counter()
         value = compute()
         seconds = time.perf_counter() - started
-        self.folder.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".{os.getpid()}.partial")
         try:
+            self.folder.mkdir(parents=True, exist_ok=True)
             torch.save({"value": value, "seconds": seconds}, partial)
             partial.rename(path)
+        except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+            raise ZeroQError(f"cannot write to {self.folder}: {str(error).splitlines()[0]}") from error
         finally:
             partial.unlink(missing_ok=True)
         return value, seconds

@@ -2,17 +2,17 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from zeroq.errors import ZeroQError
-from zeroq.precision.sensitivity import check_candidates
+from zeroq.images.batch_norm import check_statistics
+from zeroq.images.checks import check_count
 from zeroq.quantization.affine import check_bits
-from zeroq.quantization.convert import Placement
 
 TRACKER_MODES = ("offline", "online", "disabled")
+IMAGES = ("distilled", "gaussian", "real", "none")
 
 
 @dataclass
@@ -84,13 +84,16 @@ def typed(config: DictConfig) -> RunConfig:
         run: RunConfig = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RunConfig), config))
     except OmegaConfBaseException as error:
         if isinstance(error, MissingMandatoryValue):
-            raise ZeroQError("data.root is missing; name the folder that holds the dataset, data.root=…") from error
+            raise ZeroQError(f"{error.full_key} is missing; give it a value, {error.full_key}=…") from error
         raise ZeroQError(f"{error.full_key}: {str(error).splitlines()[0]}") from error
     if run.tracker.mode not in TRACKER_MODES:
         raise ZeroQError(f"tracker.mode must be one of {', '.join(TRACKER_MODES)}, not {run.tracker.mode!r}")
-    if run.placement not in get_args(Placement):
-        raise ZeroQError(f"placement must be one of {', '.join(get_args(Placement))}, not {run.placement!r}")
-    check_candidates(run.bits.candidates)
+    if run.method.images not in IMAGES:
+        raise ZeroQError(f"method.images must be one of {', '.join(IMAGES)}, not {run.method.images!r}")
+    if not 0 <= run.seed < 2**63:
+        raise ZeroQError(f"seed must be a whole number from 0 to 2⁶³ − 1, not {run.seed}")
+    check_statistics(run.distill.statistics)
+    check_count(run.distill.count)
     if run.bits.size_mib is not None and run.method.images == "none":
         raise ZeroQError(f"method {run.method.name} measures no sensitivities, so it cannot keep a budget in MiB")
     if run.method.images == "none":

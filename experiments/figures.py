@@ -21,6 +21,7 @@ from matplotlib.ticker import MaxNLocator
 from experiments.record import read_records
 from experiments.results_argument import output_folder, results_argument
 from experiments.tables import settings_label
+from zeroq.errors import ZeroQError
 from zeroq.quantization.size import BITS_PER_MIB
 
 WIDTH = 3.4  # inches: one column
@@ -106,9 +107,10 @@ def images_figure(pictures: dict[str, Path], title: str) -> plt.Figure:
 def main() -> None:
     results = results_argument(sys.argv[1:], __doc__)
     runs = results / "runs"
-    records = read_records(runs)
-    if not records:
-        sys.exit(f"error: there are no records in {runs}; make some with `python -m experiments.run`")
+    try:
+        records = read_records(runs)
+    except ZeroQError as error:
+        sys.exit(f"error: {error}")
     folder = output_folder(results / "figures")
     with plt.rc_context(STYLE):
         for title, comparable in comparable_records(records).items():
@@ -120,13 +122,14 @@ def main() -> None:
 
 
 def comparable_records(records: list[dict]) -> dict[str, list[dict]]:
-    """Records of one network, placement and settings under a title of these; of several seeds, the first."""
+    """Records of one network, placement and settings under a title of these; of a method's seeds, the first."""
     groups: dict[str, list[dict]] = {}
     for record in sorted(records, key=lambda record: record["seed"]):
         placement = [] if record["placement"] == "layer_inputs" else [record["placement"]]
         title = ", ".join([record["model"], *placement, *filter(None, [settings_label(record)])])
         group = groups.setdefault(title, [])
-        if not group or record["seed"] == group[0]["seed"]:
+        first = next((other for other in group if other["method"] == record["method"]), record)
+        if record["seed"] == first["seed"]:
             group.append(record)
     return groups
 

@@ -63,7 +63,11 @@ def record_folder(runs: Path, name: str) -> Iterator[Path]:
         target, old = runs / name, scratch.with_name(f"{scratch.name}-old")
         if target.exists():  # force=true: the old record goes only when the new one is in its place
             os.rename(target, old)
-        os.rename(scratch, target)
+        try:
+            os.rename(scratch, target)
+        finally:
+            if old.exists() and not target.exists():
+                os.rename(old, target)
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -75,10 +79,23 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def read_records(runs: Path) -> list[dict[str, Any]]:
-    """Every record below a folder, each with its folder's name as ``run``."""
+    """Every record below a folder, each with its folder's name as ``run``.
+
+    Raises ZeroQError where there is none, and for a damaged one.
+    """
     # Folders with a dot in front are runs at work, or killed at work.
     paths = sorted(path for path in runs.glob("*/record.json") if not path.parent.name.startswith("."))
-    return [{"run": path.parent.name, **json.loads(path.read_text())} for path in paths]
+    if not paths:
+        raise ZeroQError(f"there are no records in {runs}; make some with `python -m experiments.run`")
+    return [read_record(path.parent) for path in paths]
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """The record in a run's folder; raises ZeroQError where it is damaged."""
+    try:
+        return {"run": folder.name, **json.loads((folder / "record.json").read_text())}
+    except ValueError as error:
+        raise ZeroQError(f"{folder / 'record.json'} is damaged ({error}); run it again with force=true") from error
 
 
 def versions() -> dict[str, str]:

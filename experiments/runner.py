@@ -68,9 +68,7 @@ class Run:
         if method.images == "real":
             training = load_dataset(self.config.data, self.network.input, train=True)
             return training.sample(count, seed=self.config.seed)
-        if method.images == "distilled":
-            return self._distilled_images()
-        raise ZeroQError(f"method.images must be distilled, gaussian, real or none, not {method.images!r}")
+        return self._distilled_images()
 
     def quantize(self, images: torch.Tensor | None) -> QuantizationResult:
         """The method's quantized network."""
@@ -192,6 +190,7 @@ def execute(config: RunConfig, name: str, other_settings: dict[str, str]) -> dic
     """
     runs = config.results / "runs"
     if (runs / name / "record.json").exists() and not config.force:
+        check_same_inputs(config, runs / name)
         return None
     with record.record_folder(runs, name) as folder, tracker.tracked(config, name, folder) as wandb_run:
         network = load_network(config.model)
@@ -214,6 +213,21 @@ def execute(config: RunConfig, name: str, other_settings: dict[str, str]) -> dic
         )
         record.write_json(folder / "record.json", content)
     return content
+
+
+def check_same_inputs(config: RunConfig, folder: Path) -> None:
+    """Raise ZeroQError where a record stems from other weights or other images than this run would use."""
+    done = record.read_record(folder)
+    network = load_network(config.model)
+    now = {
+        "weights": fingerprint(network.module),
+        "number of test images": len(load_dataset(config.data, network.input)),
+    }
+    for what, before in {"weights": done["network"], "number of test images": done["images"]}.items():
+        if now[what] != before:
+            raise ZeroQError(
+                f"{folder} was made with other {what}; force=true replaces it, results=… keeps it and starts elsewhere"
+            )
 
 
 def record_content(
@@ -243,7 +257,7 @@ def record_content(
         "value": round(score.top1, 4),
         "fp32_value": round(reference.top1, 4),
         "top5": round(score.top5, 4),
-        "agreement": round(score.agreement(reference.predictions), 4),
+        "agreement": round(score.agreement(reference.predictions), 6),
         "seed": config.seed,
         "distill_loss": None,
         "calibration_loss": None,
@@ -259,6 +273,7 @@ def record_content(
         "versions": record.versions(),
         "device": str(model_device(module)),
         "network": run.network_fingerprint,
+        "images": len(run.dataset),
         "git_commit": record.git_commit(),
     }
     if has_statistics:

@@ -13,28 +13,45 @@ import pandas
 
 from experiments.record import read_records
 from experiments.results_argument import output_folder, results_argument
+from zeroq.errors import ZeroQError
 
 # Overrides that the table's columns tell already.
-SHOWN = ("placement", "bits.weight", "bits.activation", "bits.mixed", "bits.size_mib")
+SHOWN = ("placement", "bits.weight", "bits.activation", "bits.mixed")
 METHODS = {"naive": "Naive", "gaussian": "Gaussian", "zeroq": "ZeroQ", "real": "Real data*"}
 
 
 def accuracy_table(records: list[dict]) -> pandas.DataFrame:
-    """Mean of the metric over seeds: formatted text, one row a network, placement, bit and other setting."""
+    """Mean of the metric over seeds: formatted text, one row a network, placement, bit and other setting.
+
+    Raises ZeroQError where the records of one network stem from different weights.
+    """
     frame = pandas.DataFrame(records)
+    for model, weights in frame.groupby("model").network.unique().items():
+        if len(weights) > 1:
+            runs = [frame.run[frame.network == each].iloc[0] for each in weights]
+            raise ZeroQError(
+                f"the records of {model} were made with {len(weights)} different sets of weights, for example "
+                f"{' and '.join(runs[:2])}; run the old ones again with force=true"
+            )
     frame["bits"] = [bits_label(row) for row in records]
     frame["others"] = [settings_label(row) for row in records]
     # Naive under a mixed-precision setting is the uniform run once more.
-    frame = frame.drop_duplicates(["model", "placement", "bits", "others", "method", "seed"])
-    groups = frame.groupby(["model", "placement", "others", "bits"])
+    keys = ["model", "placement", "others", "bits"]
+    frame = frame[(frame.method != "naive") | ~frame.duplicated([*keys, "method", "seed"])]
+    groups = frame.groupby(keys)
     rows = [table_row(groups.get_group(key), *key) for key in sorted(groups.groups, key=row_order)]
-    table = pandas.DataFrame(rows)
-    return table if table["Settings"].any() else table.drop(columns="Settings")
+    return without_empty_settings(pandas.DataFrame(rows))
 
 
-def settings_label(record: dict) -> str:
-    """What was set beyond the columns of the table, empty for the defaults."""
-    return " ".join(f"{key}={value}" for key, value in record["settings"].items() if key not in SHOWN)
+def settings_label(record: dict, prefix: str = "") -> str:
+    """What was set beyond the columns of the table, empty for the defaults; only keys that start with ``prefix``."""
+    settings = record["settings"].items()
+    return " ".join(f"{key}={value}" for key, value in settings if key not in SHOWN and key.startswith(prefix))
+
+
+def without_empty_settings(table: pandas.DataFrame) -> pandas.DataFrame:
+    """The table, without its column Settings where every row has the defaults."""
+    return table if table.empty or table["Settings"].any() else table.drop(columns="Settings")
 
 
 def row_order(key: tuple[str, str, str, str]) -> tuple:
@@ -70,21 +87,22 @@ def table_row(group: pandas.DataFrame, model: str, placement: str, others: str, 
 
 
 def loss_table(records: list[dict]) -> pandas.DataFrame:
-    """BatchNorm loss of distilled and of Gaussian images, one row a network, recipe and seed."""
+    """BatchNorm loss of distilled and of Gaussian images: one row a network, recipe and seed, for all bit settings."""
     rows = {}
     for record in records:
         if record["distill_loss"] is None:
             continue
-        key = (record["model"], record["seed"], record["distill_loss"])  # shared by all bit settings
-        rows[key] = {
+        recipe = settings_label(record, "distill")
+        rows[record["model"], recipe, record["seed"]] = {
             "Network": record["model"],
+            "Settings": recipe,
             "Seed": str(record["seed"]),
             "Gaussian": f"{record['gaussian_loss']:.2f}",
             "Distilled": f"{record['distill_loss']:.2f}",
             "Ratio": f"{record['gaussian_loss'] / record['distill_loss']:.1f}",
             "Distillation (s)": f"{record['seconds']['distill']:.1f}",
         }
-    return pandas.DataFrame(list(rows.values()))
+    return without_empty_settings(pandas.DataFrame(list(rows.values())))
 
 
 TITLES = {
@@ -95,11 +113,13 @@ TITLES = {
 
 def main() -> None:
     results = results_argument(sys.argv[1:], __doc__)
-    records = read_records(results / "runs")
-    if not records:
-        sys.exit(f"error: there are no records in {results / 'runs'}; make some with `python -m experiments.run`")
+    try:
+        records = read_records(results / "runs")
+        tables = {"accuracy": accuracy_table(records), "batch_norm_loss": loss_table(records)}
+    except ZeroQError as error:
+        sys.exit(f"error: {error}")
     folder = output_folder(results / "tables")
-    for name, table in {"accuracy": accuracy_table(records), "batch_norm_loss": loss_table(records)}.items():
+    for name, table in tables.items():
         if table.empty:
             continue
         write(table, folder / name)

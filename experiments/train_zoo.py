@@ -10,6 +10,7 @@ command are written side by side into zeroq/networks/weights.
 import argparse
 import json
 import platform
+import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from safetensors.torch import save_file
 from torch.nn import functional
 
 from zeroq.datasets.fashion_mnist import FashionMNIST
+from zeroq.errors import ZeroQError
 from zeroq.evaluation.classification import evaluate
 from zeroq.networks import zoo
 
@@ -57,7 +59,7 @@ def train(architecture: str, recipe: Recipe, *, data: Path, checkpoints: Path, w
     first_epoch, seconds = 0, 0.0
     if checkpoint.exists():
         saved = torch.load(checkpoint, map_location=device, weights_only=True)
-        if saved["recipe"] == asdict(recipe) and saved["architecture"] == repr(network):
+        if saved["recipe"] == asdict(recipe) and saved["topology"] == zoo.topology(network):
             network.load_state_dict(saved["network"])
             optimizer.load_state_dict(saved["optimizer"])
             schedule.load_state_dict(saved["schedule"])
@@ -85,7 +87,7 @@ def train(architecture: str, recipe: Recipe, *, data: Path, checkpoints: Path, w
         checkpoints.mkdir(parents=True, exist_ok=True)
         state = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "recipe": asdict(recipe)}
         state |= {"schedule": schedule.state_dict(), "epoch": epoch + 1, "seconds": seconds}
-        state["architecture"] = repr(network)
+        state["topology"] = zoo.topology(network)
         torch.save(state, checkpoint.with_suffix(".partial"))
         checkpoint.with_suffix(".partial").rename(checkpoint)
 
@@ -96,6 +98,7 @@ def train(architecture: str, recipe: Recipe, *, data: Path, checkpoints: Path, w
         "architecture": architecture,
         "command": f"python -m experiments.train_zoo {architecture}",
         "sha256": zoo.sha256(path),
+        "topology": zoo.topology(network),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "top1": round(score.top1, 2),
         "top5": round(score.top5, 2),
@@ -148,11 +151,15 @@ def main() -> None:
     arguments = parser.parse_args()
     if unknown := set(arguments.architectures) - set(known):
         parser.error(f"the embedded zoo has no {', '.join(sorted(unknown))}; it has {', '.join(known)}")
-    for architecture in arguments.architectures:
-        card = train(
-            architecture, Recipe(), data=arguments.data, checkpoints=arguments.checkpoints, weights=zoo.WEIGHTS
-        )
-        print(f"{architecture}: {card['top1']:.2f} % top-1, {card['seconds']} s on {card['device']}")
+    folders = {"data": arguments.data, "checkpoints": arguments.checkpoints, "weights": zoo.WEIGHTS}
+    try:
+        for architecture in arguments.architectures:
+            card = train(architecture, Recipe(), **folders)
+            print(f"{architecture}: {card['top1']:.2f} % top-1, {card['seconds']} s on {card['device']}")
+    except (ZeroQError, OSError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("interrupted; start the same command again to continue after the last finished epoch")
 
 
 if __name__ == "__main__":

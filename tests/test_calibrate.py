@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 import zeroq
+from zeroq.quantization.affine import quantized_weight
 from zeroq.quantization.convert import activation_quantizers
 
 
@@ -48,6 +49,30 @@ def test_bad_images_leave_the_ranges_as_they_were(hand_written, images, broken, 
     with pytest.raises(zeroq.ZeroQError, match=sentence):
         zeroq.calibrate(quantized, broken)
     assert torch.equal(quantized(images), before)
+
+
+def test_activations_that_are_not_finite_are_named(hand_written, images):
+    quantized = zeroq.quantize(hand_written)
+    with pytest.raises(zeroq.ZeroQError, match=r"blocks.0.shared.input_quantizer sees NaN or infinite"):
+        zeroq.calibrate(quantized, 3e38 * images.sign())
+    with pytest.raises(zeroq.NotCalibratedError):
+        quantized(images)
+
+
+def test_a_float_network_cannot_be_calibrated(hand_written, images):
+    with pytest.raises(zeroq.ZeroQError, match="not quantized"):
+        zeroq.calibrate(hand_written, images)
+
+
+def test_half_precision_networks_are_quantized_on_the_same_grid(hand_written, images):
+    half = zeroq.quantize(hand_written.bfloat16(), 4, 8)
+    zeroq.calibrate(half, images)
+    assert half(images.bfloat16()).dtype == torch.bfloat16
+    stem, weight = half.stem, hand_written.stem.weight
+    expected = quantized_weight(weight.float(), 4).bfloat16()
+    assert torch.equal(stem.weight, expected)
+    assert stem.input_quantizer(images.bfloat16()).unique().numel() <= 256
+    assert zeroq.sensitivity(hand_written, images).notna().all(axis=None)
 
 
 @pytest.mark.parametrize("percentile", [0, 50, 101, -1])

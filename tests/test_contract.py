@@ -129,6 +129,41 @@ def test_a_failing_call_leaves_the_network_alone(timm_network, call):
     assert_untouched(model, before)
 
 
+def test_a_failure_between_two_weights_leaves_the_network_alone(timm_network, monkeypatch):
+    model = awkward(copy.deepcopy(timm_network))
+    before = snapshot(model)
+    passes = []
+
+    def fail_the_third_time(module, inputs):
+        passes.append(inputs)
+        if len(passes) == 3:
+            raise RuntimeError("out of luck")
+
+    handle = next(model.children()).register_forward_pre_hook(fail_the_third_time)
+    with pytest.raises(zeroq.ZeroQError, match="out of luck"):
+        zeroq.sensitivity(model, torch.zeros(2, *SHAPE))
+    assert len(passes) == 3
+    handle.remove()
+    assert_untouched(model, before)
+
+
+def test_settings_are_refused_before_distilling(timm_network, monkeypatch):
+    monkeypatch.setattr("zeroq.pipeline.distill", lambda *arguments, **settings: pytest.fail("work was begun"))
+    for arguments, sentence in [
+        ({"weight_bits": 1.5}, "below the smallest candidate"),
+        ({"weight_bits": {"conv_stem": 4}}, "mixed=False"),
+        ({"weight_bits": {"conv_stem": 4}, "mixed": False}, "must name every Conv and Linear layer"),
+        ({"activation_bits": 9}, "2…8"),
+        ({"candidates": 4}, "candidate bits"),
+        ({"percentile": 40}, "percentile"),
+        ({"placement": "everywhere"}, "placement"),
+        ({"direction": "sideways"}, "direction"),
+        ({"refine": -1}, "refine"),
+    ]:
+        with pytest.raises(zeroq.ZeroQError, match=sentence):
+            zeroq.zero_shot_quantize(timm_network, SHAPE, **arguments)
+
+
 def test_interrupted_distillation_leaves_the_network_alone(timm_network):
     model = awkward(copy.deepcopy(timm_network))
     before = snapshot(model)

@@ -114,6 +114,32 @@ def test_after_relu_counts_relu_modules(hand_written):
         zeroq.quantize(hand_written, 8, 8, "after_relu")
 
 
+@pytest.mark.parametrize("groups", [1, 2])
+def test_transposed_convolution_has_its_channels_along_axis_1(groups, images):
+    layer = nn.ConvTranspose2d(4, 6, 3, stride=2, groups=groups)
+    layer.weight.data *= torch.logspace(-2, 2, 6 // groups).view(1, -1, 1, 1)
+    quantized = zeroq.quantize(nn.Sequential(layer), 3, 32)
+    for channel in range(6 // groups):
+        alone = quantized_weight(layer.weight[:, channel : channel + 1], 3, per_channel=False)
+        assert torch.equal(quantized[0].weight[:, channel : channel + 1], alone)
+    assert len(quantized[0].weight_scale) == 6 // groups
+
+
+def test_layers_called_with_keywords(images):
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = SubclassedConv(3, 4, 3), nn.Conv2d(4, 4, 3)
+
+        def forward(self, x):
+            return self.second(input=self.first(x=x))
+
+    quantized = zeroq.quantize(Named(), 8, 8)
+    zeroq.calibrate(quantized, images)
+    assert all(quantizer.calibrated for quantizer in activation_quantizers(quantized).values())
+    assert quantized(images).shape == (8, 4, 12, 12)
+
+
 def test_dynamic_ranges_are_the_batch_s_own(images):
     network = nn.Sequential(nn.Conv2d(3, 4, 3))
     dynamic = zeroq.quantize(network, 8, 4, dynamic=True)

@@ -1,5 +1,7 @@
 """Distilled images: the loss against a float64 reference, determinism, what it hooks, how it fails."""
 
+from itertools import pairwise
+
 import numpy
 import pytest
 import torch
@@ -66,9 +68,8 @@ def test_same_seed_same_images(hand_written):
     assert not torch.equal(first, other)
 
 
-def test_golden_loss_trace():
-    """The first losses on a network whose every number is fixed here; a change of recipe shows."""
-    torch.manual_seed(0)
+def numbered_network() -> nn.Module:
+    """A network whose every number is fixed here; input (1, 8, 8)."""
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Conv2d(2, 2, 3), nn.BatchNorm2d(2))
     with torch.no_grad():
         for index, parameter in enumerate(network.parameters()):
@@ -76,9 +77,39 @@ def test_golden_loss_trace():
         for index in (1, 4):
             network[index].running_mean.copy_(torch.tensor([0.3, -0.2]))
             network[index].running_var.copy_(torch.tensor([1.5, 0.5]))
+    return network
+
+
+def trace(iterations: int, **settings) -> list[float]:
     losses = []
-    zeroq.distill(network, (1, 8, 8), 2, 6, seed=0, on_iteration=lambda iteration, loss: losses.append(loss))
-    assert losses == pytest.approx(GOLDEN_LOSSES, rel=1e-4)
+    zeroq.distill(
+        *(numbered_network(), (1, 8, 8), 2, iterations),
+        on_iteration=lambda iteration, loss: losses.append(loss),
+        **settings,
+    )
+    return losses
+
+
+def test_golden_loss_trace():
+    """A change of recipe shows in the first losses."""
+    assert trace(6) == pytest.approx(GOLDEN_LOSSES, rel=1e-4)
+
+
+def test_learning_rate_falls_on_a_plateau():
+    """Adam's steps are about as long as its learning rate; these losses stop falling after the second."""
+
+    def longest_steps(**settings) -> list[float]:
+        network, seen = numbered_network(), []
+        network.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach().clone()))
+        zeroq.distill(network, (1, 8, 8), 2, 30, **settings)
+        return [(after - before).abs().max().item() for before, after in pairwise(seen)]
+
+    constant, falling = longest_steps(), longest_steps(patience=1)
+    assert falling[:3] == constant[:3]
+    assert min(constant) > 0.1
+    assert falling[-1] < 1e-3
+    # With the floor as high as the start, nothing falls.
+    assert longest_steps(patience=1, smallest_learning_rate=0.5) == constant
 
 
 GOLDEN_LOSSES = [105.0973, 7.6014, 12.0568, 16.964, 21.159, 24.1751]
@@ -100,6 +131,27 @@ def test_weights_take_no_gradients(hand_written):
     zeroq.distill(hand_written, (3, 16, 16), count=2, iterations=2)
     assert during == [False, False]
     assert all(parameter.grad is None for parameter in hand_written.parameters())
+
+
+def test_inside_inference_mode(hand_written):
+    with torch.inference_mode():
+        images = zeroq.distill(hand_written, (3, 16, 16), count=2, iterations=2)
+    assert images.isfinite().all()
+
+
+def test_batch_norm_called_with_a_keyword():
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm = nn.BatchNorm2d(3)
+
+        def forward(self, x):
+            return self.norm(input=x)
+
+    images = torch.randn(2, 3, 8, 8)
+    assert zeroq.batch_norm_loss(Named(), images) == pytest.approx(
+        2 * reference_loss(nn.Flatten(), images, "image"), rel=1e-3
+    )
 
 
 def test_frozen_batch_norm_with_zero_eps_is_matched():
@@ -135,6 +187,11 @@ def test_divergence_names_the_learning_rate(hand_written):
     ("arguments", "sentence"),
     [
         ({"count": 0}, "count"),
+        ({"count": 2.5}, "count"),
+        ({"iterations": 2.5}, "iterations"),
+        ({"learning_rate": 1e38}, "learning_rate"),
+        ({"input_shape": 8}, "input shape"),
+        ({"input_shape": (3.0, 16, 16)}, "input shape"),
         ({"iterations": 0}, "iterations"),
         ({"learning_rate": -1}, "learning_rate"),
         ({"statistics": "both"}, "statistics"),

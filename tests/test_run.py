@@ -5,12 +5,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pandas
 import pytest
 import torch
 
-from experiments import record, run, runner
+from experiments import figures, record, run, runner, sources, tables
+from experiments.cache import StageCache
 from zeroq.networks import zoo
+from zeroq.networks.pretrained import PretrainedNetwork
 
 QUICK = ["distill.iterations=2", "distill.count=2"]
 RECORD_KEYS = {
@@ -124,6 +127,9 @@ def test_sweep_runs_every_combination_and_naive_needs_no_images(command, results
         (["bits=mp4a8", "bits.weight=1.5", *QUICK], "below the smallest candidate"),
         (["bits=mp4a8", "bits.size_mib=0.01", *QUICK], "below the smallest candidate"),
         (["bits.weight=four"], "bits.weight"),
+        (["~bits.refine"], "bits.refine is missing"),
+        (["seed=-1"], "seed must be"),
+        (["distill.statistics=both", "method=gaussian"], "statistics must be one of"),
         (["percentile=40", *QUICK], "percentile must be above 50"),
         (["sensitivity_direction=sideways", *QUICK], "direction must be one of"),
         (["bits=mp4a8", "bits.refine=-1", *QUICK], "refine is a number of plans"),
@@ -175,10 +181,131 @@ def test_budget_in_mib_is_labelled_with_its_mean_bits(command, results):
     assert content["mean_weight_bits"] <= float(content["w_bits"].removeprefix("MP")) <= 32 * 0.4 / 2.6
 
 
+@pytest.fixture
+def quick_scores(monkeypatch):
+    """Scores without scoring, where only the stages before matter."""
+    predictions = torch.zeros(10_000, dtype=torch.long)
+    monkeypatch.setattr(runner, "evaluate", lambda *arguments: runner.Classification(10.0, 50.0, predictions))
+
+
+@pytest.mark.parametrize(
+    ("stage", "arguments"),
+    [
+        ("distill", ["seed=1"]),
+        ("distill", ["distill.iterations=1"]),
+        ("distill", ["distill.learning_rate=0.1"]),
+        ("distill", ["distill.statistics=batch"]),
+        ("sensitivity", ["sensitivity_direction=symmetric"]),
+        ("sensitivity", ["symmetric=true"]),
+        ("sensitivity", ["method.per_channel=false"]),
+        ("sensitivity", ["bits.candidates=[3,8]"]),
+    ],
+)
+def test_stages_are_shared_only_between_equal_settings(command, results, quick_scores, stage, arguments):
+    shared = ("model=fashion/resnet18", "method=zeroq", "tracker=disabled", "force=true")
+    quick = [setting for setting in QUICK if setting.partition("=")[0] not in "".join(arguments)]
+
+    def stored() -> int:
+        return len(list((results / "cache").glob(f"{stage}-*.pt")))
+
+    assert command(*shared, *QUICK) == 0
+    before = stored()
+    assert command(*shared, *QUICK, "bits=w4a8") == 0
+    assert stored() == before
+    assert command(*shared, *quick, *arguments) == 0
+    assert stored() == before + 1
+
+
+def test_a_damaged_cache_file_is_computed_again(tmp_path):
+    stages = StageCache(tmp_path)
+    assert stages.get({"stage": "x"}, lambda: 1)[0] == 1
+    assert stages.get({"stage": "x"}, lambda: 2)[0] == 1
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(path.read_bytes()[:100])
+    assert stages.get({"stage": "x"}, lambda: 3)[0] == 3
+    assert stages.get({"stage": "x"}, lambda: 4)[0] == 3
+
+
+def test_force_runs_again(command, results, capsys, quick_scores):
+    arguments = ("method=naive", "bits=w5a8", "tracker=disabled")
+    assert command(*arguments) == 0
+    path = results / "runs" / "fashion-resnet18,naive,w5a8,seed=0" / "record.json"
+    written = path.stat().st_mtime_ns
+    assert command(*arguments, "force=true") == 0
+    assert "skipped" not in capsys.readouterr().out
+    assert path.stat().st_mtime_ns > written
+
+
+@pytest.mark.parametrize(
+    ("key", "sentence"), [("network", "made with other weights"), ("images", "other number of test images")]
+)
+def test_a_record_of_other_inputs_is_no_reason_to_skip(command, results, capsys, quick_scores, key, sentence):
+    arguments = ("method=naive", "bits=w4a8", "bits.weight=3", "tracker=disabled")
+    assert command(*arguments, "force=true") == 0
+    path = results / "runs" / "fashion-resnet18,naive,w4a8,seed=0,bits.weight=3" / "record.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: 0}))
+    assert command(*arguments) == 1
+    assert sentence in capsys.readouterr().out
+    path.write_text("{")
+    assert command(*arguments) == 1
+    assert "is damaged" in capsys.readouterr().out
+
+
+def test_network_without_batch_norm(command, capsys, monkeypatch, no_norm, quick_scores):
+    flat = torch.nn.Sequential(torch.nn.Conv2d(1, 3, 1), *no_norm)
+    network = PretrainedNetwork(flat, zoo.input_specification("resnet18"))
+    monkeypatch.setitem(sources.NETWORKS, "embedded", lambda architecture: network)
+    network_name = "model.architecture=no-norm"
+    assert command(network_name, "method=zeroq", "tracker=disabled", *QUICK) == 1
+    assert "no BatchNorm layer" in capsys.readouterr().out.replace("\n", " ")
+    assert command(network_name, "method=gaussian", "tracker=disabled", *QUICK) == 0
+
+
+def test_truncated_data_and_changed_weights(command, results, capsys, monkeypatch, tmp_path):
+    before = only_runs(results)
+    raw = tmp_path / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    (raw / "t10k-images-idx3-ubyte").write_bytes(b"0" * 1000)
+    assert command("bits=w6a6", f"data.root={tmp_path}") == 1
+    assert "truncated or damaged" in capsys.readouterr().out.replace("\n", " ")
+    for suffix in ("safetensors", "json"):
+        (tmp_path / f"resnet18.{suffix}").write_bytes((zoo.WEIGHTS / f"resnet18.{suffix}").read_bytes())
+    (tmp_path / "resnet18.safetensors").write_bytes(b"0" * 1000)
+    monkeypatch.setitem(sources.NETWORKS, "embedded", lambda architecture: zoo.load(architecture, tmp_path))
+    assert command("bits=w6a6") == 1
+    assert "has sha256" in capsys.readouterr().out
+    assert only_runs(results) == before
+
+
+def test_tables_and_figures_of_the_runs(results, command, monkeypatch, capsys):
+    assert command("method=zeroq,gaussian", "-m", "bits=mp4a8", *QUICK) == 0
+    for program in (tables, figures):
+        monkeypatch.setattr(sys, "argv", [program.__name__, f"results={results}"])
+        program.main()
+    printed = capsys.readouterr().out
+    assert "Top-1 accuracy (%)" in printed
+    assert {path.name for path in (results / "tables").iterdir()} == {
+        f"{name}.{suffix}" for name in ("accuracy", "batch_norm_loss") for suffix in ("md", "tex", "csv")
+    }
+    drawn = {path.name.rpartition("-fashion")[2] for path in (results / "figures").glob("*.png")}
+    title = "fashion-resnet18-distill.count=2 distill.iterations=2"
+    for name in ("images", "sensitivity", "frontier-mp4a8", "bits-mp4a8"):
+        assert f"{title}-{name}.png" in drawn
+        assert plt.imread(results / "figures" / f"{title}-{name}.png").std() > 0
+
+
+def test_no_records_is_said(tmp_path, monkeypatch):
+    for program in (tables, figures):
+        monkeypatch.setattr(sys, "argv", [program.__name__, f"results={tmp_path}"])
+        with pytest.raises(SystemExit, match="there are no records"):
+            program.main()
+
+
 def test_half_written_folder_is_no_record(tmp_path):
     (tmp_path / ".partial-killed").mkdir()
     (tmp_path / ".partial-killed" / "record.json").write_text("{}")
-    assert record.read_records(tmp_path) == []
+    with pytest.raises(record.ZeroQError, match="no records"):
+        record.read_records(tmp_path)
 
 
 def test_force_replaces_the_record(tmp_path):
@@ -218,6 +345,12 @@ def test_changed_weight_file_is_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:-1] + b"\x00\x01")
     with pytest.raises(zoo.ZeroQError, match="sha256"):
         zoo.load("resnet18", tmp_path)
+
+
+def test_weights_of_another_topology_are_refused(monkeypatch):
+    monkeypatch.setitem(zoo.UNSTRIDED, "resnet18", ())
+    with pytest.raises(zoo.ZeroQError, match="topology"):
+        zoo.load("resnet18")
 
 
 def test_names_do_not_depend_on_order_or_defaults():

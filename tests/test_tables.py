@@ -4,12 +4,22 @@ import pytest
 
 from experiments.figures import comparable_records
 from experiments.tables import accuracy_table
+from zeroq import ZeroQError
 
 
 def record(**changes) -> dict:
     plain = {
         **{"model": "fashion/resnet18", "method": "zeroq", "w_bits": "8", "a_bits": 8, "placement": "layer_inputs"},
-        **{"settings": {}, "seed": 0, "value": 90.0, "fp32_value": 92.0, "size_mib": 1.0, "fp32_size_mib": 4.0},
+        **{
+            "run": "a,b",
+            "network": "1a2b",
+            "settings": {},
+            "seed": 0,
+            "value": 90.0,
+            "fp32_value": 92.0,
+            "size_mib": 1.0,
+            "fp32_size_mib": 4.0,
+        },
     }
     return plain | changes
 
@@ -35,6 +45,16 @@ def test_seeds_are_averaged_and_counted():
 def test_different_settings_never_share_a_row(change):
     table = accuracy_table([record(), record(value=80.0, **change)])
     assert sorted(table["ZeroQ"]) == ["80.00", "90.00"]
+
+
+def test_different_weights_never_share_a_table():
+    with pytest.raises(ZeroQError, match="2 different sets of weights"):
+        accuracy_table([record(), record(network="3c4d", method="gaussian")])
+
+
+def test_naive_is_uniform_once():
+    (row,) = accuracy_table([record(method="naive", w_bits="4")] * 2).to_dict("records")
+    assert row["Naive"] == "90.00"
 
 
 def test_uniform_comes_before_mixed_and_wide_before_narrow():

@@ -7,7 +7,7 @@ from zeroq.errors import ZeroQError
 from zeroq.images.batch_norm import batch_norm_loss
 from zeroq.images.distill import DistillationDivergedError, distill
 from zeroq.images.noise import gaussian_images
-from zeroq.pipeline import QuantizationResult, quantize_with_images, zero_shot_quantize
+from zeroq.pipeline import QuantizationResult, Settings, quantize_with_images, zero_shot_quantize
 from zeroq.precision.frontier import ParetoFrontier, allocate, pareto_frontier
 from zeroq.precision.plan import BitPlan
 from zeroq.precision.refine import refine
@@ -24,6 +24,7 @@ __all__ = [
     "ParetoFrontier",
     "QuantizationResult",
     "SensitivityTable",
+    "Settings",
     "ZeroQError",
     "allocate",
     "batch_norm_loss",

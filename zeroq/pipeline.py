@@ -38,12 +38,13 @@ def run_plainly(name: str, compute: Callable[[Progress], Any]) -> Any:
 class Settings:
     """How a network is quantized.
 
-    ``weight_bits`` is every layer's width, or the mean of a mixed-precision plan over ``candidates`` if ``mixed``.
+    ``weight_bits`` is the mean of a mixed-precision plan over ``candidates`` if ``mixed``, else every layer's width
+    or a plan.
     ``refine`` > 0 measures that many plans near the budget jointly and keeps the best. The rest is as in
     ``quantize``, ``sensitivity`` (``direction``) and ``calibrate`` (``percentile``).
     """
 
-    weight_bits: float = 4
+    weight_bits: float | Mapping[str, int] = 4
     activation_bits: int = 8
     mixed: bool = True
     candidates: Sequence[int] = (2, 4, 8)
@@ -65,6 +66,8 @@ class Settings:
             raise ZeroQError(f"refine is a number of plans, 0 for none, not {self.refine}")
         if not self.mixed:
             resolve_weight_bits(model, self.weight_bits)
+        elif isinstance(self.weight_bits, Mapping):
+            raise ZeroQError("weight_bits names every layer's bits already; give the mean bits, or mixed=False")
         elif not candidates[0] <= self.weight_bits < inf:
             raise ZeroQError(
                 f"the budget is below the smallest candidate, or no number: mean weight bits must be at least "
@@ -92,7 +95,7 @@ class QuantizationResult:
 def zero_shot_quantize(
     model: nn.Module,
     input_shape: tuple[int, int, int],
-    weight_bits: float = 4,
+    weight_bits: float | Mapping[str, int] = 4,
     activation_bits: int = 8,
     mixed: bool = True,
     *,

@@ -4,7 +4,8 @@ import gzip
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
@@ -33,7 +34,10 @@ class FashionMNIST:
 
     def __init__(self, root: Path, specification: InputSpecification, *, train: bool = False):
         obtain(root)
-        split = datasets.FashionMNIST(str(root), train=train, download=False)
+        try:
+            split = datasets.FashionMNIST(str(root), train=train, download=False)
+        except (AssertionError, ValueError, RuntimeError) as error:
+            raise ZeroQError(f"the files under {root} are no Fashion-MNIST; delete them and run again") from error
         self.images: torch.Tensor = split.data.unsqueeze(1)
         self.labels: torch.Tensor = split.targets
         self.specification = specification
@@ -72,13 +76,7 @@ def obtain(root: Path) -> None:
     """
     raw = root / "FashionMNIST" / "raw"
     present = [name for name in FILE_BYTES if (raw / name).is_file()]
-    for name in present:
-        size = (raw / name).stat().st_size
-        if size != FILE_BYTES[name]:
-            raise ZeroQError(
-                f"{raw / name} has {size:,} bytes instead of {FILE_BYTES[name]:,}: it is truncated or damaged; "
-                f"delete it and run again"
-            )
+    _check_sizes(raw, present)
     if len(present) == len(FILE_BYTES):
         return
 
@@ -92,7 +90,8 @@ def obtain(root: Path) -> None:
         with tempfile.TemporaryDirectory(dir=raw.parent) as scratch:
             try:
                 files = source(Path(scratch))
-            except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+                _check_sizes(files)
+            except (OSError, EOFError, RuntimeError, zlib.error, ZeroQError, subprocess.SubprocessError) as error:
                 failures.append(f"{source.__doc__} ({_reason(error)})")
                 continue
             for name in FILE_BYTES:
@@ -102,6 +101,16 @@ def obtain(root: Path) -> None:
         f"Fashion-MNIST could not be obtained: tried {' and '.join(failures)}; "
         f"put the four unpacked files {', '.join(FILE_BYTES)} into {raw} by hand"
     )
+
+
+def _check_sizes(folder: Path, names: Iterable[str] = FILE_BYTES) -> None:
+    for name in names:
+        size = (folder / name).stat().st_size
+        if size != FILE_BYTES[name]:
+            raise ZeroQError(
+                f"{folder / name} has {size:,} bytes instead of {FILE_BYTES[name]:,}: it is truncated or damaged; "
+                f"delete it and run again"
+            )
 
 
 def _from_torchvision(scratch: Path) -> Path:
@@ -119,8 +128,8 @@ def _from_debian(scratch: Path) -> Path:
     apt = ["apt-get", *own_state, "-o", "APT::Sandbox::User=root"]
     for command in (["update"], ["download", "dataset-fashion-mnist"]):
         subprocess.run([*apt, *command], cwd=scratch, check=True, capture_output=True, timeout=300)
-    package = next(scratch.glob("dataset-fashion-mnist*.deb"))
-    subprocess.run(["dpkg", "-x", package.name, "."], cwd=scratch, check=True, capture_output=True, timeout=60)
+    packages = [path.name for path in scratch.glob("dataset-fashion-mnist*.deb")]
+    subprocess.run(["dpkg", "-x", *packages, "."], cwd=scratch, check=True, capture_output=True, timeout=60)
     # Debian recompressed the archives, so torchvision's checksums of the .gz do not match; the content does.
     for name in FILE_BYTES:
         archive = scratch / "usr/share/datasets/fashion-mnist" / f"{name}.gz"

@@ -18,8 +18,8 @@ class Classification:
     predictions: torch.Tensor
 
     def agreement(self, reference: torch.Tensor) -> float:
-        """Share of images whose top-1 class equals the reference predictions', in percent."""
-        return 100 * (self.predictions == reference).double().mean().item()
+        """Share (0…1) of images whose top-1 class equals the reference predictions'."""
+        return (self.predictions == reference).double().mean().item()
 
 
 def evaluate(

@@ -45,11 +45,13 @@ def batch_norm_inputs(model: nn.Module) -> Iterator[list[tuple[nn.Module, torch.
             "calibrate with gaussian or real images instead"
         )
     recorded: list[tuple[nn.Module, torch.Tensor]] = []
+
+    def record(layer: nn.Module, inputs: tuple, named: dict) -> None:
+        recorded.append((layer, inputs[0] if inputs else next(iter(named.values()))))
+
     with ExitStack() as hooks:
         for layer in layers.values():
-            hooks.enter_context(
-                layer.register_forward_pre_hook(lambda module, inputs: recorded.append((module, inputs[0])))
-            )
+            hooks.enter_context(layer.register_forward_pre_hook(record, with_kwargs=True))
         yield recorded
 
 

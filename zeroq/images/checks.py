@@ -1,5 +1,7 @@
 """What calibration images must satisfy before a network sees them."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
@@ -20,14 +22,15 @@ def check_images(images: torch.Tensor) -> None:
 
 def check_input_shape(input_shape: tuple[int, int, int]) -> None:
     """Raise ZeroQError unless ``input_shape`` is three positive integers."""
-    if len(input_shape) != 3 or any(int(side) != side or side < 1 for side in input_shape):
-        raise ZeroQError(f"the input shape must be (channels, height, width), not {tuple(input_shape)}")
+    is_shape = isinstance(input_shape, Sequence) and len(input_shape) == 3
+    if not is_shape or any(not isinstance(side, int) or side < 1 for side in input_shape):
+        raise ZeroQError(f"the input shape must be (channels, height, width), three whole numbers, not {input_shape}")
 
 
 def check_count(count: int) -> None:
     """Raise ZeroQError for fewer than one image."""
-    if count < 1:
-        raise ZeroQError(f"count must be at least 1, not {count}")
+    if not isinstance(count, int) or count < 1:
+        raise ZeroQError(f"count must be at least 1, a whole number, not {count}")
 
 
 def forward(model: nn.Module, images: torch.Tensor) -> torch.Tensor:

@@ -22,6 +22,7 @@ class DistillationDivergedError(ZeroQError):
     """The loss became NaN or infinite."""
 
 
+@torch.inference_mode(False)
 def distill(
     model: nn.Module,
     input_shape: tuple[int, int, int],
@@ -62,8 +63,8 @@ def distill(
     check_input_shape(input_shape)
     check_count(count)
     check_statistics(statistics)
-    if iterations < 1:
-        raise ZeroQError(f"iterations must be at least 1, not {iterations}")
+    if not isinstance(iterations, int) or iterations < 1:
+        raise ZeroQError(f"iterations must be at least 1, a whole number, not {iterations}")
     if not 0 < learning_rate <= LARGEST_LEARNING_RATE:
         raise ZeroQError(f"learning_rate must be positive and at most {LARGEST_LEARNING_RATE:g}, not {learning_rate}")
     generator = torch.Generator().manual_seed(seed)

@@ -28,7 +28,7 @@ def load(architecture: str) -> PretrainedNetwork:
     checkpoint = CHECKPOINTS[architecture]
     try:
         network = get_model(checkpoint, pretrained=True)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, UserWarning) as error:
         raise ZeroQError(
             f"the weights of {checkpoint} could not be downloaded ({error}); connect to the internet once, or copy "
             f"pytorchcv's file for it into ~/.torch/models"

@@ -53,9 +53,14 @@ ARCHITECTURES: dict[str, Callable[[], nn.Module]] = {
     "mobilenetv2": _mobilenetv2,
 }
 
-# Convolutions whose stride is 1 here: the last feature maps are 4 × 4 (resnet18) and 7 × 7 (mobilenetv2).
+# Convolutions whose stride is 1 here: the last feature maps are 7 × 7, as on ImageNet.
 UNSTRIDED = {
-    "resnet18": ("stage4.unit1.body.conv1.conv", "stage4.unit1.identity_conv.conv"),
+    "resnet18": (
+        "stage3.unit1.body.conv1.conv",
+        "stage3.unit1.identity_conv.conv",
+        "stage4.unit1.body.conv1.conv",
+        "stage4.unit1.identity_conv.conv",
+    ),
     "mobilenetv2": ("stage4.unit1.conv2.conv", "stage5.unit1.conv2.conv"),
 }
 
@@ -80,7 +85,7 @@ def load(architecture: str, weights: Path = WEIGHTS) -> PretrainedNetwork:
     """An embedded network with its trained weights, in evaluation mode.
 
     Raises ZeroQError for an unknown architecture, a missing weight file, and one whose sha256 is not
-    the recorded one.
+    the recorded one or that was trained in another topology.
     """
     network = build(architecture)
     path, card_path = weights / f"{architecture}.safetensors", weights / f"{architecture}.json"
@@ -89,15 +94,21 @@ def load(architecture: str, weights: Path = WEIGHTS) -> PretrainedNetwork:
             raise ZeroQError(
                 f"{needed} is missing; restore it with `git checkout -- {needed}` or train it with `make train-zoo`"
             )
-    recorded = _recorded_sha256(card_path)
-    actual = sha256(path)
-    if actual != recorded:
-        raise ZeroQError(
-            f"{path} has sha256 {actual[:12]}… but {card_path.name} records {recorded[:12]}…: the file is damaged "
-            f"or half updated; restore both with git or train the network again with `make train-zoo`"
-        )
+    card = _read_card(card_path)
+    # Strides and activations are in no weight file: other ones would score badly without a word.
+    for what, actual in {"sha256": sha256(path), "topology": topology(network)}.items():
+        if actual != card[what]:
+            raise ZeroQError(
+                f"{path} has {what} {actual[:12]}… but {card_path.name} records {card[what][:12]}…: the files are "
+                f"damaged or half updated; restore both with git or train the network again with `make train-zoo`"
+            )
     network.load_state_dict(load_file(path))
     return PretrainedNetwork(network.eval(), input_specification(architecture))
+
+
+def topology(network: nn.Module) -> str:
+    """Hexadecimal sha256 of a network's layers with their settings (not of its weights)."""
+    return hashlib.sha256(repr(network).encode()).hexdigest()
 
 
 def sha256(path: Path) -> str:
@@ -106,11 +117,12 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _recorded_sha256(card: Path) -> str:
+def _read_card(path: Path) -> dict[str, str]:
     try:
-        return json.loads(card.read_text())["sha256"]
+        card = json.loads(path.read_text())
+        return {what: card[what] for what in ("sha256", "topology")}
     except (ValueError, KeyError, TypeError) as error:
-        raise ZeroQError(f"{card} is damaged; restore it with `git checkout -- {card}`") from error
+        raise ZeroQError(f"{path} is damaged; restore it with `git checkout -- {path}`") from error
 
 
 def _check_known(architecture: str) -> None:

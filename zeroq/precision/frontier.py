@@ -9,6 +9,7 @@ Ullmann, 1969).
 from bisect import bisect_right
 from collections.abc import Sequence
 from math import isfinite
+from numbers import Real
 from typing import NamedTuple
 
 import numpy
@@ -120,9 +121,10 @@ def budget_bits(parameters: int, *, average_bits: float | None, weights_mib: flo
     """A budget in bits of all weights; raises ZeroQError unless exactly one is given."""
     if (average_bits is None) == (weights_mib is None):
         raise ZeroQError("give one budget: average_bits or weights_mib")
+    given = weights_mib if average_bits is None else average_bits
+    if not isinstance(given, Real) or not isfinite(given):
+        raise ZeroQError(f"the budget must be a finite number, not {given!r}")
     budget = average_bits * parameters if average_bits is not None else weights_mib * BITS_PER_MIB
-    if not isfinite(budget):
-        raise ZeroQError(f"the budget must be a finite number, not {budget}")
     # Rounded, because a plan's own mean times the parameters may fall a hair below its size.
     return round(budget, 3)
 

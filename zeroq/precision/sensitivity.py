@@ -1,6 +1,6 @@
 """How much the output moves when the weights of one layer alone are quantized (Ω, section 3.2)."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import ClassVar, Literal, get_args
 
@@ -13,7 +13,7 @@ from zeroq.errors import ZeroQError
 from zeroq.images.checks import check_images, forward
 from zeroq.networks.state import evaluating
 from zeroq.quantization.affine import LARGEST_BITS, SMALLEST_BITS, quantized_weight
-from zeroq.quantization.layers import weighted_layers
+from zeroq.quantization.layers import channel_axis, weighted_layers
 
 Direction = Literal["forward", "symmetric"]
 
@@ -82,13 +82,14 @@ def sensitivity(
     layers = weighted_layers(model)
     if not layers:
         raise ZeroQError("the network has no Conv or Linear layer, so there is no sensitivity to measure")
+    granularity = {"per_channel": per_channel, "symmetric": symmetric}
     values = {}
     with evaluating(model), torch.no_grad():
         reference = log_probabilities(model, images)
         for done, (name, layer) in enumerate(layers.items(), start=1):
             values[name] = []
             for k in candidates:
-                weight = quantized_weight(layer.weight, k, per_channel=per_channel, symmetric=symmetric)
+                weight = quantized_weight(layer.weight, k, axis=channel_axis(layer), **granularity)
                 with replaced_weight(layer, weight):
                     changed = log_probabilities(model, images)
                 values[name].append(divergence(reference, changed, direction))
@@ -99,9 +100,9 @@ def sensitivity(
 
 def check_candidates(bits: Sequence[int]) -> tuple[int, ...]:
     """The candidate widths in ascending order; raises ZeroQError unless each is 2…8."""
-    candidates = tuple(sorted(set(bits)))
-    if not candidates or any(int(k) != k or not SMALLEST_BITS <= k <= LARGEST_BITS for k in candidates):
-        raise ZeroQError(f"candidate bits must be {SMALLEST_BITS}…{LARGEST_BITS}, not {list(bits)}")
+    allowed = range(SMALLEST_BITS, LARGEST_BITS + 1)
+    if not isinstance(bits, Iterable) or not (candidates := tuple(sorted(set(bits)))) or set(candidates) - set(allowed):
+        raise ZeroQError(f"candidate bits must be a list of widths in {SMALLEST_BITS}…{LARGEST_BITS}, not {bits}")
     return candidates
 
 

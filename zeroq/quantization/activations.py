@@ -37,6 +37,11 @@ class ActivationQuantizer(nn.Module):
         """Whether values can be quantized."""
         return self.dynamic or self._known
 
+    @property
+    def recorded_finite(self) -> bool:
+        """Whether everything recorded so far is finite."""
+        return self._range is None or bool(torch.stack(self._range).isfinite().all())
+
     def start_recording(self, percentile: float | None) -> None:
         """Forget the range and record a new one from what passes through."""
         self._recording, self._percentile, self._range = True, percentile, None

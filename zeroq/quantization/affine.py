@@ -47,27 +47,30 @@ def affine_parameters(low: torch.Tensor, high: torch.Tensor, bits: int, *, symme
     return AffineParameters(scale, zero_point, 0, highest)
 
 
-def fake_quantize(values: torch.Tensor, parameters: AffineParameters) -> torch.Tensor:
+def fake_quantize(values: torch.Tensor, parameters: AffineParameters, *, axis: int = 0) -> torch.Tensor:
     """Quantize and dequantize, rounding to nearest: the values that integer arithmetic would see.
 
-    Per-channel parameters apply along axis 0.
+    Per-channel parameters apply along ``axis``. Computed in float32 at least, returned in the type of ``values``.
     """
     scale, zero_point, lowest, highest = parameters
     if scale.dim():
-        shape = (-1, *[1] * (values.dim() - 1))
+        shape = [1] * values.dim()
+        shape[axis] = -1
         scale, zero_point = scale.view(shape), zero_point.view(shape)
+    exact = values.to(torch.promote_types(values.dtype, torch.float32))
     # clamp(round(x / s) + z, lowest, highest) − z, without adding z twice; one allocation. torch's own
     # fake_quantize also computes a gradient mask, and takes six times as long on a CPU.
-    return values.div(scale).round_().clamp_(lowest - zero_point, highest - zero_point).mul_(scale)
+    quantized = exact.div(scale).round_().clamp_(lowest - zero_point, highest - zero_point).mul_(scale)
+    return quantized.to(values.dtype)
 
 
 def weight_parameters(
-    weight: torch.Tensor, bits: int, *, per_channel: bool = True, symmetric: bool = False
+    weight: torch.Tensor, bits: int, *, per_channel: bool = True, symmetric: bool = False, axis: int = 0
 ) -> AffineParameters:
-    """Min–max parameters of a weight [output channels, …], one pair a channel or one for the tensor."""
+    """Min–max parameters of a weight whose output channels lie along ``axis``: one pair a channel, or one in all."""
     if not weight.isfinite().all():
         raise ZeroQError("a weight holds NaN or infinite values; the network is damaged or did not train")
-    flat = weight.detach().flatten(1) if per_channel else weight.detach().reshape(1, -1)
+    flat = weight.detach().movedim(axis, 0).flatten(1) if per_channel else weight.detach().reshape(1, -1)
     low, high = flat.amin(1), flat.amax(1)
     if not per_channel:
         low, high = low.squeeze(0), high.squeeze(0)
@@ -75,14 +78,14 @@ def weight_parameters(
 
 
 def quantized_weight(
-    weight: torch.Tensor, bits: int, *, per_channel: bool = True, symmetric: bool = False
+    weight: torch.Tensor, bits: int, *, per_channel: bool = True, symmetric: bool = False, axis: int = 0
 ) -> torch.Tensor:
-    """A weight after quantize–dequantize; 32 bits return it as it is."""
+    """A weight after quantize–dequantize; 32 bits return it as it is. Arguments as in ``weight_parameters``."""
     check_bits(bits)
     if bits == FLOAT_BITS:
         return weight.detach()
-    parameters = weight_parameters(weight, bits, per_channel=per_channel, symmetric=symmetric)
-    return fake_quantize(weight.detach(), parameters)
+    parameters = weight_parameters(weight, bits, per_channel=per_channel, symmetric=symmetric, axis=axis)
+    return fake_quantize(weight.detach(), parameters, axis=axis)
 
 
 def _positive(scale: torch.Tensor) -> torch.Tensor:

@@ -7,6 +7,7 @@ from zeroq.errors import ZeroQError
 from zeroq.images.checks import check_images, forward
 from zeroq.networks.state import evaluating
 from zeroq.quantization.convert import activation_quantizers
+from zeroq.quantization.layers import QuantizedOutput, QuantizedWeight
 
 
 def calibrate(quantized: nn.Module, images: torch.Tensor, percentile: float | None = None) -> None:
@@ -18,22 +19,31 @@ def calibrate(quantized: nn.Module, images: torch.Tensor, percentile: float | No
         percentile: None for min–max; p in (50, 100] cuts the lowest and the highest 100 − p percent.
 
     Raises:
-        ZeroQError: images of the wrong shape or with NaN, a percentile out of range. The ranges are then
-            those from before.
+        ZeroQError: images of the wrong shape or with NaN, activations that are not finite, a percentile out of
+            range, a network that is not quantized. The ranges are then those from before.
     """
     check_images(images)
     check_percentile(percentile)
-    quantizers = [quantizer for quantizer in activation_quantizers(quantized).values() if not quantizer.dynamic]
+    if not any(isinstance(module, QuantizedWeight | QuantizedOutput) for module in quantized.modules()):
+        raise ZeroQError("the network is not quantized; calibrate what zeroq.quantize returns")
+    found = activation_quantizers(quantized)
+    quantizers = {name: quantizer for name, quantizer in found.items() if not quantizer.dynamic}
     try:
-        for quantizer in quantizers:
+        for quantizer in quantizers.values():
             quantizer.start_recording(percentile)
         with evaluating(quantized), torch.no_grad():
             forward(quantized, images)
+        for name, quantizer in quantizers.items():
+            if not quantizer.recorded_finite:
+                raise ZeroQError(
+                    f"{name} sees NaN or infinite values: the network's weights or statistics are damaged, or the "
+                    f"images are far out of its range"
+                )
     except BaseException:
-        for quantizer in quantizers:
+        for quantizer in quantizers.values():
             quantizer.stop_recording()
         raise
-    for quantizer in quantizers:
+    for quantizer in quantizers.values():
         quantizer.freeze()
 
 

@@ -14,17 +14,22 @@ from zeroq.errors import ZeroQError
 from zeroq.quantization.activations import ActivationQuantizer
 from zeroq.quantization.affine import FLOAT_BITS, fake_quantize, weight_parameters
 
-WEIGHTED_LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+WEIGHTED_LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, *TRANSPOSED)
 RELUS = (nn.ReLU, nn.ReLU6)
 
 
 class _Converted:
     """Mixed in before a layer's own class."""
 
-    def forward(self, input, *others, **named):  # ``input`` is what torch's own layers call it
+    def forward(self, *inputs, **named):
         if self.input_quantizer is not None:
-            input = self.input_quantizer(input)
-        output = super().forward(input, *others, **named)
+            if inputs:
+                inputs = (self.input_quantizer(inputs[0]), *inputs[1:])
+            else:
+                first = next(iter(named))
+                named[first] = self.input_quantizer(named[first])
+        output = super().forward(*inputs, **named)
         return output if self.output_quantizer is None else self.output_quantizer(output)
 
     def __reduce_ex__(self, protocol):
@@ -47,8 +52,8 @@ class QuantizedOutput(_Converted):
 def weighted_layers(model: nn.Module) -> dict[str, nn.Module]:
     """Every Conv and Linear layer by its qualified name, in the order of registration.
 
-    A module used twice is listed once, under the first of its names. Raises ZeroQError where a layer
-    computes its weight at every forward, which would silently undo quantization.
+    A module used twice is listed once, under the first of its names. Raises ZeroQError where a layer's weight
+    is no parameter but computed at every forward, which would silently undo quantization.
     """
     layers = {name: module for name, module in model.named_modules() if isinstance(module, WEIGHTED_LAYERS)}
     for name, layer in layers.items():
@@ -60,14 +65,20 @@ def weighted_layers(model: nn.Module) -> dict[str, nn.Module]:
     return layers
 
 
+def channel_axis(layer: nn.Module) -> int:
+    """The axis of a weight along which its output channels lie."""
+    return 1 if isinstance(layer, TRANSPOSED) else 0
+
+
 def quantize_weight(layer: nn.Module, bits: int, *, per_channel: bool = True, symmetric: bool = False) -> None:
     """Convert a Conv or Linear layer in place and quantize its weight; 32 bits leave the weight float."""
     _convert(layer, QuantizedWeight)
     layer.register_buffer("weight_bits", torch.tensor(bits, dtype=torch.int32, device=layer.weight.device))
     if bits == FLOAT_BITS:
         return
-    parameters = weight_parameters(layer.weight, bits, per_channel=per_channel, symmetric=symmetric)
-    values = fake_quantize(layer.weight.detach(), parameters)
+    axis = channel_axis(layer)
+    parameters = weight_parameters(layer.weight, bits, per_channel=per_channel, symmetric=symmetric, axis=axis)
+    values = fake_quantize(layer.weight.detach(), parameters, axis=axis)
     layer.weight = nn.Parameter(values, requires_grad=layer.weight.requires_grad)
     layer.register_buffer("weight_scale", parameters.scale)
     layer.register_buffer("weight_zero_point", parameters.zero_point)
