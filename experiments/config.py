@@ -20,6 +20,12 @@ class ModelConfig:
     source: str
     name: str
     architecture: str
+    checkpoint: Path | None
+
+    @property
+    def label(self) -> str:
+        """The name with its source: ``fashion/resnet18``, ``timm/resnet18``."""
+        return self.name if "/" in self.name else f"{self.source}/{self.name}"
 
 
 @dataclass

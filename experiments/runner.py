@@ -242,7 +242,7 @@ def record_content(
     config, module, report = run.config, run.network.module, result.report
     has_statistics = result.images is not None and bool(batch_norms(module))
     content = {
-        "model": config.model.name,
+        "model": config.model.label,
         "dataset": config.data.name,
         "method": config.method.name,
         "w_bits": run.weight_label,

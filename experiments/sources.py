@@ -8,10 +8,16 @@ from experiments.config import DataConfig, ModelConfig
 from zeroq.datasets.fashion_mnist import FashionMNIST
 from zeroq.datasets.imagenet import ImageNet
 from zeroq.errors import ZeroQError
-from zeroq.networks import imagenet, zoo
+from zeroq.networks import efficientnet_lite, imagenet, timm_models, torchvision_models, zoo
 from zeroq.networks.pretrained import InputSpecification, PretrainedNetwork
 
-NETWORKS = {"embedded": zoo.load, "pytorchcv": imagenet.load}
+NETWORKS = {
+    "embedded": zoo.load,
+    "pytorchcv": imagenet.load,
+    "efficientnet_lite": efficientnet_lite.load,
+    "timm": timm_models.load,
+    "torchvision": torchvision_models.load,
+}
 DATASETS = {FashionMNIST.name: FashionMNIST, ImageNet.name: ImageNet}
 
 
@@ -29,7 +35,7 @@ def load_network(config: ModelConfig) -> PretrainedNetwork:
     """The pretrained network; raises ZeroQError for an unknown source or architecture."""
     if config.source not in NETWORKS:
         raise ZeroQError(f"model.source must be one of {', '.join(NETWORKS)}, not {config.source!r}")
-    return NETWORKS[config.source](config.architecture)
+    return NETWORKS[config.source](config.architecture, config.checkpoint)
 
 
 def load_dataset(config: DataConfig, specification: InputSpecification, *, train: bool = False) -> Dataset:

@@ -16,7 +16,7 @@ from experiments.results_argument import output_folder, results_argument
 from zeroq.errors import ZeroQError
 
 # Overrides that the table's columns tell already.
-SHOWN = ("placement", "bits.weight", "bits.activation", "bits.mixed")
+SHOWN = ("model.name", "placement", "bits.weight", "bits.activation", "bits.mixed")
 METHODS = {"naive": "Naive", "gaussian": "Gaussian", "zeroq": "ZeroQ", "real": "Real data*"}
 
 

@@ -1,9 +1,11 @@
 """ImageNet's validation photographs, in torchvision's ImageFolder layout."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader
 from torchvision import datasets
 from torchvision.transforms import v2
@@ -13,6 +15,8 @@ from zeroq.images.checks import check_count
 from zeroq.networks.pretrained import InputSpecification
 
 CLASSES = 1000
+JPEG_END = b"\xff\xd9"
+TAIL = 1024  # bytes at the end of a file, where some cameras put their own behind the mark
 
 
 class ImageNet:
@@ -50,6 +54,8 @@ class ImageNet:
                 f"id; labels would not fit the network's outputs"
             )
 
+        check_readable([Path(path) for path, _ in self._folder.samples])
+
     def __len__(self) -> int:
         return len(self._folder)
 
@@ -62,3 +68,27 @@ class ImageNet:
         check_count(count)
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
         return torch.stack([self._folder[index][0] for index in order[:count].tolist()])
+
+
+def check_readable(paths: list[Path]) -> None:
+    """Raise ZeroQError that names the first photograph which cannot be decoded, in seconds for 50,000.
+
+    Only files without a JPEG's end mark are decoded as a whole; the others' headers are read.
+    """
+    with ThreadPoolExecutor() as pool:
+        for path, problem in zip(paths, pool.map(_problem, paths), strict=True):
+            if problem:
+                raise ZeroQError(f"{path} is no readable photograph ({problem}); copy it again or remove it")
+
+
+def _problem(path: Path) -> str | None:
+    try:
+        with path.open("rb") as file:
+            file.seek(max(path.stat().st_size - TAIL, 0))
+            complete = JPEG_END in file.read()
+        with Image.open(path) as image:
+            if not complete:
+                image.load()
+    except (OSError, SyntaxError, ValueError) as error:
+        return str(error)
+    return None

@@ -1,9 +1,13 @@
 """The paper's ImageNet networks: pytorchcv's checkpoints."""
 
+from pathlib import Path
+
 from pytorchcv.model_provider import get_model
+from pytorchcv.models.common.model_store import get_model_name_suffix_data
 
 from zeroq.errors import ZeroQError
-from zeroq.networks.pretrained import InputSpecification, PretrainedNetwork
+from zeroq.networks.checkpoint import load_checkpoint
+from zeroq.networks.pretrained import InputSpecification, PretrainedNetwork, downloading
 
 CHECKPOINTS = {
     "resnet18": "resnet18",
@@ -18,21 +22,27 @@ CHECKPOINTS = {
 CROP_SHARE = 0.875
 
 
-def load(architecture: str) -> PretrainedNetwork:
-    """A network with ImageNet weights, in evaluation mode; pytorchcv downloads them once.
+def load(architecture: str, checkpoint: Path | None = None) -> PretrainedNetwork:
+    """A network with ImageNet weights, or those of a checkpoint, in evaluation mode; pytorchcv downloads once.
 
-    Raises ZeroQError for an unknown architecture and where the weights cannot be downloaded.
+    Raises ZeroQError for an unknown architecture, for weights that cannot be downloaded, and for a checkpoint
+    that does not fit.
     """
     if architecture not in CHECKPOINTS:
         raise ZeroQError(f"ImageNet has no {architecture!r}; it has {', '.join(CHECKPOINTS)}")
-    checkpoint = CHECKPOINTS[architecture]
-    try:
-        network = get_model(checkpoint, pretrained=True)
-    except (OSError, ValueError, RuntimeError, UserWarning) as error:
-        raise ZeroQError(
-            f"the weights of {checkpoint} could not be downloaded ({error}); connect to the internet once, or copy "
-            f"pytorchcv's file for it into ~/.torch/models"
-        ) from error
+    name = CHECKPOINTS[architecture]
+    if checkpoint is not None:
+        network = get_model(name)
+        load_checkpoint(network, checkpoint)
+    else:
+        error, sha1, release = get_model_name_suffix_data(name)
+        file = f"{name}-{error}-{sha1[:8]}.pth"
+        mend = (
+            f"connect to the internet once, or unpack {file}.zip from release {release} of "
+            f"https://github.com/osmr/imgclsmob into ~/.torch/models"
+        )
+        with downloading(name, mend):
+            network = get_model(name, pretrained=True)
     return PretrainedNetwork(network.eval(), input_specification(network.in_size))
 
 

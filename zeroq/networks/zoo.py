@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from zeroq.errors import ZeroQError
+from zeroq.networks.checkpoint import load_checkpoint
 from zeroq.networks.pretrained import InputSpecification, PretrainedNetwork
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -81,13 +82,16 @@ def build(architecture: str) -> nn.Module:
     return network
 
 
-def load(architecture: str, weights: Path = WEIGHTS) -> PretrainedNetwork:
-    """An embedded network with its trained weights, in evaluation mode.
+def load(architecture: str, checkpoint: Path | None = None, *, weights: Path = WEIGHTS) -> PretrainedNetwork:
+    """An embedded network with its trained weights, or those of a checkpoint, in evaluation mode.
 
     Raises ZeroQError for an unknown architecture, a missing weight file, and one whose sha256 is not
     the recorded one or that was trained in another topology.
     """
     network = build(architecture)
+    if checkpoint is not None:
+        load_checkpoint(network, checkpoint)
+        return PretrainedNetwork(network.eval(), input_specification(architecture))
     path, card_path = weights / f"{architecture}.safetensors", weights / f"{architecture}.json"
     for needed in (path, card_path):
         if not needed.is_file():

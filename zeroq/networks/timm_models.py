@@ -1,0 +1,54 @@
+"""Any classifier of timm, with the preprocessing that its checkpoint was trained for."""
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import timm
+from huggingface_hub import constants
+from timm.data import resolve_model_data_config
+
+from zeroq.errors import ZeroQError
+from zeroq.networks.checkpoint import load_checkpoint
+from zeroq.networks.pretrained import InputSpecification, PretrainedNetwork, downloading
+
+
+def load(architecture: str, checkpoint: Path | None = None) -> PretrainedNetwork:
+    """A timm network in evaluation mode, with timm's own weights or those of a checkpoint.
+
+    Raises ZeroQError for an unknown architecture, for weights that cannot be downloaded, and for a checkpoint
+    that does not fit.
+    """
+    name = architecture.partition(".")[0]
+    if not timm.is_model(name):
+        close = timm.list_models(f"*{name[:8]}*")[:5]
+        raise ZeroQError(f"timm has no {architecture!r}; similar names: {', '.join(close) or 'none'}")
+    with downloading(architecture), without_retries():
+        network = timm.create_model(architecture, pretrained=checkpoint is None)
+    if checkpoint is not None:
+        load_checkpoint(network, checkpoint)
+    data = resolve_model_data_config(network)
+    height = data["input_size"][1]
+    specification = InputSpecification(
+        shape=tuple(data["input_size"]),
+        mean=tuple(data["mean"]),
+        std=tuple(data["std"]),
+        resize=int(height / data["crop_pct"]),
+        interpolation=data["interpolation"],
+    )
+    return PretrainedNetwork(network.eval(), specification)
+
+
+@contextmanager
+def without_retries() -> Iterator[None]:
+    """Let huggingface_hub look into its cache alone where its host does not answer (it would retry for a minute)."""
+    before = constants.HF_HUB_OFFLINE
+    try:
+        socket.create_connection(("huggingface.co", 443), timeout=5).close()
+    except OSError:
+        constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before

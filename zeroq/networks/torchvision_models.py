@@ -1,0 +1,37 @@
+"""Any classifier of torchvision, with the preprocessing that its weights come with."""
+
+from pathlib import Path
+
+from torchvision import models
+
+from zeroq.errors import ZeroQError
+from zeroq.networks.checkpoint import load_checkpoint
+from zeroq.networks.pretrained import InputSpecification, PretrainedNetwork, downloading
+
+
+def load(architecture: str, checkpoint: Path | None = None) -> PretrainedNetwork:
+    """A torchvision classifier in evaluation mode, with torchvision's newest weights or those of a checkpoint.
+
+    Raises ZeroQError for an unknown architecture, for weights that cannot be downloaded, and for a checkpoint
+    that does not fit.
+    """
+    # Only classifiers: the names of detectors and others carry their package.
+    known = models.list_models(module=models)
+    if architecture not in known:
+        raise ZeroQError(f"torchvision has no classifier {architecture!r}; it has {', '.join(known)}")
+    weights = models.get_model_weights(architecture).DEFAULT
+    # Inception's and GoogLeNet's auxiliary heads are dropped after loading, as torchvision does it.
+    auxiliary = {"aux_logits": True, "transform_input": False} if architecture in ("inception_v3", "googlenet") else {}
+    with downloading(architecture):
+        network = models.get_model(architecture, weights=weights if checkpoint is None else None, **auxiliary)
+    if checkpoint is not None:
+        load_checkpoint(network, checkpoint)
+    transforms = weights.transforms()
+    specification = InputSpecification(
+        shape=(3, *transforms.crop_size * 2),
+        mean=tuple(transforms.mean),
+        std=tuple(transforms.std),
+        resize=transforms.resize_size[0],
+        interpolation=transforms.interpolation.value,
+    )
+    return PretrainedNetwork(network.eval(), specification)
