@@ -62,7 +62,9 @@ def awkward(model: nn.Module) -> nn.Module:
     return model
 
 
-@pytest.mark.parametrize(("name", "network"), networks(), ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    ("name", "network"), list(networks()), ids=lambda value: value if isinstance(value, str) else ""
+)
 def test_the_whole_contract(name, network):
     model = awkward(network)
     before = snapshot(model)

@@ -1,6 +1,7 @@
 """The command line, in this process: records, skipping, sweeps, W&B, and one sentence for each mistake."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -141,7 +142,7 @@ def test_sweep_runs_every_combination_and_naive_needs_no_images(command, results
         (["model=imagenet/resnet18", "data.root=/nowhere", "model.architecture=vgg"], "ImageNet has no 'vgg'"),
         (["tracker.mode=loud"], "tracker.mode must be one of"),
         (["placement=everywhere"], "placement must be one of"),
-        (["bits.candidates=[1]"], "candidate bits must be 2…8"),
+        (["bits.candidates=[1]"], "candidate bits must be a list of widths in 2…8"),
         (["method=naive", "bits=mp4a8", "bits.size_mib=0.1"], "cannot keep a budget in MiB"),
         (["model=imagenet/resnet18"], "data.root is missing"),
         (["bits.weight=nan"], "bits must be 2…8"),
@@ -249,16 +250,17 @@ def test_a_record_of_other_inputs_is_no_reason_to_skip(command, results, capsys,
     path.write_text("{")
     assert command(*arguments) == 1
     assert "is damaged" in capsys.readouterr().out
+    shutil.rmtree(path.parent)
 
 
 def test_network_without_batch_norm(command, capsys, monkeypatch, no_norm, quick_scores):
     flat = torch.nn.Sequential(torch.nn.Conv2d(1, 3, 1), *no_norm)
     network = PretrainedNetwork(flat, zoo.input_specification("resnet18"))
     monkeypatch.setitem(sources.NETWORKS, "embedded", lambda architecture: network)
-    network_name = "model.architecture=no-norm"
-    assert command(network_name, "method=zeroq", "tracker=disabled", *QUICK) == 1
+    shared = ("model.name=test/no-norm", "tracker=disabled", *QUICK)
+    assert command(*shared, "method=zeroq") == 1
     assert "no BatchNorm layer" in capsys.readouterr().out.replace("\n", " ")
-    assert command(network_name, "method=gaussian", "tracker=disabled", *QUICK) == 0
+    assert command(*shared, "method=gaussian") == 0
 
 
 def test_truncated_data_and_changed_weights(command, results, capsys, monkeypatch, tmp_path):
