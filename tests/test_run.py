@@ -256,7 +256,7 @@ def test_a_record_of_other_inputs_is_no_reason_to_skip(command, results, capsys,
 def test_network_without_batch_norm(command, capsys, monkeypatch, no_norm, quick_scores):
     flat = torch.nn.Sequential(torch.nn.Conv2d(1, 3, 1), *no_norm)
     network = PretrainedNetwork(flat, zoo.input_specification("resnet18"))
-    monkeypatch.setitem(sources.NETWORKS, "embedded", lambda architecture: network)
+    monkeypatch.setitem(sources.NETWORKS, "embedded", lambda architecture, checkpoint: network)
     shared = ("model.name=test/no-norm", "tracker=disabled", *QUICK)
     assert command(*shared, "method=zeroq") == 1
     assert "no BatchNorm layer" in capsys.readouterr().out.replace("\n", " ")
@@ -273,7 +273,9 @@ def test_truncated_data_and_changed_weights(command, results, capsys, monkeypatc
     for suffix in ("safetensors", "json"):
         (tmp_path / f"resnet18.{suffix}").write_bytes((zoo.WEIGHTS / f"resnet18.{suffix}").read_bytes())
     (tmp_path / "resnet18.safetensors").write_bytes(b"0" * 1000)
-    monkeypatch.setitem(sources.NETWORKS, "embedded", lambda architecture: zoo.load(architecture, tmp_path))
+    monkeypatch.setitem(
+        sources.NETWORKS, "embedded", lambda architecture, checkpoint: zoo.load(architecture, weights=tmp_path)
+    )
     assert command("bits=w6a6") == 1
     assert "has sha256" in capsys.readouterr().out
     assert only_runs(results) == before
@@ -346,7 +348,7 @@ def test_changed_weight_file_is_refused(tmp_path):
     path = tmp_path / "resnet18.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"\x00\x01")
     with pytest.raises(zoo.ZeroQError, match="sha256"):
-        zoo.load("resnet18", tmp_path)
+        zoo.load("resnet18", weights=tmp_path)
 
 
 def test_weights_of_another_topology_are_refused(monkeypatch):
