@@ -5,15 +5,13 @@ import shutil
 import subprocess
 import tempfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
-import torch
-from torch.nn import functional
 from torchvision import datasets
 
+from zeroq.datasets.small_images import SmallImages
 from zeroq.errors import ZeroQError
-from zeroq.images.checks import check_count
 from zeroq.networks.pretrained import InputSpecification
 
 FILE_BYTES = {
@@ -24,11 +22,8 @@ FILE_BYTES = {
 }
 
 
-class FashionMNIST:
-    """One split in memory, served in batches that fit a network's input.
-
-    ``images`` is uint8 [N, 1, 28, 28], ``labels`` int64 [N].
-    """
+class FashionMNIST(SmallImages):
+    """One split: ``images`` is uint8 [60,000 or 10,000, 1, 28, 28]."""
 
     name = "fashion-mnist"
 
@@ -38,33 +33,7 @@ class FashionMNIST:
             split = datasets.FashionMNIST(str(root), train=train, download=False)
         except (AssertionError, ValueError, RuntimeError) as error:
             raise ZeroQError(f"the files under {root} are no Fashion-MNIST; delete them and run again") from error
-        self.images: torch.Tensor = split.data.unsqueeze(1)
-        self.labels: torch.Tensor = split.targets
-        self.specification = specification
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def prepare(self, pixels: torch.Tensor) -> torch.Tensor:
-        """uint8 [N, 1, 28, 28] → normalised float [N, channels, height, width] as the network expects."""
-        channels, height, width = self.specification.shape
-        mean = torch.tensor(self.specification.mean).view(-1, 1, 1)
-        std = torch.tensor(self.specification.std).view(-1, 1, 1)
-        images = functional.interpolate(
-            pixels.float() / 255, (height, width), mode=self.specification.interpolation, align_corners=False
-        )
-        return (images.expand(-1, channels, -1, -1) - mean) / std
-
-    def batches(self, batch_size: int = 100) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Every image once, in order: (images float [n, C, H, W], labels int64 [n])."""
-        for pixels, labels in zip(self.images.split(batch_size), self.labels.split(batch_size), strict=True):
-            yield self.prepare(pixels), labels
-
-    def sample(self, count: int, *, seed: int) -> torch.Tensor:
-        """``count`` different images drawn at random, prepared: float [count, C, H, W]."""
-        check_count(count)
-        generator = torch.Generator().manual_seed(seed)
-        return self.prepare(self.images[torch.randperm(len(self), generator=generator)[:count]])
+        super().__init__(split.data.unsqueeze(1), split.targets, specification)
 
 
 def obtain(root: Path) -> None:

@@ -1,82 +1,83 @@
 """The embedded zoo: the paper's topologies, narrowed, trained on Fashion-MNIST, weights included.
 
-Each network is built by pytorchcv's own class, so that topology and BatchNorm are those of the ImageNet
-checkpoint. Channels are fewer, the input is 1 × 56 × 56 (Fashion-MNIST's 28 pixels, doubled), and the fixed
-7 × 7 final pooling is adaptive. The last strides are 1: with all of them the last feature maps would be 2 × 2,
-whose four values leave distillation nothing to match a standard deviation with.
+Each network is pytorchcv's own, so that topology and BatchNorm are those of the ImageNet checkpoint, with a
+fraction of the channels. The input is Fashion-MNIST's 28 pixels, enlarged; the fixed final pooling is adaptive.
+The last strides are 1: with all of them the last feature maps would be 2 × 2, whose four values leave
+distillation nothing to match a standard deviation with.
 """
 
 import hashlib
 import json
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from pytorchcv.models.mobilenetv2 import MobileNetV2
-from pytorchcv.models.resnet import ResNet
+from pytorchcv.model_provider import get_model
 from safetensors.torch import load_file
 from torch import nn
 
 from zeroq.errors import ZeroQError
 from zeroq.networks.checkpoint import load_checkpoint
+from zeroq.networks.imagenet import CHECKPOINTS
+from zeroq.networks.narrow import narrow
 from zeroq.networks.pretrained import InputSpecification, PretrainedNetwork
 
 WEIGHTS = Path(__file__).parent / "weights"
 CLASSES = 10
-SIZE = 56
 
 
-def _resnet18() -> nn.Module:
-    return ResNet(
-        channels=[[16, 16], [32, 32], [64, 64], [128, 128]],
-        init_block_channels=16,
-        bottleneck=False,
-        conv1_stride=False,
-        in_channels=1,
-        in_size=(SIZE, SIZE),
-        num_classes=CLASSES,
-    )
+@dataclass(frozen=True)
+class Embedded:
+    """How an embedded network differs from the ImageNet one.
+
+    ``narrower``: the divisor of all channel counts. ``unstrided``: convolutions and poolings whose stride is 1.
+    ``size``: height and width of the input in pixels.
+    """
+
+    narrower: int
+    unstrided: tuple[str, ...]
+    size: int = 56
 
 
-def _mobilenetv2() -> nn.Module:
-    return MobileNetV2(
-        channels=[[4], [6] * 2, [8] * 3, [16] * 4 + [24] * 3, [40] * 3 + [80]],
-        init_block_channels=8,
-        final_block_channels=320,
-        remove_exp_conv=False,
-        in_channels=1,
-        in_size=(SIZE, SIZE),
-        num_classes=CLASSES,
-    )
+def _residual(layer: str) -> tuple[str, ...]:
+    """The strided convolutions of the last two stages of a residual network."""
+    return tuple(f"stage{stage}.unit1.{name}" for stage in (3, 4) for name in (layer, "identity_conv.conv"))
 
 
-ARCHITECTURES: dict[str, Callable[[], nn.Module]] = {
-    "resnet18": _resnet18,
-    "mobilenetv2": _mobilenetv2,
-}
-
-# Convolutions whose stride is 1 here: the last feature maps are 7 × 7, as on ImageNet.
-UNSTRIDED = {
-    "resnet18": (
-        "stage3.unit1.body.conv1.conv",
-        "stage3.unit1.identity_conv.conv",
-        "stage4.unit1.body.conv1.conv",
-        "stage4.unit1.identity_conv.conv",
+ARCHITECTURES = {
+    "resnet18": Embedded(4, _residual("body.conv1.conv")),
+    "resnet50": Embedded(8, _residual("body.conv1.conv")),
+    "resnet152": Embedded(8, _residual("body.conv1.conv")),
+    "mobilenetv2": Embedded(4, ("stage4.unit1.conv2.conv", "stage5.unit1.conv2.conv")),
+    "shufflenet": Embedded(
+        2, tuple(f"stage{stage}.unit1.{name}" for stage in (2, 3) for name in ("dw_conv2", "avgpool"))
     ),
-    "mobilenetv2": ("stage4.unit1.conv2.conv", "stage5.unit1.conv2.conv"),
+    "squeezenext": Embedded(2, _residual("conv1.conv")),
+    # 107 pixels make the last map 7 × 7: without padding, every convolution takes some away.
+    "inceptionv3": Embedded(
+        8,
+        (
+            *(f"stage2.unit1.branches.{name}" for name in ("branch1.conv_list.conv1.conv", "branch3.pool")),
+            *(f"stage3.unit1.branches.{name}" for name in ("branch1.conv_list.conv2.conv", "branch3.pool")),
+            "stage2.unit1.branches.branch2.conv_list.conv3.conv",
+            "stage3.unit1.branches.branch2.conv_list.conv4.conv",
+        ),
+        size=107,
+    ),
 }
 
 
 def input_specification(architecture: str) -> InputSpecification:
     """The input of an embedded network (Fashion-MNIST's training mean and standard deviation)."""
-    _check_known(architecture)
-    return InputSpecification(shape=(1, SIZE, SIZE), mean=(0.286,), std=(0.353,))
+    size = _known(architecture).size
+    return InputSpecification(shape=(1, size, size), mean=(0.286,), std=(0.353,))
 
 
 def build(architecture: str) -> nn.Module:
     """An embedded network with random weights."""
-    _check_known(architecture)
-    network = ARCHITECTURES[architecture]()
-    for name in UNSTRIDED[architecture]:
+    embedded = _known(architecture)
+    network = narrow(get_model(CHECKPOINTS[architecture]), embedded.narrower, in_channels=1, classes=CLASSES)
+    network.in_size, network.num_classes = (embedded.size, embedded.size), CLASSES
+    for name in embedded.unstrided:
         network.features.get_submodule(name).stride = (1, 1)
     network.features.final_pool = nn.AdaptiveAvgPool2d(1)
     return network
@@ -129,6 +130,7 @@ def _read_card(path: Path) -> dict[str, str]:
         raise ZeroQError(f"{path} is damaged; restore it with `git checkout -- {path}`") from error
 
 
-def _check_known(architecture: str) -> None:
+def _known(architecture: str) -> Embedded:
     if architecture not in ARCHITECTURES:
         raise ZeroQError(f"the embedded zoo has no {architecture!r}; it has {', '.join(ARCHITECTURES)}")
+    return ARCHITECTURES[architecture]

@@ -1,0 +1,40 @@
+"""Labelled images that fit into memory, enlarged to what a network expects."""
+
+from collections.abc import Iterator
+
+import torch
+from torch.nn import functional
+
+from zeroq.images.checks import check_count
+from zeroq.networks.pretrained import InputSpecification
+
+
+class SmallImages:
+    """``images`` uint8 [N, C, H, W] with ``labels`` int64 [N], served in batches that fit a network's input."""
+
+    def __init__(self, images: torch.Tensor, labels: torch.Tensor, specification: InputSpecification):
+        self.images, self.labels, self.specification = images, labels, specification
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def prepare(self, pixels: torch.Tensor) -> torch.Tensor:
+        """uint8 [n, C, H, W] → normalised float [n, channels, height, width]; grey images fill all channels."""
+        channels, height, width = self.specification.shape
+        mean = torch.tensor(self.specification.mean).view(-1, 1, 1)
+        std = torch.tensor(self.specification.std).view(-1, 1, 1)
+        images = functional.interpolate(
+            pixels.float() / 255, (height, width), mode=self.specification.interpolation, align_corners=False
+        )
+        return (images.expand(-1, channels, -1, -1) - mean) / std
+
+    def batches(self, batch_size: int = 100) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Every image once, in order: (images float [n, C, H, W], labels int64 [n])."""
+        for pixels, labels in zip(self.images.split(batch_size), self.labels.split(batch_size), strict=True):
+            yield self.prepare(pixels), labels
+
+    def sample(self, count: int, *, seed: int) -> torch.Tensor:
+        """``count`` different images drawn at random, prepared: float [count, C, H, W]."""
+        check_count(count)
+        generator = torch.Generator().manual_seed(seed)
+        return self.prepare(self.images[torch.randperm(len(self), generator=generator)[:count]])
