@@ -1,5 +1,6 @@
 """Weights from a file, in the formats that people keep them in."""
 
+import hashlib
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -66,6 +67,12 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
         if all(name.startswith(prefix) for name in tensors):
             tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
     return tensors
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _some(names: list[str]) -> str:

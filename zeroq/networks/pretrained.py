@@ -1,6 +1,6 @@
 """A trained network together with the input it was trained on."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -27,10 +27,20 @@ class InputSpecification:
 
 @dataclass(frozen=True)
 class PretrainedNetwork:
-    """A network in evaluation mode and its input specification."""
+    """A network in evaluation mode and its input specification.
+
+    ``detector`` is None for a classifier. For a detector it puts pre- and post-processing around ``module``, or
+    around its quantized copy: a list of float images [C, H, W] in [0, 1] → a dict of boxes, labels and scores each.
+    """
 
     module: nn.Module
     input: InputSpecification
+    detector: Callable[[nn.Module], nn.Module] | None = None
+
+    @property
+    def task(self) -> str:
+        """``classification`` or ``detection``."""
+        return "classification" if self.detector is None else "detection"
 
 
 @contextmanager

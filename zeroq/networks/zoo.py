@@ -1,7 +1,7 @@
 """The embedded zoo: the paper's topologies, narrowed, trained on Fashion-MNIST, weights included.
 
-Each network is pytorchcv's own, so that topology and BatchNorm are those of the ImageNet checkpoint, with a
-fraction of the channels. The input is Fashion-MNIST's 28 pixels, enlarged; the fixed final pooling is adaptive.
+Each classifier is pytorchcv's own, so that topology and BatchNorm are those of the ImageNet checkpoint, with a
+fraction of the channels; the detector is torchvision's (``zeroq.networks.retinanet``). The classifiers' input is Fashion-MNIST's 28 pixels, enlarged; the fixed final pooling is adaptive.
 The last strides are 1: with all of them the last feature maps would be 2 × 2, whose four values leave
 distillation nothing to match a standard deviation with.
 """
@@ -16,7 +16,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from zeroq.errors import ZeroQError
-from zeroq.networks.checkpoint import load_checkpoint
+from zeroq.networks import retinanet
+from zeroq.networks.checkpoint import load_checkpoint, sha256
 from zeroq.networks.imagenet import CHECKPOINTS
 from zeroq.networks.narrow import narrow
 from zeroq.networks.pretrained import InputSpecification, PretrainedNetwork
@@ -27,7 +28,7 @@ CLASSES = 10
 
 @dataclass(frozen=True)
 class Embedded:
-    """How an embedded network differs from the ImageNet one.
+    """How an embedded classifier differs from the ImageNet one.
 
     ``narrower``: the divisor of all channel counts. ``unstrided``: convolutions and poolings whose stride is 1.
     ``size``: height and width of the input in pixels.
@@ -43,7 +44,7 @@ def _residual(layer: str) -> tuple[str, ...]:
     return tuple(f"stage{stage}.unit1.{name}" for stage in (3, 4) for name in (layer, "identity_conv.conv"))
 
 
-ARCHITECTURES = {
+CLASSIFIERS = {
     "resnet18": Embedded(4, _residual("body.conv1.conv")),
     "resnet50": Embedded(8, _residual("body.conv1.conv")),
     "resnet152": Embedded(8, _residual("body.conv1.conv")),
@@ -64,17 +65,25 @@ ARCHITECTURES = {
         size=107,
     ),
 }
+DETECTORS = ("retinanet",)
+ARCHITECTURES = (*CLASSIFIERS, *DETECTORS)
 
 
 def input_specification(architecture: str) -> InputSpecification:
-    """The input of an embedded network (Fashion-MNIST's training mean and standard deviation)."""
-    size = _known(architecture).size
+    """The input of an embedded network (mean and standard deviation of its training images)."""
+    _check_known(architecture)
+    if architecture in DETECTORS:
+        return retinanet.SCENES
+    size = CLASSIFIERS[architecture].size
     return InputSpecification(shape=(1, size, size), mean=(0.286,), std=(0.353,))
 
 
 def build(architecture: str) -> nn.Module:
     """An embedded network with random weights."""
-    embedded = _known(architecture)
+    _check_known(architecture)
+    if architecture in DETECTORS:
+        return retinanet.build_embedded()
+    embedded = CLASSIFIERS[architecture]
     network = narrow(get_model(CHECKPOINTS[architecture]), embedded.narrower, in_channels=1, classes=CLASSES)
     network.in_size, network.num_classes = (embedded.size, embedded.size), CLASSES
     for name in embedded.unstrided:
@@ -90,9 +99,20 @@ def load(architecture: str, checkpoint: Path | None = None, *, weights: Path = W
     the recorded one or that was trained in another topology.
     """
     network = build(architecture)
-    if checkpoint is not None:
+    if checkpoint is None:
+        _load_own_weights(network, architecture, weights)
+    else:
         load_checkpoint(network, checkpoint)
-        return PretrainedNetwork(network.eval(), input_specification(architecture))
+    detector = retinanet.embedded_detector if architecture in DETECTORS else None
+    return PretrainedNetwork(network.eval(), input_specification(architecture), detector)
+
+
+def topology(network: nn.Module) -> str:
+    """Hexadecimal sha256 of a network's layers with their settings (not of its weights)."""
+    return hashlib.sha256(repr(network).encode()).hexdigest()
+
+
+def _load_own_weights(network: nn.Module, architecture: str, weights: Path) -> None:
     path, card_path = weights / f"{architecture}.safetensors", weights / f"{architecture}.json"
     for needed in (path, card_path):
         if not needed.is_file():
@@ -108,18 +128,6 @@ def load(architecture: str, checkpoint: Path | None = None, *, weights: Path = W
                 f"damaged or half updated; restore both with git or train the network again with `make train-zoo`"
             )
     network.load_state_dict(load_file(path))
-    return PretrainedNetwork(network.eval(), input_specification(architecture))
-
-
-def topology(network: nn.Module) -> str:
-    """Hexadecimal sha256 of a network's layers with their settings (not of its weights)."""
-    return hashlib.sha256(repr(network).encode()).hexdigest()
-
-
-def sha256(path: Path) -> str:
-    """Hexadecimal sha256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read_card(path: Path) -> dict[str, str]:
@@ -130,7 +138,6 @@ def _read_card(path: Path) -> dict[str, str]:
         raise ZeroQError(f"{path} is damaged; restore it with `git checkout -- {path}`") from error
 
 
-def _known(architecture: str) -> Embedded:
+def _check_known(architecture: str) -> None:
     if architecture not in ARCHITECTURES:
         raise ZeroQError(f"the embedded zoo has no {architecture!r}; it has {', '.join(ARCHITECTURES)}")
-    return ARCHITECTURES[architecture]

@@ -1,0 +1,76 @@
+"""COCO's mean average precision."""
+
+import contextlib
+import io
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+from torch import nn
+
+from zeroq.networks.state import evaluating, model_device
+
+
+@dataclass(frozen=True)
+class Detection:
+    """Mean average precision (0…1) at IoU 0.50:0.95, at 0.50 and at 0.75."""
+
+    map: float
+    map50: float
+    map75: float
+
+
+def evaluate(
+    detector: nn.Module,
+    batches: Iterable[tuple[list[torch.Tensor], list[int]]],
+    annotations: dict,
+    on_batch: Callable[[int], None] = lambda images: None,
+) -> Detection:
+    """Score a detector of torchvision's kind on (images, image ids) batches.
+
+    Args:
+        detector: takes a list of float images [C, H, W] in [0, 1]; gives each ``boxes`` [n, 4] as (left, top, right,
+            bottom) in pixels, ``labels`` (category ids) and ``scores``.
+        annotations: the content of a COCO JSON file; images that no batch shows are left out.
+        on_batch: receives the number of images after each batch.
+    """
+    device = model_device(detector)
+    seen: list[int] = []
+    found: list[dict] = []
+    with evaluating(detector), torch.inference_mode():
+        for images, identifiers in batches:
+            outputs = detector([image.to(device) for image in images])
+            for identifier, output in zip(identifiers, outputs, strict=True):
+                found += coco_detections(identifier, output)
+            seen += identifiers
+            on_batch(len(identifiers))
+    return mean_average_precision(annotations, found, seen)
+
+
+def coco_detections(identifier: int, output: dict[str, torch.Tensor]) -> list[dict]:
+    """One image's detections in COCO's result format."""
+    boxes = output["boxes"].cpu().double()
+    boxes[:, 2:] -= boxes[:, :2]
+    columns = boxes.tolist(), output["labels"].tolist(), output["scores"].tolist()
+    return [
+        {"image_id": identifier, "category_id": label, "bbox": box, "score": score}
+        for box, label, score in zip(*columns, strict=True)
+    ]
+
+
+def mean_average_precision(annotations: dict, found: list[dict], image_ids: list[int]) -> Detection:
+    """pycocotools' score of detections in COCO's result format; 0 where nothing was detected."""
+    if not found:  # pycocotools raises an IndexError
+        return Detection(0.0, 0.0, 0.0)
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO()
+        truth.dataset = annotations
+        truth.createIndex()
+        scoring = COCOeval(truth, truth.loadRes(found), "bbox")
+        scoring.params.imgIds = image_ids
+        scoring.evaluate()
+        scoring.accumulate()
+        scoring.summarize()
+    return Detection(*(float(value) for value in scoring.stats[:3]))

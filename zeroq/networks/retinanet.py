@@ -1,0 +1,118 @@
+"""RetinaNet with a ResNet50-FPN backbone: torchvision's for COCO, and a narrow one for the embedded zoo.
+
+Distillation, sensitivity and quantization see what has weights: backbone, pyramid and heads. Resizing, anchors and
+non-maximum suppression stay outside, and are put around the network again to score it.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from torch import Tensor, hub, nn
+from torchvision.models import ResNet, resnet50
+from torchvision.models.detection import RetinaNet, RetinaNet_ResNet50_FPN_Weights, retinanet_resnet50_fpn
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection._utils import overwrite_eps
+from torchvision.models.detection.backbone_utils import BackboneWithFPN
+from torchvision.ops import FrozenBatchNorm2d
+from torchvision.ops.feature_pyramid_network import LastLevelP6P7
+
+from zeroq.errors import ZeroQError
+from zeroq.networks.checkpoint import load_checkpoint, read_state_dict, sha256
+from zeroq.networks.narrow import narrow
+from zeroq.networks.pretrained import InputSpecification, PretrainedNetwork, downloading
+
+ARCHITECTURE = "retinanet_resnet50"
+WEIGHTS = RetinaNet_ResNet50_FPN_Weights.COCO_V1
+PUBLISHED_SHA256 = WEIGHTS.url.removesuffix(".pth").rpartition("-")[2]  # the first digits, as in the file's name
+COCO_SIZE = 800  # shorter side of the images that the published weights were trained on, in pixels
+COCO_CLASSES = 91  # with the background and the numbers that COCO left out
+
+# The embedded one: as deep, with a fraction of the channels, for Fashion scenes.
+NARROWER = 8
+PYRAMID_CHANNELS = 64
+SCENE_CLASSES = 11  # with the background
+SMALLEST_ANCHOR = 24  # pixels, on the finest level
+SCENES = InputSpecification(shape=(1, 128, 128), mean=(0.312,), std=(0.231,))
+
+
+class RawRetinaNet(nn.Module):
+    """Normalised images [N, C, H, W] → ``cls_logits`` [N, anchors, classes], ``bbox_regression`` [N, anchors, 4]."""
+
+    def __init__(self, detector: RetinaNet):
+        super().__init__()
+        self.backbone, self.head = detector.backbone, detector.head
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        return self.head(list(self.backbone(images).values()))
+
+
+def detector_of(**settings) -> Callable[[RawRetinaNet], RetinaNet]:
+    """A function that puts RetinaNet's pre- and post-processing, with these settings, around a raw network."""
+
+    def detector(raw: RawRetinaNet) -> RetinaNet:
+        return RetinaNet(raw.backbone, num_classes=None, head=raw.head, **settings).eval()
+
+    return detector
+
+
+def load(architecture: str = ARCHITECTURE, checkpoint: Path | None = None) -> PretrainedNetwork:
+    """torchvision's RetinaNet with its COCO weights, or those of a checkpoint, in evaluation mode.
+
+    Raises ZeroQError for another architecture, for weights that cannot be downloaded, and for a checkpoint that
+    does not fit.
+    """
+    if architecture != ARCHITECTURE:
+        raise ZeroQError(f"the only COCO detector is {ARCHITECTURE}, not {architecture!r}")
+    if checkpoint is None:
+        folder = Path(hub.get_dir()) / "checkpoints"
+        with downloading(ARCHITECTURE, f"connect to the internet once, or put {WEIGHTS.url} into {folder} by hand"):
+            network = retinanet_resnet50_fpn(weights=WEIGHTS)
+    else:
+        network = _from_checkpoint(checkpoint)
+    transform = network.transform
+    specification = InputSpecification(
+        shape=(3, COCO_SIZE, COCO_SIZE),
+        mean=tuple(transform.image_mean),
+        std=tuple(transform.image_std),
+        resize=COCO_SIZE,
+    )
+    return PretrainedNetwork(RawRetinaNet(network).eval(), specification, detector_of())
+
+
+def build_embedded() -> RawRetinaNet:
+    """The embedded zoo's detector with random weights."""
+    body = narrow(resnet50(), NARROWER, in_channels=1, classes=SCENE_CLASSES)
+    return RawRetinaNet(_assemble(body, PYRAMID_CHANNELS, SCENE_CLASSES))
+
+
+def embedded_detector(raw: RawRetinaNet) -> RetinaNet:
+    """The embedded network with its pre- and post-processing, for scenes as float [1, 128, 128] in [0, 1]."""
+    size = SCENES.shape[1]
+    octave = [2 ** (third / 3) for third in range(3)]
+    sizes = tuple(tuple(SMALLEST_ANCHOR * 2**level * part for part in octave) for level in range(5))
+    anchors = AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * len(sizes))
+    return detector_of(
+        min_size=size, max_size=size, image_mean=SCENES.mean, image_std=SCENES.std, anchor_generator=anchors
+    )(raw)
+
+
+def _assemble(body: ResNet, channels: int, classes: int) -> RetinaNet:
+    """RetinaNet as torchvision builds it, around a residual network of any width."""
+    stages = ("layer2", "layer3", "layer4")
+    widths = [body.get_submodule(stage)[-1].conv3.out_channels for stage in stages]
+    levels = {stage: str(level) for level, stage in enumerate(stages)}
+    pyramid = BackboneWithFPN(body, levels, widths, channels, extra_blocks=LastLevelP6P7(channels, channels))
+    return RetinaNet(pyramid, classes)
+
+
+def _from_checkpoint(path: Path) -> RetinaNet:
+    """The COCO network with a file's weights, and with the kind of BatchNorm that the file was written from."""
+    if any(name.endswith("num_batches_tracked") for name in read_state_dict(path)):
+        network = retinanet_resnet50_fpn(weights=None, weights_backbone=None)
+    else:
+        network = _assemble(resnet50(norm_layer=FrozenBatchNorm2d), 256, COCO_CLASSES)
+        if sha256(path).startswith(PUBLISHED_SHA256):
+            # No file says so, but torchvision's own weights were trained before FrozenBatchNorm had an epsilon.
+            overwrite_eps(network, 0.0)
+    load_checkpoint(network, path)
+    return network
