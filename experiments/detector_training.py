@@ -43,9 +43,11 @@ class DetectorTraining(training.Training):
     def make_optimizer(self, phase: training.Phase) -> torch.optim.Optimizer:
         parameters = list(self.network.parameters())
         optimizer = torch.optim.AdamW(parameters, phase.learning_rate, weight_decay=self.recipe.weight_decay)
-        optimizer.register_step_pre_hook(
-            lambda *_: nn.utils.clip_grad_norm_(parameters, self.recipe.largest_gradient)
-        )
+
+        def clip_gradients(*_) -> None:
+            nn.utils.clip_grad_norm_(parameters, self.recipe.largest_gradient)
+
+        optimizer.register_step_pre_hook(clip_gradients)
         return optimizer
 
     def loss(self, indices: torch.Tensor, phase: training.Phase) -> torch.Tensor:
