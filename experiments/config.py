@@ -21,6 +21,7 @@ class ModelConfig:
     name: str
     architecture: str
     checkpoint: Path | None
+    classes: int | None = None  # of the checkpoint, where they are not ImageNet's 1,000
 
     @property
     def label(self) -> str:

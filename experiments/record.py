@@ -103,6 +103,11 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {package: version(package) for package in PACKAGES}
 
 
+def formatted(value: float, metric: str) -> str:
+    """A value of this metric as tables show it: top-1 in percent, mean average precision as a share."""
+    return f"{value:.3f}" if metric == "map" else f"{value:.2f}"
+
+
 def git_commit() -> str | None:
     """The commit of the working tree, ``+`` behind it where files but results differ; None outside a repository."""
 

@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 
 from experiments.config import typed
 from experiments.progress import console
-from experiments.record import other_settings, run_name
+from experiments.record import formatted, other_settings, run_name
 from experiments.runner import execute
 from zeroq.errors import ZeroQError
 
@@ -44,7 +44,8 @@ def run(config: DictConfig) -> None:
         console.print(f"{name}: done before, skipped (force=true runs it again)", soft_wrap=True, highlight=False)
         return
     console.print(
-        f"{name}: {content['value']:.2f} {content['metric']} (FP32 {content['fp32_value']:.2f}), "
+        f"{name}: {formatted(content['value'], content['metric'])} {content['metric']} "
+        f"(FP32 {formatted(content['fp32_value'], content['metric'])}), "
         f"{content['size_mib']:.2f} MiB (FP32 {content['fp32_size_mib']:.2f})",
         soft_wrap=True,
         highlight=False,

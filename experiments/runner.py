@@ -19,7 +19,7 @@ from experiments.config import RunConfig
 from experiments.progress import progress_bar
 from experiments.sources import Dataset, load_dataset, load_network
 from zeroq.errors import ZeroQError
-from zeroq.evaluation.classification import Classification, evaluate
+from zeroq.evaluation import classification, detection
 from zeroq.images.batch_norm import batch_norm_loss, batch_norms
 from zeroq.images.noise import gaussian_images
 from zeroq.networks.pretrained import PretrainedNetwork
@@ -35,6 +35,8 @@ from zeroq.pipeline import (
 from zeroq.precision.sensitivity import SensitivityTable
 from zeroq.quantization.layers import weighted_layers
 from zeroq.quantization.size import average_bits_for, size_mib
+
+Score = classification.Classification | detection.Detection
 
 
 class Run:
@@ -66,7 +68,7 @@ class Run:
         if method.images == "gaussian":
             return gaussian_images(shape, count, seed=self.config.seed)
         if method.images == "real":
-            training = load_dataset(self.config.data, self.network.input, train=True)
+            training = load_dataset(self.config.data, self.network, train=True)
             return training.sample(count, seed=self.config.seed)
         return self._distilled_images()
 
@@ -91,8 +93,8 @@ class Run:
             return str(self.config.bits.weight)
         return f"MP{ceil(100 * round(self.settings.weight_bits, 6)) / 100:g}"
 
-    def score(self, model: nn.Module, name: str) -> Classification:
-        """Top-1, top-5 and predictions on the test set."""
+    def score(self, model: nn.Module, name: str) -> Score:
+        """Accuracy and predictions, or mean average precision, on the test set."""
         total = len(self.dataset)
         with progress_bar(name) as progress:
             done = 0
@@ -102,9 +104,13 @@ class Run:
                 done += count
                 progress(done, total)
 
-            return evaluate(model, self.dataset.batches(), on_batch)
+            batches = self.dataset.batches()
+            if self.network.detector is None:
+                return classification.evaluate(model, batches, on_batch)
+            detector = self.network.detector(model).to(model_device(model))
+            return detection.evaluate(detector, batches, self.dataset.annotations(), on_batch)
 
-    def float_score(self) -> Classification:
+    def float_score(self) -> Score:
         """The float network's score, measured once for all runs."""
 
         def compute() -> dict[str, Any]:
@@ -116,7 +122,8 @@ class Run:
             "root": str(self.config.data.root.resolve()),
             "images": len(self.dataset),
         }
-        return Classification(**self.cache.get(key, compute)[0])
+        kind = classification.Classification if self.network.detector is None else detection.Detection
+        return kind(**self.cache.get(key, compute)[0])
 
     def _distilled_images(self) -> torch.Tensor:
         settings = self.config.distill
@@ -195,7 +202,7 @@ def execute(config: RunConfig, name: str, other_settings: dict[str, str]) -> dic
     with record.record_folder(runs, name) as folder, tracker.tracked(config, name, folder) as wandb_run:
         network = load_network(config.model)
         network.module.to(choose_device(config.device))
-        run = Run(config, network, load_dataset(config.data, network.input))
+        run = Run(config, network, load_dataset(config.data, network))
         images = run.calibration_images()
         # The faster layout for inference on CPUs too, but not for a backward pass over few channels.
         network.module.to(memory_format=torch.channels_last)
@@ -221,7 +228,7 @@ def check_same_inputs(config: RunConfig, folder: Path) -> None:
     network = load_network(config.model)
     now = {
         "weights": fingerprint(network.module),
-        "number of test images": len(load_dataset(config.data, network.input)),
+        "number of test images": len(load_dataset(config.data, network)),
     }
     for what, before in {"weights": done["network"], "number of test images": done["images"]}.items():
         if now[what] != before:
@@ -235,8 +242,8 @@ def record_content(
     result: QuantizationResult,
     other_settings: dict[str, str],
     *,
-    score: Classification,
-    reference: Classification,
+    score: Score,
+    reference: Score,
 ) -> dict[str, Any]:
     """The numbers of ``record.json``."""
     config, module, report = run.config, run.network.module, result.report
@@ -253,11 +260,9 @@ def record_content(
         "size_mib": report["size_mib"],
         "fp32_size_mib": size_mib(module),
         "mean_weight_bits": report["mean_weight_bits"],
-        "metric": "top1",
-        "value": round(score.top1, 4),
-        "fp32_value": round(reference.top1, 4),
-        "top5": round(score.top5, 4),
-        "agreement": round(score.agreement(reference.predictions), 6),
+        "metric": score.metric,
+        "value": round(score.value, 4),
+        "fp32_value": round(reference.value, 4),
         "seed": config.seed,
         "distill_loss": None,
         "calibration_loss": None,
@@ -276,6 +281,9 @@ def record_content(
         "images": len(run.dataset),
         "git_commit": record.git_commit(),
     }
+    if isinstance(score, classification.Classification):
+        content["top5"] = round(score.top5, 4)
+        content["agreement"] = round(score.agreement(reference.predictions), 6)
     if has_statistics:
         statistics = config.distill.statistics
         noise = gaussian_images(run.network.input.shape, config.distill.count, seed=config.seed)

@@ -5,11 +5,14 @@ from typing import Protocol
 import torch
 
 from experiments.config import DataConfig, ModelConfig
+from zeroq.datasets.cifar10 import CIFAR10
+from zeroq.datasets.coco import COCO
 from zeroq.datasets.fashion_mnist import FashionMNIST
+from zeroq.datasets.fashion_scenes import FashionScenes
 from zeroq.datasets.imagenet import ImageNet
 from zeroq.errors import ZeroQError
-from zeroq.networks import efficientnet_lite, imagenet, timm_models, torchvision_models, zoo
-from zeroq.networks.pretrained import InputSpecification, PretrainedNetwork
+from zeroq.networks import efficientnet_lite, imagenet, retinanet, timm_models, torchvision_models, zoo
+from zeroq.networks.pretrained import PretrainedNetwork
 
 NETWORKS = {
     "embedded": zoo.load,
@@ -17,12 +20,15 @@ NETWORKS = {
     "efficientnet_lite": efficientnet_lite.load,
     "timm": timm_models.load,
     "torchvision": torchvision_models.load,
+    "retinanet": retinanet.load,
 }
-DATASETS = {FashionMNIST.name: FashionMNIST, ImageNet.name: ImageNet}
+DATASETS = {dataset.name: dataset for dataset in (FashionMNIST, FashionScenes, CIFAR10, ImageNet, COCO)}
 
 
 class Dataset(Protocol):
-    """What every dataset in zeroq.datasets offers."""
+    """What every dataset in zeroq.datasets offers; those for detection have ``annotations`` in COCO's format too."""
+
+    task: str
 
     def __len__(self) -> int: ...
 
@@ -35,11 +41,19 @@ def load_network(config: ModelConfig) -> PretrainedNetwork:
     """The pretrained network; raises ZeroQError for an unknown source or architecture."""
     if config.source not in NETWORKS:
         raise ZeroQError(f"model.source must be one of {', '.join(NETWORKS)}, not {config.source!r}")
-    return NETWORKS[config.source](config.architecture, config.checkpoint)
+    classes = {} if config.classes is None else {"classes": config.classes}
+    return NETWORKS[config.source](config.architecture, config.checkpoint, **classes)
 
 
-def load_dataset(config: DataConfig, specification: InputSpecification, *, train: bool = False) -> Dataset:
-    """The split to score on, or the one to draw real calibration images from."""
+def load_dataset(config: DataConfig, network: PretrainedNetwork, *, train: bool = False) -> Dataset:
+    """The split to score on, or the one to draw real calibration images from.
+
+    Raises ZeroQError for an unknown dataset, and for one of another task than the network's.
+    """
     if config.name not in DATASETS:
         raise ZeroQError(f"data.name must be one of {', '.join(DATASETS)}, not {config.name!r}")
-    return DATASETS[config.name](config.root, specification, train=train)
+    dataset = DATASETS[config.name]
+    if dataset.task != network.task:
+        fitting = ", ".join(name for name, other in DATASETS.items() if other.task == network.task)
+        raise ZeroQError(f"data {config.name} is for {dataset.task}, the network for {network.task}: use {fitting}")
+    return dataset(config.root, network.input, train=train)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas
 
-from experiments.record import read_records
+from experiments.record import formatted, read_records
 from experiments.results_argument import output_folder, results_argument
 from zeroq.errors import ZeroQError
 
@@ -21,10 +21,23 @@ METHODS = {"naive": "Naive", "gaussian": "Gaussian", "zeroq": "ZeroQ", "real": "
 
 
 def accuracy_table(records: list[dict]) -> pandas.DataFrame:
+    """Top-1 accuracy of every classifier, as ``method_table``."""
+    return method_table(records, "top1")
+
+
+def detection_table(records: list[dict]) -> pandas.DataFrame:
+    """Mean average precision of every detector, as ``method_table``."""
+    return method_table(records, "map")
+
+
+def method_table(records: list[dict], metric: str) -> pandas.DataFrame:
     """Mean of the metric over seeds: formatted text, one row a network, placement, bit and other setting.
 
     Raises ZeroQError where the records of one network stem from different weights.
     """
+    records = [record for record in records if record["metric"] == metric]
+    if not records:
+        return pandas.DataFrame()
     frame = pandas.DataFrame(records)
     for model, weights in frame.groupby("model").network.unique().items():
         if len(weights) > 1:
@@ -78,11 +91,12 @@ def table_row(group: pandas.DataFrame, model: str, placement: str, others: str, 
     # A plan's own size differs a little between methods and seeds; no plan exceeds its budget.
     row["MiB"] = f"{group.size_mib.max():.2f}"
     row["FP32 MiB"] = f"{group.fp32_size_mib.iloc[0]:.2f}"
-    row["FP32"] = f"{group.fp32_value.iloc[0]:.2f}"
+    metric = group.metric.iloc[0]
+    row["FP32"] = formatted(group.fp32_value.iloc[0], metric)
     for method, title in METHODS.items():
         values = group[group.method == method].value
-        spread = f" ± {values.std():.2f} ({len(values)})" if len(values) > 1 else ""
-        row[title] = f"{values.mean():.2f}{spread}" if len(values) else "–"
+        spread = f" ± {formatted(values.std(), metric)} ({len(values)})" if len(values) > 1 else ""
+        row[title] = f"{formatted(values.mean(), metric)}{spread}" if len(values) else "–"
     return row
 
 
@@ -105,9 +119,10 @@ def loss_table(records: list[dict]) -> pandas.DataFrame:
     return without_empty_settings(pandas.DataFrame(list(rows.values())))
 
 
-TITLES = {
-    "accuracy": "Top-1 accuracy (%)",
-    "batch_norm_loss": "BatchNorm loss of the calibration images",
+TABLES = {
+    "accuracy": ("Top-1 accuracy (%)", accuracy_table),
+    "detection": ("Mean average precision (IoU 0.50:0.95)", detection_table),
+    "batch_norm_loss": ("BatchNorm loss of the calibration images", loss_table),
 }
 
 
@@ -115,15 +130,15 @@ def main() -> None:
     results = results_argument(sys.argv[1:], __doc__)
     try:
         records = read_records(results / "runs")
-        tables = {"accuracy": accuracy_table(records), "batch_norm_loss": loss_table(records)}
+        tables = {name: (title, build(records)) for name, (title, build) in TABLES.items()}
     except ZeroQError as error:
         sys.exit(f"error: {error}")
     folder = output_folder(results / "tables")
-    for name, table in tables.items():
+    for name, (title, table) in tables.items():
         if table.empty:
             continue
         write(table, folder / name)
-        print(f"\n{TITLES[name]}\n\n{table.to_markdown(index=False, disable_numparse=True)}")
+        print(f"\n{title}\n\n{table.to_markdown(index=False, disable_numparse=True)}")
     print(
         "\n* needs data: calibrated on training images. Naive measures no sensitivities, so it has no MP rows.\n"
         f"Written to {folder} as Markdown, LaTeX and CSV."

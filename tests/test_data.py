@@ -1,5 +1,6 @@
-"""Obtaining Fashion-MNIST, and serving it as a network expects."""
+"""Obtaining Fashion-MNIST, and serving it and CIFAR-10 as a network expects."""
 
+import pickle
 import subprocess
 from pathlib import Path
 
@@ -11,9 +12,9 @@ from torchvision.transforms import v2
 
 from zeroq import ZeroQError
 from zeroq.datasets import fashion_mnist
+from zeroq.datasets.cifar10 import CIFAR10
 from zeroq.datasets.fashion_mnist import FILE_BYTES, FashionMNIST, obtain
-from zeroq.datasets.imagenet import ImageNet
-from zeroq.networks.imagenet import input_specification
+from zeroq.networks.pretrained import InputSpecification
 from zeroq.networks.zoo import input_specification as zoo_specification
 
 DATA = Path(__file__).parents[1] / "data"
@@ -85,23 +86,25 @@ def test_second_source_is_used_when_the_first_fails(tmp_path, monkeypatch):
     assert {path.name: path.stat().st_size for path in raw.iterdir()} == FILE_BYTES
 
 
-def test_imagenet_folder(tmp_path, monkeypatch):
-    for index in range(3):
-        folder = tmp_path / "val" / f"n{index:08d}"
-        folder.mkdir(parents=True)
-        pixels = numpy.full((300, 400, 3), 80 * index, dtype=numpy.uint8)
-        v2.ToPILImage()(pixels).save(folder / "image.JPEG")
-    specification = input_specification((224, 224))
-    with pytest.raises(ZeroQError, match="3 class folders instead of 1000"):
-        ImageNet(tmp_path, specification)
-    with pytest.raises(ZeroQError, match="train is not a folder"):
-        ImageNet(tmp_path, specification, train=True)
-    monkeypatch.setattr("zeroq.datasets.imagenet.CLASSES", 3)
-    dataset = ImageNet(tmp_path, specification)
+def test_cifar10(tmp_path, monkeypatch):
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    random = numpy.random.default_rng(0)
+    written = random.integers(0, 256, (6, 10, 3, 32, 32), dtype=numpy.uint8)
+    for index, name in enumerate((*(f"data_batch_{number}" for number in range(1, 6)), "test_batch")):
+        content = {"data": written[index].reshape(10, -1), "labels": list(range(10))}
+        (folder / name).write_bytes(pickle.dumps(content))
+    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": list("abcdefghij")}))
+    specification = InputSpecification((3, 64, 64), mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.1))
+    with pytest.raises(ZeroQError, match=r"CIFAR-10 could not be obtained.*put cifar-10-python\.tar\.gz"):
+        CIFAR10(tmp_path, specification)  # the checksums are not right, and nothing can be downloaded
+    monkeypatch.setattr(datasets.CIFAR10, "_check_integrity", lambda self: True)
+    monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda *arguments: True)
+    dataset = CIFAR10(tmp_path, specification)
+    assert (len(dataset), len(CIFAR10(tmp_path, specification, train=True))) == (10, 50)
     ((images, labels),) = dataset.batches()
-    assert images.shape == (3, 3, 224, 224)
-    assert labels.tolist() == [0, 1, 2]
-    assert images[1].mean((1, 2)).tolist() == pytest.approx(
-        [(80 / 255 - m) / s for m, s in zip(specification.mean, specification.std, strict=True)], abs=0.02
-    )
-    assert dataset.sample(2, seed=0).shape == (2, 3, 224, 224)
+    assert labels.tolist() == list(range(10))
+    assert images.shape == (10, 3, 64, 64)
+    # Bilinear enlarging keeps the mean, up to the borders.
+    expected = (written[5] / 255).mean((2, 3)) - numpy.array(specification.mean)
+    assert numpy.allclose(images.mean((2, 3)), expected / numpy.array(specification.std), atol=0.05)

@@ -11,9 +11,10 @@ from torch import nn
 from zeroq.errors import ZeroQError
 from zeroq.images.batch_norm import Statistics
 from zeroq.images.distill import distill
+from zeroq.precision.divergence import Direction, check_direction
 from zeroq.precision.frontier import ParetoFrontier, budget_bits, pareto_frontier
 from zeroq.precision.refine import refine as measure_jointly
-from zeroq.precision.sensitivity import Direction, SensitivityTable, check_candidates, check_direction, sensitivity
+from zeroq.precision.sensitivity import SensitivityTable, check_candidates, sensitivity
 from zeroq.quantization.affine import FLOAT_BITS, check_bits
 from zeroq.quantization.calibrate import calibrate, check_percentile
 from zeroq.quantization.convert import Placement, activation_quantizers, check_placement, quantize, resolve_weight_bits

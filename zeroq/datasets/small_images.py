@@ -12,6 +12,8 @@ from zeroq.networks.pretrained import InputSpecification
 class SmallImages:
     """``images`` uint8 [N, C, H, W] with ``labels`` int64 [N], served in batches that fit a network's input."""
 
+    task = "classification"
+
     def __init__(self, images: torch.Tensor, labels: torch.Tensor, specification: InputSpecification):
         self.images, self.labels, self.specification = images, labels, specification
 

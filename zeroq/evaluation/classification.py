@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -16,6 +17,13 @@ class Classification:
     top1: float
     top5: float
     predictions: torch.Tensor
+
+    metric: ClassVar = "top1"
+
+    @property
+    def value(self) -> float:
+        """The headline number."""
+        return self.top1
 
     def agreement(self, reference: torch.Tensor) -> float:
         """Share (0…1) of images whose top-1 class equals the reference predictions'."""

@@ -4,6 +4,7 @@ import contextlib
 import io
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from pycocotools.coco import COCO
@@ -20,6 +21,13 @@ class Detection:
     map: float
     map50: float
     map75: float
+
+    metric: ClassVar = "map"
+
+    @property
+    def value(self) -> float:
+        """The headline number."""
+        return self.map
 
 
 def evaluate(

@@ -11,7 +11,6 @@ from torch import Tensor, hub, nn
 from torchvision.models import ResNet, resnet50
 from torchvision.models.detection import RetinaNet, RetinaNet_ResNet50_FPN_Weights, retinanet_resnet50_fpn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
-from torchvision.models.detection._utils import overwrite_eps
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
@@ -113,6 +112,8 @@ def _from_checkpoint(path: Path) -> RetinaNet:
         network = _assemble(resnet50(norm_layer=FrozenBatchNorm2d), 256, COCO_CLASSES)
         if sha256(path).startswith(PUBLISHED_SHA256):
             # No file says so, but torchvision's own weights were trained before FrozenBatchNorm had an epsilon.
-            overwrite_eps(network, 0.0)
+            for module in network.modules():
+                if isinstance(module, FrozenBatchNorm2d):
+                    module.eps = 0.0
     load_checkpoint(network, path)
     return network

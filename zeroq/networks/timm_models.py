@@ -14,8 +14,10 @@ from zeroq.networks.checkpoint import load_checkpoint
 from zeroq.networks.pretrained import InputSpecification, PretrainedNetwork, downloading
 
 
-def load(architecture: str, checkpoint: Path | None = None) -> PretrainedNetwork:
+def load(architecture: str, checkpoint: Path | None = None, *, classes: int | None = None) -> PretrainedNetwork:
     """A timm network in evaluation mode, with timm's own weights or those of a checkpoint.
+
+    ``classes`` is the number of outputs, where the checkpoint has another one than ImageNet's 1,000.
 
     Raises ZeroQError for an unknown architecture, for weights that cannot be downloaded, and for a checkpoint
     that does not fit.
@@ -24,8 +26,10 @@ def load(architecture: str, checkpoint: Path | None = None) -> PretrainedNetwork
     if not timm.is_model(name):
         close = timm.list_models(f"*{name[:8]}*")[:5]
         raise ZeroQError(f"timm has no {architecture!r}; similar names: {', '.join(close) or 'none'}")
+    if checkpoint is None and classes is not None:
+        raise ZeroQError(f"timm has no weights for {classes} classes; give yours with model.checkpoint=…")
     with downloading(architecture), without_retries():
-        network = timm.create_model(architecture, pretrained=checkpoint is None)
+        network = timm.create_model(architecture, pretrained=checkpoint is None, num_classes=classes)
     if checkpoint is not None:
         load_checkpoint(network, checkpoint)
     data = resolve_model_data_config(network)

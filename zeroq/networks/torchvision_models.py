@@ -9,8 +9,10 @@ from zeroq.networks.checkpoint import load_checkpoint
 from zeroq.networks.pretrained import InputSpecification, PretrainedNetwork, downloading
 
 
-def load(architecture: str, checkpoint: Path | None = None) -> PretrainedNetwork:
+def load(architecture: str, checkpoint: Path | None = None, *, classes: int | None = None) -> PretrainedNetwork:
     """A torchvision classifier in evaluation mode, with torchvision's newest weights or those of a checkpoint.
+
+    ``classes`` is the number of outputs, where the checkpoint has another one than ImageNet's 1,000.
 
     Raises ZeroQError for an unknown architecture, for weights that cannot be downloaded, and for a checkpoint
     that does not fit.
@@ -21,9 +23,13 @@ def load(architecture: str, checkpoint: Path | None = None) -> PretrainedNetwork
         raise ZeroQError(f"torchvision has no classifier {architecture!r}; it has {', '.join(known)}")
     weights = models.get_model_weights(architecture).DEFAULT
     # Inception's and GoogLeNet's auxiliary heads are dropped after loading, as torchvision does it.
-    auxiliary = {"aux_logits": True, "transform_input": False} if architecture in ("inception_v3", "googlenet") else {}
+    options = {"aux_logits": True, "transform_input": False} if architecture in ("inception_v3", "googlenet") else {}
+    if classes is not None:
+        if checkpoint is None:
+            raise ZeroQError(f"torchvision has no weights for {classes} classes; give yours with model.checkpoint=…")
+        options["num_classes"] = classes
     with downloading(architecture):
-        network = models.get_model(architecture, weights=weights if checkpoint is None else None, **auxiliary)
+        network = models.get_model(architecture, weights=weights if checkpoint is None else None, **options)
     if checkpoint is not None:
         load_checkpoint(network, checkpoint)
     transforms = weights.transforms()

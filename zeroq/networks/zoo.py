@@ -1,9 +1,9 @@
 """The embedded zoo: the paper's topologies, narrowed, trained on Fashion-MNIST, weights included.
 
 Each classifier is pytorchcv's own, so that topology and BatchNorm are those of the ImageNet checkpoint, with a
-fraction of the channels; the detector is torchvision's (``zeroq.networks.retinanet``). The classifiers' input is Fashion-MNIST's 28 pixels, enlarged; the fixed final pooling is adaptive.
-The last strides are 1: with all of them the last feature maps would be 2 × 2, whose four values leave
-distillation nothing to match a standard deviation with.
+fraction of the channels; the detector is torchvision's (``zeroq.networks.retinanet``). The classifiers' input is
+Fashion-MNIST's 28 pixels, enlarged; the fixed final pooling is adaptive. The last strides are 1: with all of them the
+last feature maps would be 2 × 2, whose four values leave distillation nothing to match a standard deviation with.
 """
 
 import hashlib

@@ -14,9 +14,9 @@ from torch import nn
 from zeroq.errors import ZeroQError
 from zeroq.images.checks import check_images
 from zeroq.networks.state import evaluating
+from zeroq.precision.divergence import Direction, class_scores, divergence
 from zeroq.precision.frontier import ParetoFrontier, budget_bits
 from zeroq.precision.plan import BitPlan
-from zeroq.precision.sensitivity import Direction, divergence, log_probabilities
 from zeroq.quantization.affine import FLOAT_BITS
 from zeroq.quantization.convert import quantize
 
@@ -57,12 +57,12 @@ def refine(
     first = min(int(numpy.searchsorted(frontier.size_bits, NEAR * budget)), last)
     indices = numpy.unique(numpy.linspace(first, last, count).round().astype(int))
     with evaluating(model), torch.no_grad():
-        reference = log_probabilities(model, images)
+        reference = class_scores(model, images)
         measured = []
         for done, index in enumerate(indices, start=1):
             plan = frontier[index].plan
             quantized = quantize(model, plan, FLOAT_BITS, per_channel=per_channel, symmetric=symmetric)
-            changed = log_probabilities(quantized, images)
+            changed = class_scores(quantized, images)
             measured.append(MeasuredPlan(plan, divergence(reference, changed, direction)))
             on_plan(done, len(indices))
     return sorted(measured, key=lambda candidate: candidate.joint_kl)

@@ -2,20 +2,18 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar
 
 import pandas
 import torch
 from torch import nn
-from torch.nn import functional
 
 from zeroq.errors import ZeroQError
-from zeroq.images.checks import check_images, forward
+from zeroq.images.checks import check_images
 from zeroq.networks.state import evaluating
+from zeroq.precision.divergence import Direction, check_direction, class_scores, divergence
 from zeroq.quantization.affine import LARGEST_BITS, SMALLEST_BITS, quantized_weight
 from zeroq.quantization.layers import channel_axis, weighted_layers
-
-Direction = Literal["forward", "symmetric"]
 
 
 class SensitivityTable(pandas.DataFrame):
@@ -63,10 +61,12 @@ def sensitivity(
 ) -> SensitivityTable:
     """Measure Ω_i(k), the mean over images of KL(softmax M(x) ‖ softmax M_i,k(x)), for every layer and width.
 
-    M_i,k quantizes only layer i's weights, to k bits. Everything else stays float.
+    M_i,k quantizes only layer i's weights, to k bits. Everything else stays float. For a detector, M(x) is every
+    anchor's class scores, each a probability of its own (``zeroq.precision.divergence``).
 
     Args:
-        model: a classifier with outputs [N, classes], in any mode, on any device; left as it came.
+        model: a classifier with outputs [N, classes], or a detector whose outputs hold ``cls_logits``
+            [N, anchors, classes], in any mode, on any device; left as it came.
         images: float [N, C, H, W], normalised.
         bits: candidate widths, any subset of 2…8.
         direction: ``forward`` as above, or ``symmetric`` (the mean of both directions).
@@ -74,7 +74,7 @@ def sensitivity(
         on_layer: receives (layers done, layers in all).
 
     Raises:
-        ZeroQError: bits, images or direction out of range, an output that is not [N, classes].
+        ZeroQError: bits, images or direction out of range, an output of another kind.
     """
     check_images(images)
     candidates = check_candidates(bits)
@@ -85,13 +85,13 @@ def sensitivity(
     granularity = {"per_channel": per_channel, "symmetric": symmetric}
     values = {}
     with evaluating(model), torch.no_grad():
-        reference = log_probabilities(model, images)
+        reference = class_scores(model, images)
         for done, (name, layer) in enumerate(layers.items(), start=1):
             values[name] = []
             for k in candidates:
                 weight = quantized_weight(layer.weight, k, axis=channel_axis(layer), **granularity)
                 with replaced_weight(layer, weight):
-                    changed = log_probabilities(model, images)
+                    changed = class_scores(model, images)
                 values[name].append(divergence(reference, changed, direction))
             on_layer(done, len(layers))
     table = pandas.DataFrame.from_dict(values, orient="index", columns=list(candidates), dtype=float)
@@ -104,31 +104,6 @@ def check_candidates(bits: Sequence[int]) -> tuple[int, ...]:
     if not isinstance(bits, Iterable) or not (candidates := tuple(sorted(set(bits)))) or set(candidates) - set(allowed):
         raise ZeroQError(f"candidate bits must be a list of widths in {SMALLEST_BITS}…{LARGEST_BITS}, not {bits}")
     return candidates
-
-
-def check_direction(direction: str) -> None:
-    """Raise ZeroQError for a direction that does not exist."""
-    if direction not in get_args(Direction):
-        raise ZeroQError(f"direction must be one of {', '.join(get_args(Direction))}, not {direction!r}")
-
-
-def log_probabilities(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """Log-softmax of a classifier's output: float64 [N, classes]."""
-    output = forward(model, images)
-    if not isinstance(output, torch.Tensor) or output.flatten(1).shape[1] != output.shape[1]:
-        found = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-        raise ZeroQError(f"sensitivity needs a classifier with one output tensor [images, classes], not {found}")
-    # float64, because the difference of nearly equal distributions cancels most of float32's digits.
-    return functional.log_softmax(output.flatten(1).double(), dim=1)
-
-
-def divergence(reference: torch.Tensor, changed: torch.Tensor, direction: Direction) -> float:
-    """Mean KL over the images in nats, from log-probabilities [N, classes]."""
-    value = functional.kl_div(changed, reference, log_target=True, reduction="batchmean")
-    if direction == "symmetric":
-        backward = functional.kl_div(reference, changed, log_target=True, reduction="batchmean")
-        value = (value + backward) / 2
-    return max(value.item(), 0.0)
 
 
 @contextmanager

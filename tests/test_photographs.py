@@ -1,0 +1,118 @@
+"""ImageNet and COCO on disk: served as published checkpoints expect, and every damage named before any work."""
+
+import json
+from pathlib import Path
+
+import numpy
+import pytest
+from PIL import Image
+from timm.data import ImageNetInfo
+
+from zeroq import ZeroQError
+from zeroq.datasets.coco import COCO
+from zeroq.datasets.imagenet import ImageNet
+from zeroq.networks.imagenet import input_specification
+
+SPECIFICATION = input_specification((224, 224))
+WORDNET_IDS = ImageNetInfo().label_names()
+
+
+def save(path: Path, shade: int, size: tuple[int, int] = (40, 30)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(numpy.full((*size[::-1], 3), shade, dtype=numpy.uint8)).save(path, "JPEG")
+
+
+@pytest.fixture(scope="module")
+def imagenet(tmp_path_factory) -> Path:
+    """One grey photograph in each of the 1,000 folders."""
+    root = tmp_path_factory.mktemp("imagenet")
+    for index, wordnet_id in enumerate(WORDNET_IDS):
+        save(root / "val" / wordnet_id / "image.JPEG", index % 256)
+    return root
+
+
+def test_imagenet_labels_follow_the_sorted_wordnet_ids(imagenet):
+    dataset = ImageNet(imagenet, SPECIFICATION)
+    assert len(dataset) == 1000
+    images, labels = next(iter(dataset.batches(100)))
+    assert images.shape == (100, 3, 224, 224)
+    assert labels.tolist() == list(range(100))
+    expected = [(80 / 255 - m) / s for m, s in zip(SPECIFICATION.mean, SPECIFICATION.std, strict=True)]
+    assert images[80].mean((1, 2)).tolist() == pytest.approx(expected, abs=0.02)
+    assert dataset.sample(2, seed=0).shape == (2, 3, 224, 224)
+
+
+def test_imagenet_preprocessing_comes_from_the_network(imagenet):
+    images, _ = next(iter(ImageNet(imagenet, input_specification((299, 299))).batches(1)))
+    assert images.shape == (1, 3, 299, 299)
+
+
+def test_imagenet_folders_that_are_not(imagenet, tmp_path):
+    with pytest.raises(ZeroQError, match=r"train is not a folder; give the one that holds it with data\.root"):
+        ImageNet(imagenet, SPECIFICATION, train=True)
+    (tmp_path / "val").mkdir()
+    with pytest.raises(ZeroQError, match="must hold one folder of photographs for each WordNet id"):
+        ImageNet(tmp_path, SPECIFICATION)
+    for wordnet_id in WORDNET_IDS[:-1]:
+        (tmp_path / "val" / wordnet_id).symlink_to(imagenet / "val" / wordnet_id)
+    missing = rf"999 class folders .* 1000 WordNet ids \(1 missing, first {WORDNET_IDS[-1]}\)"
+    with pytest.raises(ZeroQError, match=missing):
+        ImageNet(tmp_path, SPECIFICATION)
+    save(tmp_path / "val" / "cat" / "image.JPEG", 0)  # 1,000 folders, but in no known order
+    with pytest.raises(ZeroQError, match=r"1 missing.*1 unknown, first cat"):
+        ImageNet(tmp_path, SPECIFICATION)
+
+
+@pytest.mark.parametrize("damage", [b"no photograph", None])
+def test_an_unreadable_photograph_among_a_thousand_is_named(imagenet, damage):
+    path = imagenet / "val" / WORDNET_IDS[567] / "image.JPEG"
+    whole = path.read_bytes()
+    path.write_bytes(damage or whole[: len(whole) // 2])
+    try:
+        with pytest.raises(ZeroQError, match=f"{WORDNET_IDS[567]}/image.JPEG is no readable photograph"):
+            ImageNet(imagenet, SPECIFICATION)
+    finally:
+        path.write_bytes(whole)
+
+
+@pytest.fixture
+def coco(tmp_path) -> Path:
+    """Three photographs, listed in another order than their ids."""
+    images = [{"id": number, "file_name": f"{number:012}.jpg", "width": 40, "height": 30} for number in (9, 2, 5)]
+    boxes = [{"id": 1, "image_id": 9, "category_id": 3, "bbox": [1, 2, 10, 10], "area": 100, "iscrowd": 0}]
+    content = {"images": images, "annotations": boxes, "categories": [{"id": 3, "name": "car"}]}
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "instances_val2017.json").write_text(json.dumps(content))
+    for image in images:
+        save(tmp_path / "val2017" / image["file_name"], 10 * image["id"])
+    return tmp_path
+
+
+def test_coco(coco):
+    dataset = COCO(coco, SPECIFICATION)
+    batches = list(dataset.batches(2))
+    assert [identifiers for _, identifiers in batches] == [[2, 5], [9]]
+    images = [image for batch, _ in batches for image in batch]
+    assert {image.shape for image in images} == {(3, 30, 40)}
+    assert [image.mean().item() for image in images] == pytest.approx([20 / 255, 50 / 255, 90 / 255], abs=0.01)
+    assert dataset.annotations()["annotations"][0]["category_id"] == 3
+    assert dataset.sample(2, seed=0).shape == (2, 3, 224, 224)
+
+
+def test_coco_that_is_not_whole(coco):
+    with pytest.raises(ZeroQError, match=r"train2017 is missing; unpack train2017\.zip"):
+        COCO(coco, SPECIFICATION, train=True)
+    (coco / "val2017" / f"{5:012}.jpg").write_bytes(b"no photograph")
+    with pytest.raises(ZeroQError, match=r"000000000005\.jpg is no readable photograph"):
+        COCO(coco, SPECIFICATION)
+    for path in (coco / "val2017").iterdir():
+        path.unlink()
+    with pytest.raises(ZeroQError, match=r"lacks 3 of the 3 photographs .* first 000000000002\.jpg"):
+        COCO(coco, SPECIFICATION)
+    annotations = coco / "annotations" / "instances_val2017.json"
+    annotations.write_text("{}")
+    with pytest.raises(ZeroQError, match="no COCO annotation file"):
+        COCO(coco, SPECIFICATION)
+    annotations.unlink()
+    with pytest.raises(ZeroQError, match=r"instances_val2017\.json is missing"):
+        COCO(coco, SPECIFICATION)

@@ -1,0 +1,74 @@
+"""COCO 2017's photographs with boxes, in the layout of the published archives."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms.v2.functional import to_dtype, to_image
+
+from zeroq.datasets.photographs import check_readable, preprocessing, read_photograph
+from zeroq.errors import ZeroQError
+from zeroq.images.checks import check_count
+from zeroq.networks.pretrained import InputSpecification
+
+
+class COCO(Dataset):
+    """``root/val2017/*.jpg`` with ``root/annotations/instances_val2017.json`` (or train2017).
+
+    Raises ZeroQError for folders or annotations that are missing, annotations whose photographs are not there, and
+    an unreadable photograph.
+    """
+
+    name = "coco"
+    task = "detection"
+
+    def __init__(self, root: Path, specification: InputSpecification, *, train: bool = False):
+        split = "train2017" if train else "val2017"
+        self._folder, path = root / split, root / "annotations" / f"instances_{split}.json"
+        for needed, exists in ((self._folder, self._folder.is_dir()), (path, path.is_file())):
+            if not exists:
+                raise ZeroQError(
+                    f"{needed} is missing; unpack {split}.zip and annotations_trainval2017.zip from "
+                    f"https://cocodataset.org side by side, and give their folder with data.root=…"
+                )
+        try:
+            self._annotations = json.loads(path.read_text())
+            self._images = sorted(self._annotations["images"], key=lambda image: image["id"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ZeroQError(f"{path} is no COCO annotation file ({error}); unpack it again") from error
+        if not self._images:
+            raise ZeroQError(f"{path} lists no photographs; unpack it again")
+        self._paths = [self._folder / image["file_name"] for image in self._images]
+        if missing := [path.name for path in self._paths if not path.is_file()]:
+            raise ZeroQError(
+                f"{self._folder} lacks {len(missing)} of the {len(self._paths)} photographs that {path} lists, first "
+                f"{missing[0]}; unpack {split}.zip there"
+            )
+        check_readable(self._paths)
+        self._preprocessing = preprocessing(specification)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        """A photograph at its own size, float [3, H, W] in [0, 1], and its id."""
+        image = to_dtype(to_image(read_photograph(self._paths[index])), torch.float32, scale=True)
+        return image, self._images[index]["id"]
+
+    def annotations(self) -> dict:
+        """The content of the annotation file."""
+        return self._annotations
+
+    def batches(self, batch_size: int = 4) -> Iterator[tuple[list[torch.Tensor], list[int]]]:
+        """Every photograph once, in the order of their ids: (images float [3, H, W] in [0, 1], their ids)."""
+        for batch in DataLoader(self, batch_size, num_workers=2, collate_fn=list):
+            images, identifiers = zip(*batch, strict=True)
+            yield list(images), list(identifiers)
+
+    def sample(self, count: int, *, seed: int) -> torch.Tensor:
+        """``count`` different photographs drawn at random, cropped and normalised: float [count, 3, H, W]."""
+        check_count(count)
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))[:count]
+        return torch.stack([self._preprocessing(read_photograph(self._paths[index])) for index in order.tolist()])
