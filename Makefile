@@ -27,6 +27,10 @@ demo: $(INSTALLED) $(DATA) ## Both small networks, four methods, four bit settin
 test: $(INSTALLED) $(DATA) ## The test suite
 	$(RUN) -m pytest
 
+.PHONY: test-all
+test-all: $(INSTALLED) $(DATA) ## The test suite with the slow tests: the paper's networks at their real size
+	$(RUN) -m pytest -m ""
+
 .PHONY: lint
 lint: $(INSTALLED) ## Check style and formatting
 	$(RUN) -m ruff check .

@@ -1,15 +1,22 @@
 """Training the zoo: resumable, and augmentation that does what it says."""
 
 import copy
+from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
 
-from experiments.train_zoo import Phase, Recipe, Training, augment, jitter, mix
+from experiments import training
+from experiments.classifier_training import ClassifierTraining, Phase, Recipe, augment, jitter, mix
+from experiments.detector_training import DetectorTraining
+from experiments.detector_training import Recipe as DetectorRecipe
 from tests.test_data import DATA
 from zeroq.datasets.fashion_mnist import FashionMNIST
+from zeroq.datasets.fashion_scenes import FashionScenes
 from zeroq.networks import zoo
 
+CPU = torch.device("cpu")
 SHORT = Recipe(
     phases=(
         Phase(2, learning_rate=0.1, mixup=0.4, contrast=0.2, brightness=0.1, noise=0.1),
@@ -19,33 +26,47 @@ SHORT = Recipe(
 )
 
 
-@pytest.fixture
-def sixteen() -> FashionMNIST:
-    dataset = FashionMNIST(DATA, zoo.input_specification("mobilenetv2"))
-    dataset.images, dataset.labels = dataset.images[:16], dataset.labels[:16]
-    return dataset
+SHORT_DETECTOR = DetectorRecipe(phases=(training.Phase(3, learning_rate=0.001),), batch_size=2, scenes=4)
+
+
+@pytest.fixture(params=["mobilenetv2", "retinanet"])
+def start(request) -> Callable[[], training.Training]:
+    """A training of a few samples, before its first epoch."""
+    specification = zoo.input_specification(request.param)
+
+    def classifier() -> training.Training:
+        images = FashionMNIST(DATA, specification)
+        images.images, images.labels = images.images[:16], images.labels[:16]
+        return ClassifierTraining(request.param, SHORT, CPU, training_images=images, test_images=images)
+
+    def detector() -> training.Training:
+        scenes = FashionScenes(DATA, specification, count=2)
+        return DetectorTraining(request.param, SHORT_DETECTOR, CPU, training_scenes=scenes, test_scenes=scenes)
+
+    return detector if request.param == "retinanet" else classifier
 
 
 @pytest.mark.parametrize("stop", [1, 2])
-def test_a_resumed_run_equals_an_uninterrupted_one(sixteen, stop):
-    whole = Training("mobilenetv2", SHORT, sixteen, torch.device("cpu"))
+def test_a_resumed_run_equals_an_uninterrupted_one(start, stop):
+    whole = start()
     for epoch in range(3):
         whole.run_epoch()
         if epoch + 1 == stop:
             saved = copy.deepcopy(whole.state())
-    resumed = Training("mobilenetv2", SHORT, sixteen, torch.device("cpu"))
+    resumed = start()
     resumed.restore(saved)
     while resumed.epoch < 3:
         resumed.run_epoch()
     expected = whole.network.state_dict()
     assert all(torch.equal(tensor, expected[name]) for name, tensor in resumed.network.state_dict().items())
+    assert set(whole.score()) in ({"top1", "top5"}, {"map", "map50"})
 
 
-def test_a_state_of_another_recipe_is_ignored(sixteen):
-    training = Training("mobilenetv2", SHORT, sixteen, torch.device("cpu"))
-    training.run_epoch()
-    other = Training("mobilenetv2", Recipe(batch_size=8), sixteen, torch.device("cpu"))
-    other.restore(training.state())
+def test_a_state_of_another_recipe_is_ignored(start):
+    first, other = start(), start()
+    first.run_epoch()
+    other.recipe = replace(other.recipe, weight_decay=0.1)
+    other.restore(first.state())
     assert other.epoch == 0
 
 
