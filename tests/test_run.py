@@ -13,6 +13,7 @@ import torch
 
 from experiments import figures, record, run, runner, sources, tables
 from experiments.cache import StageCache
+from zeroq.evaluation import classification
 from zeroq.networks import zoo
 from zeroq.networks.pretrained import PretrainedNetwork
 
@@ -186,7 +187,8 @@ def test_budget_in_mib_is_labelled_with_its_mean_bits(command, results):
 def quick_scores(monkeypatch):
     """Scores without scoring, where only the stages before matter."""
     predictions = torch.zeros(10_000, dtype=torch.long)
-    monkeypatch.setattr(runner, "evaluate", lambda *arguments: runner.Classification(10.0, 50.0, predictions))
+    score = classification.Classification(10.0, 50.0, predictions)
+    monkeypatch.setattr(classification, "evaluate", lambda *arguments: score)
 
 
 @pytest.mark.parametrize(
@@ -352,7 +354,7 @@ def test_changed_weight_file_is_refused(tmp_path):
 
 
 def test_weights_of_another_topology_are_refused(monkeypatch):
-    monkeypatch.setitem(zoo.UNSTRIDED, "resnet18", ())
+    monkeypatch.setitem(zoo.CLASSIFIERS, "resnet18", zoo.Embedded(4, ()))
     with pytest.raises(zoo.ZeroQError, match="topology"):
         zoo.load("resnet18")
 

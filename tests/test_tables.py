@@ -3,7 +3,7 @@
 import pytest
 
 from experiments.figures import comparable_records
-from experiments.tables import accuracy_table
+from experiments.tables import accuracy_table, detection_table
 from zeroq import ZeroQError
 
 
@@ -15,6 +15,7 @@ def record(**changes) -> dict:
             "network": "1a2b",
             "settings": {},
             "seed": 0,
+            "metric": "top1",
             "value": 90.0,
             "fp32_value": 92.0,
             "size_mib": 1.0,
@@ -22,6 +23,14 @@ def record(**changes) -> dict:
         },
     }
     return plain | changes
+
+
+def test_detectors_have_a_table_of_their_own():
+    records = [record(), record(model="fashion/retinanet", metric="map", value=0.5678, fp32_value=0.6)]
+    (row,) = detection_table(records).to_dict("records")
+    assert (row["Network"], row["ZeroQ"], row["FP32"]) == ("fashion/retinanet", "0.568", "0.600")
+    assert list(accuracy_table(records).Network) == ["fashion/resnet18"]
+    assert detection_table([record()]).empty
 
 
 def test_seeds_are_averaged_and_counted():
