@@ -51,7 +51,7 @@ def sensitivity_figure(table: pandas.DataFrame, title: str) -> plt.Figure:
             va="center",
             color=COLORS[int(bits)],
         )
-    axes.set(xlabel="layer", ylabel="sensitivity Ω (nats)", title=title, yscale="log")
+    axes.set(xlabel="layer", ylabel="sensitivity Ω (nats)", title=title, yscale="log", xlim=(0.5, len(table) + 0.5))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
 
@@ -88,7 +88,7 @@ def bits_figure(plan: dict[str, int], parameters: dict[str, int], title: str) ->
     above.set(ylabel="bits", yticks=sorted(set(plan.values()) | {0}), title=title)
     total = sum(parameters.values())
     below.bar(layers, [100 * parameters[name] / total for name in plan], color="#999999")
-    below.set(xlabel="layer", ylabel="weights (%)")
+    below.set(xlabel="layer", ylabel="weights (%)", xlim=(0.5, len(plan) + 0.5))
     below.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
 
