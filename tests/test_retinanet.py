@@ -165,15 +165,6 @@ def test_checkpoint_of_something_else(tmp_path):
         retinanet.load(checkpoint=tmp_path / "weights.pth")
 
 
-def test_no_network_access(monkeypatch):
-    def no_download(**arguments):
-        raise OSError("no such host")
-
-    monkeypatch.setattr(retinanet, "retinanet_resnet50_fpn", no_download)
-    with pytest.raises(zeroq.ZeroQError, match=r"no such host.*retinanet_resnet50_fpn_coco-eeacb38b\.pth into"):
-        retinanet.load()
-
-
 def test_unknown_architecture():
     with pytest.raises(zeroq.ZeroQError, match="retinanet_resnet18"):
         retinanet.load("retinanet_resnet18", Path("weights.pth"))

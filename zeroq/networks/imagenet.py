@@ -7,7 +7,8 @@ from pytorchcv.models.common.model_store import get_model_name_suffix_data
 
 from zeroq.errors import ZeroQError
 from zeroq.networks.checkpoint import load_checkpoint
-from zeroq.networks.pretrained import InputSpecification, PretrainedNetwork, downloading
+from zeroq.networks.download import downloading
+from zeroq.networks.pretrained import InputSpecification, PretrainedNetwork
 
 CHECKPOINTS = {
     "resnet18": "resnet18",
@@ -18,6 +19,7 @@ CHECKPOINTS = {
     "squeezenext": "sqnxt23_w2",
     "inceptionv3": "inceptionv3",
 }
+RELEASES = "https://github.com/osmr/imgclsmob/releases/download"
 # The share of the shorter side that the centre crop keeps: 256 pixels → 224.
 CROP_SHARE = 0.875
 
@@ -36,12 +38,8 @@ def load(architecture: str, checkpoint: Path | None = None) -> PretrainedNetwork
         load_checkpoint(network, checkpoint)
     else:
         error, sha1, release = get_model_name_suffix_data(name)
-        file = f"{name}-{error}-{sha1[:8]}.pth"
-        mend = (
-            f"connect to the internet once, or unpack {file}.zip from release {release} of "
-            f"https://github.com/osmr/imgclsmob into ~/.torch/models"
-        )
-        with downloading(name, mend):
+        url = f"{RELEASES}/{release}/{name}-{error}-{sha1[:8]}.pth.zip"
+        with downloading(name, url=url, folder=Path.home() / ".torch" / "models"):
             network = get_model(name, pretrained=True)
     return PretrainedNetwork(network.eval(), input_specification(network.in_size))
 

@@ -1,12 +1,9 @@
 """A trained network together with the input it was trained on."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import nn
-
-from zeroq.errors import ZeroQError
 
 
 @dataclass(frozen=True)
@@ -41,17 +38,3 @@ class PretrainedNetwork:
     def task(self) -> str:
         """``classification`` or ``detection``."""
         return "classification" if self.detector is None else "detection"
-
-
-@contextmanager
-def downloading(weights: str, mend: str = "") -> Iterator[None]:
-    """Turn a failed download of named weights into one sentence; ``mend`` says where a file can be put by hand."""
-    try:
-        yield
-    # What urllib, requests, huggingface_hub and pytorchcv raise where nothing answers or the content is not right.
-    except (OSError, ValueError, RuntimeError, UserWarning) as error:
-        if isinstance(error, ZeroQError):
-            raise
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        mend = mend or "connect to the internet once, or give your own file with model.checkpoint=…"
-        raise ZeroQError(f"the weights of {weights} could not be downloaded ({reason}); {mend}") from error

@@ -17,8 +17,9 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from zeroq.errors import ZeroQError
 from zeroq.networks.checkpoint import load_checkpoint, read_state_dict, sha256
+from zeroq.networks.download import downloading
 from zeroq.networks.narrow import narrow
-from zeroq.networks.pretrained import InputSpecification, PretrainedNetwork, downloading
+from zeroq.networks.pretrained import InputSpecification, PretrainedNetwork
 
 ARCHITECTURE = "retinanet_resnet50"
 WEIGHTS = RetinaNet_ResNet50_FPN_Weights.COCO_V1
@@ -64,7 +65,7 @@ def load(architecture: str = ARCHITECTURE, checkpoint: Path | None = None) -> Pr
         raise ZeroQError(f"the only COCO detector is {ARCHITECTURE}, not {architecture!r}")
     if checkpoint is None:
         folder = Path(hub.get_dir()) / "checkpoints"
-        with downloading(ARCHITECTURE, f"connect to the internet once, or put {WEIGHTS.url} into {folder} by hand"):
+        with downloading(ARCHITECTURE, url=WEIGHTS.url, folder=folder):
             network = retinanet_resnet50_fpn(weights=WEIGHTS)
     else:
         network = _from_checkpoint(checkpoint)

@@ -1,6 +1,5 @@
 """Any classifier of timm, with the preprocessing that its checkpoint was trained for."""
 
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +10,10 @@ from timm.data import resolve_model_data_config
 
 from zeroq.errors import ZeroQError
 from zeroq.networks.checkpoint import load_checkpoint
-from zeroq.networks.pretrained import InputSpecification, PretrainedNetwork, downloading
+from zeroq.networks.download import explained, reachable
+from zeroq.networks.pretrained import InputSpecification, PretrainedNetwork
+
+HOST = "huggingface.co"
 
 
 def load(architecture: str, checkpoint: Path | None = None, *, classes: int | None = None) -> PretrainedNetwork:
@@ -28,7 +30,7 @@ def load(architecture: str, checkpoint: Path | None = None, *, classes: int | No
         raise ZeroQError(f"timm has no {architecture!r}; similar names: {', '.join(close) or 'none'}")
     if checkpoint is None and classes is not None:
         raise ZeroQError(f"timm has no weights for {classes} classes; give yours with model.checkpoint=…")
-    with downloading(architecture), without_retries():
+    with explained(architecture, "give your own file with model.checkpoint=…"), without_retries():
         network = timm.create_model(architecture, pretrained=checkpoint is None, num_classes=classes)
     if checkpoint is not None:
         load_checkpoint(network, checkpoint)
@@ -48,10 +50,7 @@ def load(architecture: str, checkpoint: Path | None = None, *, classes: int | No
 def without_retries() -> Iterator[None]:
     """Let huggingface_hub look into its cache alone where its host does not answer (it would retry for a minute)."""
     before = constants.HF_HUB_OFFLINE
-    try:
-        socket.create_connection(("huggingface.co", 443), timeout=5).close()
-    except OSError:
-        constants.HF_HUB_OFFLINE = True
+    constants.HF_HUB_OFFLINE = before or not reachable(HOST)
     try:
         yield
     finally:

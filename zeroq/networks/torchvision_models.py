@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+from torch import hub
 from torchvision import models
 
 from zeroq.errors import ZeroQError
 from zeroq.networks.checkpoint import load_checkpoint
-from zeroq.networks.pretrained import InputSpecification, PretrainedNetwork, downloading
+from zeroq.networks.download import downloading
+from zeroq.networks.pretrained import InputSpecification, PretrainedNetwork
 
 
 def load(architecture: str, checkpoint: Path | None = None, *, classes: int | None = None) -> PretrainedNetwork:
@@ -28,9 +30,11 @@ def load(architecture: str, checkpoint: Path | None = None, *, classes: int | No
         if checkpoint is None:
             raise ZeroQError(f"torchvision has no weights for {classes} classes; give yours with model.checkpoint=…")
         options["num_classes"] = classes
-    with downloading(architecture):
-        network = models.get_model(architecture, weights=weights if checkpoint is None else None, **options)
-    if checkpoint is not None:
+    if checkpoint is None:
+        with downloading(architecture, url=weights.url, folder=Path(hub.get_dir()) / "checkpoints"):
+            network = models.get_model(architecture, weights=weights, **options)
+    else:
+        network = models.get_model(architecture, weights=None, **options)
         load_checkpoint(network, checkpoint)
     transforms = weights.transforms()
     specification = InputSpecification(
