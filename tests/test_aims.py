@@ -11,7 +11,7 @@ from zeroq.networks import zoo
 RECORDS = read_records(Path(__file__).parents[1] / "results" / "runs")
 ZEROQ_W8A8 = [r for r in RECORDS if r["method"] == "zeroq" and r["w_bits"] == "8" and r["a_bits"] == 8]
 TRAINED = [architecture for architecture in zoo.ARCHITECTURES if (zoo.WEIGHTS / f"{architecture}.json").exists()]
-SMALLEST_SCORE = {architecture: ("top1", 91) for architecture in zoo.CLASSIFIERS}
+SMALLEST_SCORE = dict.fromkeys(zoo.CLASSIFIERS, ("top1", 91))
 SMALLEST_SCORE |= {"resnet18": ("top1", 92), "retinanet": ("map", 0.55)}
 LARGEST_LOSS = {"top1": 0.5, "map": 0.01}  # points, and mean average precision as a share
 WEIGHTS_BYTES = 20_000_000
