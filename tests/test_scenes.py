@@ -1,5 +1,6 @@
 """Fashion scenes: reproducible, from one split only, with boxes that fit their items."""
 
+import hashlib
 import json
 
 import numpy
@@ -33,6 +34,18 @@ def test_items_come_from_one_split(scenes):
         split = datasets.FashionMNIST(str(DATA), train=train)
         assert numpy.array_equal(dataset.items, split.data.numpy())
         assert numpy.array_equal(dataset.item_labels, split.targets.numpy())
+
+
+def test_layouts_are_not_shared_between_splits(scenes):
+    training = FashionScenes(DATA, SPECIFICATION, train=True)
+    equal = [(scenes.scene(index).pixels == training.scene(index).pixels).mean() for index in range(20)]
+    assert max(equal) < 0.2  # of the pixels
+
+
+def test_scenes_stay_what_they_are(scenes):
+    # Committed scores are those of these very scenes.
+    digest = hashlib.sha256(b"".join(scenes.scene(index).pixels.tobytes() for index in range(3)))
+    assert digest.hexdigest()[:12] == "3447365e609e"
 
 
 def test_one_to_five_items_inside_the_scene(scenes):

@@ -36,8 +36,8 @@ class Scene:
 class FashionScenes:
     """Scenes of one to five items; scene i of a seed is always the same.
 
-    Training scenes hold items and clutter of the training split only, test scenes of the test split only. Category
-    ids are Fashion-MNIST's labels plus one, as detectors keep 0 for the background.
+    Training scenes hold items and clutter of the training split only, test scenes of the test split only, and no
+    layout occurs in both. Category ids are Fashion-MNIST's labels plus one, as detectors keep 0 for the background.
     """
 
     name = "fashion-scenes"
@@ -54,7 +54,7 @@ class FashionScenes:
     ):
         items = FashionMNIST(root, specification, train=train)
         self.items, self.item_labels = items.images[:, 0].numpy(), items.labels.numpy()
-        self.specification, self.seed = specification, seed
+        self.specification, self.train, self.seed = specification, train, seed
         self.count = count or (TRAINING_SCENES if train else TEST_SCENES)
 
     def __len__(self) -> int:
@@ -62,7 +62,7 @@ class FashionScenes:
 
     def scene(self, index: int) -> Scene:
         """The scene of this number."""
-        return compose(self.items, self.item_labels, numpy.random.default_rng((self.seed, index)))
+        return compose(self.items, self.item_labels, numpy.random.default_rng((self.seed, self.train, index)))
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """A scene as torchvision's detectors take it: float [1, 128, 128] in [0, 1], boxes and category ids."""
