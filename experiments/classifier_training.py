@@ -13,12 +13,9 @@ from zeroq.networks import zoo
 
 @dataclass(frozen=True)
 class Phase(training.Phase):
-    """Epochs of one learning-rate cycle and one strength of augmentation."""
+    """A phase with mixup."""
 
     mixup: float  # both parameters of the Beta distribution that mixing weights are drawn from; 0 for none
-    contrast: float  # largest relative change of an image's contrast
-    brightness: float  # largest shift of an image, in standard deviations of the pixels
-    noise: float  # standard deviation of Gaussian noise, in the same unit
 
 
 @dataclass(frozen=True)
@@ -64,7 +61,7 @@ class ClassifierTraining(training.Training):
         samples = self.training_images
         pixels = augment(samples.images[indices], self.recipe.largest_shift)
         images, targets = mix(samples.prepare(pixels), samples.labels[indices], phase.mixup)
-        images = jitter(images, phase).to(self.device, memory_format=torch.channels_last)
+        images = training.jitter(images, phase).to(self.device, memory_format=torch.channels_last)
         return functional.cross_entropy(self.network(images), targets.to(self.device))
 
     def score(self) -> dict[str, float]:
@@ -96,14 +93,3 @@ def mix(images: torch.Tensor, labels: torch.Tensor, parameter: float) -> tuple[t
     partners = torch.randperm(len(images))
     mixed = torch.lerp(images[partners], images, weights.view(-1, 1, 1, 1))
     return mixed, torch.lerp(targets[partners], targets, weights)
-
-
-def jitter(images: torch.Tensor, phase: Phase) -> torch.Tensor:
-    """Change contrast and brightness of each image a little and add noise.
-
-    Fashion-MNIST's background is one exact value. A network that never saw another one fails where a coarse grid
-    on the image, quantized to the wide range of distilled pixels, moves it by less than a tenth.
-    """
-    gain, shift = torch.empty(2, len(images), 1, 1, 1).uniform_(-1, 1)
-    noise = phase.noise * torch.randn_like(images)
-    return images * (1 + phase.contrast * gain) + phase.brightness * shift + noise

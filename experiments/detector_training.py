@@ -15,9 +15,12 @@ from zeroq.networks import retinanet, zoo
 class Recipe(training.Recipe):
     """Settings of the training; an epoch is ``scenes`` scenes."""
 
-    phases: tuple[training.Phase, ...] = (training.Phase(25, learning_rate=0.002),)
+    phases: tuple[training.Phase, ...] = (
+        training.Phase(20, learning_rate=0.05, contrast=0.2, brightness=0.1, noise=0.1),
+        training.Phase(2, learning_rate=0.005, contrast=0.1, brightness=0.05, noise=0.05),
+    )
     batch_size: int = 16
-    weight_decay: float = 0.02
+    weight_decay: float = 5e-4
     seed: int = 0
     scenes: int = 10_000
     largest_gradient: float = 1.0  # norm of all gradients together
@@ -42,7 +45,10 @@ class DetectorTraining(training.Training):
 
     def make_optimizer(self, phase: training.Phase) -> torch.optim.Optimizer:
         parameters = list(self.network.parameters())
-        optimizer = torch.optim.AdamW(parameters, phase.learning_rate, weight_decay=self.recipe.weight_decay)
+        # Weight decay of SGD also bounds what no BatchNorm does: heads and the coarsest levels of the pyramid.
+        optimizer = torch.optim.SGD(
+            parameters, phase.learning_rate, momentum=0.9, weight_decay=self.recipe.weight_decay, nesterov=True
+        )
 
         def clip_gradients(*_) -> None:
             nn.utils.clip_grad_norm_(parameters, self.recipe.largest_gradient)
@@ -53,7 +59,9 @@ class DetectorTraining(training.Training):
     def loss(self, indices: torch.Tensor, phase: training.Phase) -> torch.Tensor:
         first = self.epoch * self.recipe.scenes
         scenes = [self.training_scenes[first + index] for index in indices.tolist()]
-        images = [image.to(self.device) for image, _ in scenes]
+        pixels = torch.stack([image for image, _ in scenes])
+        deviation = retinanet.SCENES.std[0]
+        images = list((deviation * training.jitter(pixels / deviation, phase)).to(self.device))
         targets = [{key: value.to(self.device) for key, value in target.items()} for _, target in scenes]
         return sum(self.detector.train()(images, targets).values())
 

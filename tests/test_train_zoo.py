@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from experiments import training
-from experiments.classifier_training import ClassifierTraining, Phase, Recipe, augment, jitter, mix
+from experiments.classifier_training import ClassifierTraining, Phase, Recipe, augment, mix
 from experiments.detector_training import DetectorTraining
 from experiments.detector_training import Recipe as DetectorRecipe
 from tests.test_data import DATA
@@ -26,7 +26,9 @@ SHORT = Recipe(
 )
 
 
-SHORT_DETECTOR = DetectorRecipe(phases=(training.Phase(3, learning_rate=0.001),), batch_size=2, scenes=4)
+SHORT_DETECTOR = DetectorRecipe(
+    phases=(training.Phase(3, learning_rate=0.001, contrast=0.1, brightness=0.1, noise=0.1),), batch_size=2, scenes=4
+)
 
 
 @pytest.fixture(params=["mobilenetv2", "retinanet"])
@@ -84,4 +86,4 @@ def test_augmentation():
     assert torch.allclose(targets.sum(1), torch.ones(64))
     assert torch.allclose(mixed.mean(), images.mean(), atol=0.02)
     still = Phase(1, learning_rate=1, mixup=0, contrast=0, brightness=0, noise=0)
-    assert torch.equal(jitter(images, still), images)
+    assert torch.equal(training.jitter(images, still), images)

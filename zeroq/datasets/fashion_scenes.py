@@ -15,7 +15,7 @@ from zeroq.networks.pretrained import InputSpecification
 
 SIZE = 128  # height and width of a scene in pixels
 ITEMS = (1, 5)
-SIDES = (32, 80)  # of an item's square picture, in pixels
+SIDES = (32, 112)  # of an item's square picture, in pixels
 OVERLAP = 0.25  # largest share of the smaller of two boxes that both cover
 PLACES = 20  # tries to place an item without more overlap
 FRAGMENTS = (4, 12)

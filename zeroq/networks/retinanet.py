@@ -31,7 +31,7 @@ COCO_CLASSES = 91  # with the background and the numbers that COCO left out
 NARROWER = 8
 PYRAMID_CHANNELS = 64
 SCENE_CLASSES = 11  # with the background
-SMALLEST_ANCHOR = 24  # pixels, on the finest level
+SMALLEST_ANCHOR = 16  # pixels, on the finest level
 SCENES = InputSpecification(shape=(1, 128, 128), mean=(0.312,), std=(0.231,))
 
 
