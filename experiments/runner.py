@@ -121,6 +121,7 @@ class Run:
             "data": self.config.data.name,
             "root": str(self.config.data.root.resolve()),
             "images": len(self.dataset),
+            "input": asdict(self.network.input),
         }
         kind = classification.Classification if self.network.detector is None else detection.Detection
         return kind(**self.cache.get(key, compute)[0])

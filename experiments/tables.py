@@ -39,7 +39,9 @@ def method_table(records: list[dict], metric: str) -> pandas.DataFrame:
     if not records:
         return pandas.DataFrame()
     frame = pandas.DataFrame(records)
-    for model, weights in frame.groupby("model").network.unique().items():
+    # A checkpoint that was asked for shows in the row's settings.
+    checkpoints = [settings.get("model.checkpoint", "") for settings in frame.settings]
+    for (model, _), weights in frame.groupby(["model", checkpoints]).network.unique().items():
         if len(weights) > 1:
             runs = [frame.run[frame.network == each].iloc[0] for each in weights]
             raise ZeroQError(

@@ -52,15 +52,16 @@ def test_boxes_that_overlap_by_72_percent_pass_five_of_ten_thresholds(scenes):
 
 def test_wrong_labels_score_nothing(scenes):
     outputs = [output | {"labels": output["labels"] % 10 + 1} for output in truth(scenes)]
-    assert score(outputs, scenes).map < 0.2
+    assert score(outputs, scenes).map < 0.05
 
 
 @pytest.mark.parametrize("kept", [0, 1])
 def test_nothing_detected_is_no_error(scenes, kept):
     outputs = [{name: tensor[:0] for name, tensor in output.items()} for output in truth(scenes)]
     outputs[:kept] = truth(scenes)[:kept]
-    assert score(outputs, scenes).map == pytest.approx(0, abs=0.5)
-    if not kept:
+    if kept:
+        assert 0 < score(outputs, scenes).map < 0.3
+    else:
         assert score(outputs, scenes) == Detection(0.0, 0.0, 0.0)
 
 

@@ -9,6 +9,7 @@ from scipy.stats import entropy
 from torch import nn
 
 import zeroq
+from zeroq.precision.divergence import divergence
 from zeroq.quantization.affine import quantized_weight
 
 
@@ -31,6 +32,18 @@ def test_is_scipy_s_kl_of_a_quantized_copy(hand_written, images, direction):
             if direction == "symmetric":
                 expected = (expected + entropy(after, before, axis=1).mean()) / 2
             assert omega.loc[name, bits] == pytest.approx(expected, rel=1e-4, abs=1e-9)
+
+
+@pytest.mark.parametrize("shape", [(3, 2), (3, 1, 1)])
+@pytest.mark.parametrize("gap", [50.0, 1000.0])
+def test_divergence_of_certain_classes_is_finite(shape, gap):
+    certain, opposite = torch.zeros(shape), torch.zeros(shape)
+    certain[..., 0], opposite[..., 0] = gap, -gap
+    # The certain class's probability is 1 on one side; on the other its logarithm is minus the distance of the logits.
+    expected = gap
+    assert divergence(certain, opposite, "forward") == pytest.approx(expected, rel=1e-6)
+    assert divergence(certain, opposite, "symmetric") == pytest.approx(expected, rel=1e-6)
+    assert divergence(certain, certain, "forward") == 0
 
 
 def test_is_a_table_of_layers_and_bits(hand_written, images):

@@ -61,6 +61,11 @@ def test_different_weights_never_share_a_table():
         accuracy_table([record(), record(network="3c4d", method="gaussian")])
 
 
+def test_a_checkpoint_has_rows_of_its_own():
+    other = record(network="2b3c", settings={"model.checkpoint": "mine.pt"})
+    assert list(accuracy_table([record(), other]).Settings) == ["", "model.checkpoint=mine.pt"]
+
+
 def test_naive_is_uniform_once():
     (row,) = accuracy_table([record(method="naive", w_bits="4")] * 2).to_dict("records")
     assert row["Naive"] == "90.00"

@@ -5,7 +5,7 @@ from typing import Literal, get_args
 
 import torch
 from torch import nn
-from torch.distributions import Bernoulli, Categorical, Distribution, Independent, kl_divergence
+from torch.nn import functional
 
 from zeroq.errors import ZeroQError
 from zeroq.images.checks import forward
@@ -51,15 +51,21 @@ def divergence(reference: torch.Tensor, changed: torch.Tensor, direction: Direct
     """
     total = 0.0
     for before, after in zip(reference.split(IMAGES_AT_ONCE), changed.split(IMAGES_AT_ONCE), strict=True):
-        one, other = _distribution(before), _distribution(after)
-        distances = kl_divergence(one, other)
+        one, other = _log_probabilities(before), _log_probabilities(after)
+        distance = functional.kl_div(other, one, log_target=True, reduction="sum")
         if direction == "symmetric":
-            distances = (distances + kl_divergence(other, one)) / 2
-        total += distances.sum().item()
+            distance = (distance + functional.kl_div(one, other, log_target=True, reduction="sum")) / 2
+        total += distance.item()
     return max(total / reference[..., 0].numel(), 0.0)
 
 
-def _distribution(logits: torch.Tensor) -> Distribution:
-    # float64, because the difference of nearly equal distributions cancels most of float32's digits.
+def _log_probabilities(logits: torch.Tensor) -> torch.Tensor:
+    """Of a classifier's classes [N, classes], or of each detector's class being there and not [2, N, anchors, classes].
+
+    In float64, because the difference of nearly equal distributions cancels most of float32's digits, and from
+    logits, so that no certain class makes it infinite.
+    """
     logits = logits.double()
-    return Categorical(logits=logits) if logits.dim() == 2 else Independent(Bernoulli(logits=logits), 1)
+    if logits.dim() == 2:
+        return functional.log_softmax(logits, dim=1)
+    return torch.stack([functional.logsigmoid(logits), functional.logsigmoid(-logits)])
