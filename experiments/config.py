@@ -58,6 +58,7 @@ class DistillConfig:
     iterations: int
     statistics: str
     learning_rate: float
+    bounded: bool
 
 
 @dataclass

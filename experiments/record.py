@@ -17,7 +17,7 @@ from zeroq.errors import ZeroQError
 # Groups whose choice every name states, and overrides that do not change the result.
 NAMED_GROUPS = ("model", "method", "bits")
 SILENT_KEYS = ("force", "results", "tracker", "device", "data.root", "hydra")
-PACKAGES = ("torch", "torchvision", "pytorchcv", "timm", "numpy")
+PACKAGES = ("torch", "torchvision", "pytorchcv", "timm", "pycocotools", "numpy")
 
 
 def other_settings(choices: dict[str, str], overrides: list[str]) -> dict[str, str]:

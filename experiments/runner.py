@@ -136,6 +136,7 @@ class Run:
             seed=self.config.seed,
             statistics=settings.statistics,
             learning_rate=settings.learning_rate,
+            limits=self.network.input.limits if settings.bounded else None,
             run_stage=self._run_stage,
         )
         return images
@@ -150,6 +151,7 @@ class Run:
         config = self.config
         if name == "distill":
             key = self._network_key | {"stage": name, "seed": config.seed, **asdict(config.distill)}
+            key["input"] = asdict(self.network.input)
 
             def distilled() -> dict[str, Any]:
                 images, losses = shown()
@@ -264,6 +266,7 @@ def record_content(
         "metric": score.metric,
         "value": round(score.value, 4),
         "fp32_value": round(reference.value, 4),
+        "agreement": None,
         "seed": config.seed,
         "distill_loss": None,
         "calibration_loss": None,

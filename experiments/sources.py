@@ -13,6 +13,7 @@ from zeroq.datasets.imagenet import ImageNet
 from zeroq.errors import ZeroQError
 from zeroq.networks import efficientnet_lite, imagenet, retinanet, timm_models, torchvision_models, zoo
 from zeroq.networks.pretrained import PretrainedNetwork
+from zeroq.networks.state import evaluating, model_device
 
 NETWORKS = {
     "embedded": zoo.load,
@@ -48,7 +49,7 @@ def load_network(config: ModelConfig) -> PretrainedNetwork:
 def load_dataset(config: DataConfig, network: PretrainedNetwork, *, train: bool = False) -> Dataset:
     """The split to score on, or the one to draw real calibration images from.
 
-    Raises ZeroQError for an unknown dataset, and for one of another task than the network's.
+    Raises ZeroQError for an unknown dataset, and for one of another task or with other classes than the network's.
     """
     if config.name not in DATASETS:
         raise ZeroQError(f"data.name must be one of {', '.join(DATASETS)}, not {config.name!r}")
@@ -56,4 +57,13 @@ def load_dataset(config: DataConfig, network: PretrainedNetwork, *, train: bool 
     if dataset.task != network.task:
         fitting = ", ".join(name for name, other in DATASETS.items() if other.task == network.task)
         raise ZeroQError(f"data {config.name} is for {dataset.task}, the network for {network.task}: use {fitting}")
+    if network.task == "classification" and (outputs := number_of_outputs(network)) != dataset.classes:
+        raise ZeroQError(f"data {config.name} has {dataset.classes} classes, the network {outputs}: choose other data")
     return dataset(config.root, network.input, train=train)
+
+
+def number_of_outputs(network: PretrainedNetwork) -> int:
+    """How many classes a classifier tells apart."""
+    image = torch.zeros(1, *network.input.shape, device=model_device(network.module))
+    with evaluating(network.module), torch.inference_mode():
+        return network.module(image).flatten(1).shape[1]

@@ -8,6 +8,7 @@ import torch
 from rich.progress import track
 from torch import nn
 
+from zeroq.errors import ZeroQError
 from zeroq.networks import zoo
 
 
@@ -36,7 +37,7 @@ class Training(ABC):
     """A network in training, and where it stands.
 
     ``network`` is what is trained and stored, ``samples`` the number of training samples of an epoch. ``seconds`` is
-    processor time of the training thread, in which pauses and other programs do not count.
+    the time that the epochs took.
     """
 
     def __init__(self, network: nn.Module, recipe: Recipe, samples: int, device: torch.device):
@@ -62,7 +63,7 @@ class Training(ABC):
 
     def run_epoch(self) -> float:
         """Train for one epoch; returns its mean loss."""
-        started = time.thread_time()
+        started = time.perf_counter()
         phase, batch_size = self.plan[self.epoch], self.recipe.batch_size
         if self.epoch and phase is not self.plan[self.epoch - 1]:
             self._start(phase)
@@ -79,7 +80,7 @@ class Training(ABC):
             self.schedule.step()
             total_loss += loss.item()
         self.epoch += 1
-        self.seconds += time.thread_time() - started
+        self.seconds += time.perf_counter() - started
         return total_loss / len(order)
 
     def state(self) -> dict:
@@ -95,9 +96,10 @@ class Training(ABC):
         }
 
     def restore(self, saved: dict) -> None:
-        """Go on from a state; one of another recipe or topology is ignored."""
-        if saved["recipe"] != asdict(self.recipe) or saved["topology"] != zoo.topology(self.network):
-            return
+        """Go on from a state; raises ZeroQError for one of another recipe or topology."""
+        for what, own in {"recipe": asdict(self.recipe), "topology": zoo.topology(self.network)}.items():
+            if saved[what] != own:
+                raise ZeroQError(f"the checkpoint stems from another {what}; move it away to train from the start")
         self.epoch, self.seconds = saved["epoch"], saved["seconds"]
         self._start(self.plan[self.epoch - 1])
         self.network.load_state_dict(saved["network"])

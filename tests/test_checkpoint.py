@@ -7,9 +7,11 @@ from pytorchcv.model_provider import get_model
 from safetensors.torch import save_file
 from torchvision import models
 
+import zeroq
 from zeroq import ZeroQError
 from zeroq.networks import efficientnet_lite, imagenet, timm_models, torchvision_models
 from zeroq.networks.checkpoint import load_checkpoint, read_state_dict
+from zeroq.quantization.convert import activation_quantizers
 
 
 def randomised(network: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -50,6 +52,49 @@ def test_wrapped_by_a_training_program(tmp_path):
     assert_loaded(network.module, state)
     # timm's own preprocessing of this checkpoint.
     assert network.input.interpolation == "bicubic"
+
+
+def test_averaged_by_torch(tmp_path):
+    network = models.resnet18()
+    averaged = torch.optim.swa_utils.AveragedModel(network)
+    torch.save({"model": {}, "model_ema": averaged.state_dict()}, tmp_path / "model.pth")
+    assert_loaded(torchvision_models.load("resnet18", tmp_path / "model.pth").module, network.state_dict())
+
+
+@pytest.mark.parametrize("architecture", ["inception_v3", "googlenet"])
+@pytest.mark.parametrize("auxiliary", [True, False])
+def test_auxiliary_heads_are_dropped(tmp_path, architecture, auxiliary):
+    trained = models.get_model(architecture, aux_logits=auxiliary, init_weights=False, num_classes=7)
+    torch.save(trained.state_dict(), tmp_path / "weights.pth")
+    network = torchvision_models.load(architecture, tmp_path / "weights.pth", classes=7).module
+    assert not [name for name, _ in network.named_modules() if "aux" in name.lower()]
+    images = torch.rand(1, 3, 96, 96)
+    assert torch.equal(network(images), trained.eval()(images))
+    quantized = zeroq.quantize(network, 8, 8)
+    zeroq.calibrate(quantized, images)
+    assert all(quantizer.calibrated for quantizer in activation_quantizers(quantized).values())
+
+
+def test_preprocessing_of_the_weights_that_a_file_is_named_after(tmp_path):
+    state = models.resnet50().state_dict()
+    for file, resize in {"resnet50-0676ba61.pth": 256, "resnet50-11ad3fa6.pth": 232, "own.pth": 232}.items():
+        torch.save(state, tmp_path / file)
+        assert torchvision_models.load("resnet50", tmp_path / file).input.resize == resize
+
+
+def test_preprocessing_that_does_not_keep_the_ratio():
+    data = {"input_size": (3, 224, 192), "crop_pct": 0.95, "crop_mode": "squash"}
+    assert timm_models.resized(data) == (235, 202)
+    assert timm_models.resized(data | {"crop_mode": "center"}) == 202
+    with pytest.raises(ZeroQError, match="'border' crop"):
+        timm_models.resized(data | {"crop_mode": "border"})
+
+
+def test_unknown_tag_of_timm():
+    with pytest.raises(ZeroQError, match=r"no 'resnet18\.mine'; its weights are .*resnet18\.a1_in1k"):
+        timm_models.load("resnet18.mine")
+    with pytest.raises(ZeroQError, match=r"no weights of nf_resnet26"):
+        timm_models.load("nf_resnet26")
 
 
 def test_torchvision_as_safetensors(tmp_path):

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from tests.test_data import DATA
+from zeroq import ZeroQError
 from zeroq.datasets.fashion_scenes import FashionScenes
 from zeroq.evaluation.detection import Detection, evaluate
 from zeroq.networks.zoo import input_specification
@@ -68,3 +69,9 @@ def test_nothing_detected_is_no_error(scenes, kept):
 def test_images_that_no_batch_shows_do_not_count(scenes):
     half = FashionScenes(DATA, scenes.specification, count=10)
     assert evaluate(Told(truth(half)), half.batches(), scenes.annotations()).map == 1.0
+
+
+def test_images_without_any_object_cannot_be_scored(scenes):
+    annotations = scenes.annotations() | {"annotations": []}
+    with pytest.raises(ZeroQError, match="no object in the 20 images"):
+        evaluate(Told(truth(scenes)), scenes.batches(), annotations)

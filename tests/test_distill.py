@@ -60,6 +60,16 @@ def test_distillation_lowers_the_loss(hand_written, statistics):
     assert distilled < gaussian / 2
 
 
+def test_limits_bound_the_pixels(hand_written):
+    lowest, highest = (-0.5, -0.2, -0.1), (0.3, 0.2, 0.4)
+    images = zeroq.distill(hand_written, (3, 16, 16), count=2, iterations=20, limits=(lowest, highest))
+    for channel, limits in enumerate(zip(lowest, highest, strict=True)):
+        assert tuple(images[:, channel].aminmax()) == pytest.approx(limits)
+    free = zeroq.distill(hand_written, (3, 16, 16), count=2, iterations=20)
+    wide = zeroq.distill(hand_written, (3, 16, 16), count=2, iterations=20, limits=([-99.0] * 3, [99.0] * 3))
+    assert torch.equal(free, wide)
+
+
 def test_same_seed_same_images(hand_written):
     first, second, other = (
         zeroq.distill(hand_written, (3, 16, 16), count=2, iterations=5, seed=seed) for seed in (7, 7, 8)

@@ -29,7 +29,7 @@ def offline(monkeypatch, tmp_path):
     [
         (imagenet.load, "resnet18", r"unpack https://github\.com/.*/resnet18-.*\.pth\.zip into .*/\.torch/models by"),
         (torchvision_models.load, "resnet18", r"put https://.*/resnet18-.*\.pth into .*/checkpoints by hand"),
-        (timm_models.load, "resnet18", r"give your own file with model\.checkpoint"),
+        (timm_models.load, "resnet18", r"fetch them from https://huggingface\.co/timm/resnet18\.a1_in1k and give"),
         (retinanet.load, "retinanet_resnet50", r"put https://.*_coco-eeacb38b\.pth into .*/checkpoints by hand"),
     ],
 )

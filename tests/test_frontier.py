@@ -20,14 +20,8 @@ def table(values: numpy.ndarray, parameters, bits) -> SensitivityTable:
 
 
 def brute_force(omega: SensitivityTable) -> list[tuple[int, float]]:
-    parameters = [omega.parameters[name] for name in omega.index]
-    plans = sorted(
-        (
-            sum(p * k for p, k in zip(parameters, plan, strict=True)),
-            sum(omega.loc[name, k] for name, k in zip(omega.index, plan, strict=True)),
-        )
-        for plan in product(omega.columns, repeat=len(omega))
-    )
+    choices = [[(omega.parameters[name] * k, omega.loc[name, k]) for k in omega.columns] for name in omega.index]
+    plans = sorted(tuple(sum(column) for column in zip(*plan, strict=True)) for plan in product(*choices))
     frontier, best = [], float("inf")
     for size, cost in plans:
         if cost < best:
@@ -102,3 +96,27 @@ def test_wrong_budgets_and_tables():
             zeroq.allocate(omega, **budgets)
     with pytest.raises(zeroq.ZeroQError, match="NaN"):
         zeroq.pareto_frontier(table(numpy.array([[float("nan")]]), [1], [2]))
+
+
+def test_fixed_widths_are_kept():
+    random = numpy.random.default_rng(3)
+    omega = table(random.random((5, 3)), random.integers(1, 50, 5), (2, 4, 8))
+    only = omega.copy()
+    only.loc["layer2", [2, 8]] = 1e9  # so dear that no plan of another width survives below it
+    affordable = [found for found in brute_force(SensitivityTable.of(only, omega.parameters)) if found[1] < 1e9]
+    points = zeroq.pareto_frontier(omega, fixed={"layer2": 4})
+    assert [point.size_bits for point in points] == [size for size, _ in affordable]
+    assert [point.sensitivity for point in points] == pytest.approx([cost for _, cost in affordable])
+    assert {point.plan["layer2"] for point in points} == {4}
+    for wrong in ({"layer9": 4}, {"layer2": 3}):
+        with pytest.raises(zeroq.ZeroQError, match="fixed names layers or widths that are not in"):
+            zeroq.pareto_frontier(omega, fixed=wrong)
+
+
+@pytest.mark.parametrize(("average", "expected"), [(4, 4), (3, 4), (5, 8), (2.1, 2), (8, 8), (40, 8)])
+def test_layers_without_sensitivity_get_about_the_mean(average, expected):
+    # As a detector's box regression: its class scores do not depend on the second layer, a fifth of the weights.
+    omega = table(numpy.array([[3.0, 1, 0.1], [0, 0, 0], [2, 1, 0.5]]), (50, 20, 30), (2, 4, 8))
+    plan = zeroq.allocate(omega, average_bits=average)
+    assert plan["layer1"] == expected
+    assert plan.size_bits <= average * 100

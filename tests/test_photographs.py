@@ -5,13 +5,20 @@ from pathlib import Path
 
 import numpy
 import pytest
+import torch
 from PIL import Image
 from timm.data import ImageNetInfo
+from torch import nn
 
+from experiments.config import DataConfig
+from experiments.sources import load_dataset
+from tests.test_data import DATA
 from zeroq import ZeroQError
 from zeroq.datasets.coco import COCO
 from zeroq.datasets.imagenet import ImageNet
+from zeroq.datasets.small_images import SmallImages
 from zeroq.networks.imagenet import input_specification
+from zeroq.networks.pretrained import InputSpecification, PretrainedNetwork
 
 SPECIFICATION = input_specification((224, 224))
 WORDNET_IDS = ImageNetInfo().label_names()
@@ -75,6 +82,37 @@ def test_an_unreadable_photograph_among_a_thousand_is_named(imagenet, damage):
         path.write_bytes(whole)
 
 
+def test_of_the_training_photographs_only_those_drawn_are_read(imagenet, tmp_path):
+    (tmp_path / "train").mkdir()
+    for wordnet_id in WORDNET_IDS:
+        (tmp_path / "train" / wordnet_id).symlink_to(imagenet / "val" / wordnet_id)
+    path = imagenet / "val" / WORDNET_IDS[3] / "image.JPEG"
+    whole = path.read_bytes()
+    path.write_bytes(b"no photograph")
+    try:
+        dataset = ImageNet(tmp_path, SPECIFICATION, train=True)
+        assert dataset.sample(2, seed=0).shape == (2, 3, 224, 224)
+        with pytest.raises(ZeroQError, match=f"{WORDNET_IDS[3]}/image.JPEG is no readable photograph"):
+            dataset.sample(1000, seed=0)
+    finally:
+        path.write_bytes(whole)
+
+
+def test_a_network_for_other_channels_or_classes_is_refused(imagenet):
+    with pytest.raises(ZeroQError, match=r"takes images of 1 channels, photographs have 3"):
+        ImageNet(imagenet, InputSpecification(shape=(1, 32, 32), mean=(0.5,), std=(0.5,)))
+    specification = InputSpecification((1, 32, 32), (0,), (1,))
+    grey = PretrainedNetwork(nn.Sequential(nn.Flatten(), nn.Linear(1024, 9)), specification)
+    with pytest.raises(ZeroQError, match=r"data fashion-mnist has 10 classes, the network 9: choose other data"):
+        load_dataset(DataConfig("fashion-mnist", DATA), grey)
+    with pytest.raises(ZeroQError, match=r"takes images of 1 channels, small has 3"):
+        Small(torch.zeros(2, 3, 8, 8, dtype=torch.uint8), torch.zeros(2), specification)
+
+
+class Small(SmallImages):
+    name = "small"
+
+
 @pytest.fixture
 def coco(tmp_path) -> Path:
     """Three photographs, listed in another order than their ids."""
@@ -110,6 +148,9 @@ def test_coco_that_is_not_whole(coco):
     with pytest.raises(ZeroQError, match=r"lacks 3 of the 3 photographs .* first 000000000002\.jpg"):
         COCO(coco, SPECIFICATION)
     annotations = coco / "annotations" / "instances_val2017.json"
+    annotations.write_text('{"images": [{"id": 1}], "annotations": [], "categories": []}')
+    with pytest.raises(ZeroQError, match="lists no annotations and no categories"):
+        COCO(coco, SPECIFICATION)
     annotations.write_text("{}")
     with pytest.raises(ZeroQError, match="no COCO annotation file"):
         COCO(coco, SPECIFICATION)

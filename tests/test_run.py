@@ -256,7 +256,7 @@ def test_a_record_of_other_inputs_is_no_reason_to_skip(command, results, capsys,
 
 
 def test_network_without_batch_norm(command, capsys, monkeypatch, no_norm, quick_scores):
-    flat = torch.nn.Sequential(torch.nn.Conv2d(1, 3, 1), *no_norm)
+    flat = torch.nn.Sequential(torch.nn.Conv2d(1, 3, 1), *no_norm, torch.nn.Linear(5, 10))
     network = PretrainedNetwork(flat, zoo.input_specification("resnet18"))
     monkeypatch.setitem(sources.NETWORKS, "embedded", lambda architecture, checkpoint: network)
     shared = ("model.name=test/no-norm", "tracker=disabled", *QUICK)

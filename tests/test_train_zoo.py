@@ -14,6 +14,7 @@ from experiments.detector_training import Recipe as DetectorRecipe
 from tests.test_data import DATA
 from zeroq.datasets.fashion_mnist import FashionMNIST
 from zeroq.datasets.fashion_scenes import FashionScenes
+from zeroq.errors import ZeroQError
 from zeroq.networks import zoo
 
 CPU = torch.device("cpu")
@@ -64,12 +65,12 @@ def test_a_resumed_run_equals_an_uninterrupted_one(start, stop):
     assert set(whole.score()) in ({"top1", "top5"}, {"map", "map50"})
 
 
-def test_a_state_of_another_recipe_is_ignored(start):
+def test_a_state_of_another_recipe_is_refused(start):
     first, other = start(), start()
     first.run_epoch()
     other.recipe = replace(other.recipe, weight_decay=0.1)
-    other.restore(first.state())
-    assert other.epoch == 0
+    with pytest.raises(ZeroQError, match="another recipe; move it away"):
+        other.restore(first.state())
 
 
 def test_augmentation():

@@ -10,9 +10,9 @@ from torch import nn
 
 from zeroq.errors import ZeroQError
 from zeroq.images.batch_norm import Statistics
-from zeroq.images.distill import distill
+from zeroq.images.distill import Limits, distill
 from zeroq.precision.divergence import Direction, check_direction
-from zeroq.precision.frontier import ParetoFrontier, budget_bits, pareto_frontier
+from zeroq.precision.frontier import ParetoFrontier, budget_bits, pareto_frontier, widths_without_sensitivity
 from zeroq.precision.refine import refine as measure_jointly
 from zeroq.precision.sensitivity import SensitivityTable, check_candidates, sensitivity
 from zeroq.quantization.affine import FLOAT_BITS, check_bits
@@ -105,13 +105,14 @@ def zero_shot_quantize(
     seed: int = 0,
     statistics: Statistics = "image",
     learning_rate: float = 0.5,
+    limits: Limits | None = None,
     run_stage: RunStage = run_plainly,
     **settings,
 ) -> QuantizationResult:
     """Quantize a trained network without any data.
 
     ``weight_bits`` is every layer's width, or the mean of a mixed-precision plan if ``mixed``. ``count`` to
-    ``learning_rate`` are those of ``distill``, ``settings`` the other fields of ``Settings``. Raises ZeroQError
+    ``limits`` are those of ``distill``, ``settings`` the other fields of ``Settings``. Raises ZeroQError
     as the stages do, for wrong settings before any work.
     """
     chosen = Settings(weight_bits, activation_bits, mixed, **settings)
@@ -124,6 +125,7 @@ def zero_shot_quantize(
         seed=seed,
         statistics=statistics,
         learning_rate=learning_rate,
+        limits=limits,
         run_stage=run_stage,
     )
     result = quantize_with_images(model, images, chosen, run_stage=run_stage)
@@ -173,9 +175,9 @@ def quantize_with_images(
     omega = run_stage("sensitivity", measure)
 
     def allocate_bits(progress: Progress) -> tuple[ParetoFrontier, dict[str, int]]:
-        frontier = pareto_frontier(omega)
         if not settings.mixed:
-            return frontier, resolve_weight_bits(model, settings.weight_bits)
+            return pareto_frontier(omega), resolve_weight_bits(model, settings.weight_bits)
+        frontier = pareto_frontier(omega, fixed=widths_without_sensitivity(omega, settings.weight_bits))
         if settings.refine:
             measured = measure_jointly(
                 model,

@@ -36,17 +36,19 @@ class COCO(Dataset):
         try:
             self._annotations = json.loads(path.read_text())
             self._images = sorted(self._annotations["images"], key=lambda image: image["id"])
+            empty = [part for part in ("images", "annotations", "categories") if not self._annotations[part]]
         except (ValueError, KeyError, TypeError) as error:
             raise ZeroQError(f"{path} is no COCO annotation file ({error}); unpack it again") from error
-        if not self._images:
-            raise ZeroQError(f"{path} lists no photographs; unpack it again")
+        if empty:
+            raise ZeroQError(f"{path} lists no {' and no '.join(empty)}; unpack it again")
         self._paths = [self._folder / image["file_name"] for image in self._images]
         if missing := [path.name for path in self._paths if not path.is_file()]:
             raise ZeroQError(
                 f"{self._folder} lacks {len(missing)} of the {len(self._paths)} photographs that {path} lists, first "
                 f"{missing[0]}; unpack {split}.zip there"
             )
-        check_readable(self._paths)
+        if not train:  # of these every one is used
+            check_readable(self._paths)
         self._preprocessing = preprocessing(specification)
 
     def __len__(self) -> int:
@@ -71,4 +73,6 @@ class COCO(Dataset):
         """``count`` different photographs drawn at random, cropped and normalised: float [count, 3, H, W]."""
         check_count(count)
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))[:count]
-        return torch.stack([self._preprocessing(read_photograph(self._paths[index])) for index in order.tolist()])
+        paths = [self._paths[index] for index in order.tolist()]
+        check_readable(paths)
+        return torch.stack([self._preprocessing(read_photograph(path)) for path in paths])

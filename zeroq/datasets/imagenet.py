@@ -23,6 +23,7 @@ class ImageNet:
 
     name = "imagenet"
     task = "classification"
+    classes = 1000
 
     def __init__(self, root: Path, specification: InputSpecification, *, train: bool = False):
         folder = root / ("train" if train else "val")
@@ -33,7 +34,8 @@ class ImageNet:
         except FileNotFoundError as error:  # no class folders, or one without images
             raise ZeroQError(f"{error}; {folder} must hold one folder of photographs for each WordNet id") from error
         check_classes(folder, self._folder.classes)
-        check_readable([Path(path) for path, _ in self._folder.samples])
+        if not train:  # of these every one is used
+            check_readable([Path(path) for path, _ in self._folder.samples])
 
     def __len__(self) -> int:
         return len(self._folder)
@@ -45,8 +47,9 @@ class ImageNet:
     def sample(self, count: int, *, seed: int) -> torch.Tensor:
         """``count`` different images drawn at random, prepared: float [count, 3, H, W]."""
         check_count(count)
-        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
-        return torch.stack([self._folder[index][0] for index in order[:count].tolist()])
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))[:count].tolist()
+        check_readable([Path(self._folder.samples[index][0]) for index in order])
+        return torch.stack([self._folder[index][0] for index in order])
 
 
 def check_classes(folder: Path, found: list[str]) -> None:

@@ -16,8 +16,13 @@ TAIL = 1024  # bytes at the end of a file, where some cameras put their own behi
 
 
 def preprocessing(specification: InputSpecification) -> v2.Compose:
-    """A photograph → normalised float [C, height, width], as the network was trained on."""
-    _, height, width = specification.shape
+    """A photograph → normalised float [3, height, width], as the network was trained on.
+
+    Raises ZeroQError for a network that takes other than three channels.
+    """
+    channels, height, width = specification.shape
+    if channels != 3:
+        raise ZeroQError(f"the network takes images of {channels} channels, photographs have 3; choose other data")
     return v2.Compose(
         [
             v2.ToImage(),

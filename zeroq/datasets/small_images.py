@@ -1,10 +1,12 @@
 """Labelled images that fit into memory, enlarged to what a network expects."""
 
 from collections.abc import Iterator
+from typing import ClassVar
 
 import torch
 from torch.nn import functional
 
+from zeroq.errors import ZeroQError
 from zeroq.images.checks import check_count
 from zeroq.networks.pretrained import InputSpecification
 
@@ -12,9 +14,16 @@ from zeroq.networks.pretrained import InputSpecification
 class SmallImages:
     """``images`` uint8 [N, C, H, W] with ``labels`` int64 [N], served in batches that fit a network's input."""
 
+    name: ClassVar[str]
     task = "classification"
+    classes = 10
 
     def __init__(self, images: torch.Tensor, labels: torch.Tensor, specification: InputSpecification):
+        channels = specification.shape[0]
+        if images.shape[1] not in (1, channels):
+            raise ZeroQError(
+                f"the network takes images of {channels} channels, {self.name} has {images.shape[1]}; choose other data"
+            )
         self.images, self.labels, self.specification = images, labels, specification
 
     def __len__(self) -> int:

@@ -11,6 +11,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torch import nn
 
+from zeroq.errors import ZeroQError
 from zeroq.networks.state import evaluating, model_device
 
 
@@ -69,7 +70,12 @@ def coco_detections(identifier: int, output: dict[str, torch.Tensor]) -> list[di
 
 
 def mean_average_precision(annotations: dict, found: list[dict], image_ids: list[int]) -> Detection:
-    """pycocotools' score of detections in COCO's result format; 0 where nothing was detected."""
+    """pycocotools' score of detections in COCO's result format; 0 where nothing was detected.
+
+    Raises ZeroQError where the annotations hold no object in these images.
+    """
+    if not {annotation["image_id"] for annotation in annotations["annotations"]}.intersection(image_ids):
+        raise ZeroQError(f"the annotations hold no object in the {len(image_ids)} images, so there is nothing to find")
     if not found:  # pycocotools raises an IndexError
         return Detection(0.0, 0.0, 0.0)
     with contextlib.redirect_stdout(io.StringIO()):

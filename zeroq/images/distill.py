@@ -1,6 +1,6 @@
 """Distilled data: images optimised until a network's BatchNorm statistics recognise them (Eq. 3)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import isfinite
 
 import torch
@@ -16,6 +16,8 @@ from zeroq.networks.state import evaluating, model_device, without_weight_gradie
 INITIAL_LIMIT = 127.5 / (255**2 / 12)
 # Adam divides by its bias correction, and float32 overflows above.
 LARGEST_LEARNING_RATE = 1e30
+
+Limits = tuple[Sequence[float], Sequence[float]]
 
 
 class DistillationDivergedError(ZeroQError):
@@ -34,6 +36,7 @@ def distill(
     learning_rate: float = 0.5,
     patience: int = 100,
     smallest_learning_rate: float = 1e-4,
+    limits: Limits | None = None,
     on_iteration: Callable[[int, float], None] = lambda iteration, loss: None,
 ) -> torch.Tensor:
     """Distil images from the statistics that a trained network's BatchNorm layers recorded.
@@ -49,6 +52,8 @@ def distill(
         iterations: optimiser steps; all images are optimised together.
         seed: same seed, same device, same images, bit for bit.
         statistics: ``image`` (each image matches on its own) or ``batch`` (all together).
+        limits: the smallest and the largest normalised value of each channel's pixels, which images then keep to
+            (projected gradient descent). The published recipe has none, and its pixels leave what any image holds.
         on_iteration: receives (iteration, loss) after each step, for progress bars and records.
 
     Returns:
@@ -70,6 +75,7 @@ def distill(
     generator = torch.Generator().manual_seed(seed)
     noise = INITIAL_LIMIT * (2 * torch.rand(count, *input_shape, generator=generator) - 1)
     images = noise.to(model_device(model)).requires_grad_()
+    lowest, highest = check_limits(limits, images)
     optimizer = torch.optim.Adam([images], lr=learning_rate)
     schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=patience, min_lr=smallest_learning_rate)
     with (
@@ -91,6 +97,8 @@ def distill(
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
+            if lowest is not None:
+                images.data.clamp_(lowest, highest)
             schedule.step(value)
             on_iteration(iteration, value)
     images = images.detach()
@@ -99,3 +107,15 @@ def distill(
             f"distillation diverged at its last iteration with learning rate {learning_rate}; use a smaller one"
         )
     return images
+
+
+def check_limits(limits: Limits | None, images: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """Limits as tensors that broadcast over images; raises ZeroQError unless each channel has a range."""
+    if limits is None:
+        return None, None
+    lowest, highest = (torch.tensor(values, device=images.device).view(-1, 1, 1) for values in limits)
+    if not len(lowest) == len(highest) == images.shape[1] or not (lowest < highest).all():
+        raise ZeroQError(
+            f"limits must be the smallest and the largest pixel of each of the {images.shape[1]} channels, not {limits}"
+        )
+    return lowest, highest

@@ -15,6 +15,8 @@ from zeroq.errors import ZeroQError
 WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model", "network")
 # Added in front of every name by DataParallel and torch.compile.
 PREFIXES = ("module.", "_orig_mod.")
+# torch's AveragedModel counts its updates beside the weights.
+AVERAGED = "n_averaged"
 NAMES_SHOWN = 5
 
 
@@ -51,9 +53,11 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise ZeroQError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (SafetensorError, UnpicklingError, RuntimeError, EOFError) as error:
+    # What torch raises depends on the byte at which a file that is none of its own stops to look like one.
+    except (SafetensorError, UnpicklingError, RuntimeError, EOFError, LookupError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ZeroQError(
-            f"{path} is no checkpoint that can be read safely ({str(error).splitlines()[0]}); save the weights alone, "
+            f"{path} is no checkpoint that can be read safely ({reason}); save the weights alone, "
             f"torch.save(network.state_dict(), path)"
         ) from error
     for wrapper in WRAPPERS:
@@ -61,6 +65,8 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
             content = content[wrapper]
             break
     tensors = isinstance(content, dict) and {k: v for k, v in content.items() if isinstance(v, torch.Tensor)}
+    if tensors:
+        tensors.pop(AVERAGED, None)
     if not tensors:
         raise ZeroQError(f"{path} holds no weights: neither a state dict, nor one under {', '.join(WRAPPERS)}")
     for prefix in PREFIXES:

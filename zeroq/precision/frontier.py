@@ -7,7 +7,7 @@ Ullmann, 1969).
 """
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import isfinite
 from numbers import Real
 from typing import NamedTuple
@@ -74,32 +74,36 @@ class ParetoFrontier(Sequence[FrontierPoint]):
         return index
 
 
-def pareto_frontier(omega: SensitivityTable) -> ParetoFrontier:
+def pareto_frontier(omega: SensitivityTable, *, fixed: Mapping[str, int] | None = None) -> ParetoFrontier:
     """Every plan that no other beats in both size and sensitivity, from a sensitivity table.
 
-    Of plans equal in both, one is kept. Raises ZeroQError where the table holds NaN, infinite or negative values.
+    ``fixed`` names layers whose width is no choice, with that width. Of plans equal in both, one is kept. Raises
+    ZeroQError where the table holds NaN, infinite or negative values, and where ``fixed`` is not in it.
     """
-    if getattr(omega, "parameters", None) is None:
-        raise ZeroQError(
-            "the sensitivity table does not know how many weights each layer has; make it with "
-            "SensitivityTable.of(values, parameters)"
-        )
+    fixed = fixed or {}
+    parameters = _parameters(omega)
     values = omega.to_numpy(dtype=float)
     if not numpy.isfinite(values).all() or (values < 0).any():
         raise ZeroQError("the sensitivity table holds NaN, infinite or negative values; measure it again")
     widths = numpy.array([int(bits) for bits in omega.columns])
-    counts = numpy.array([omega.parameters[name] for name in omega.index], dtype=numpy.int64)
+    if strange := {name: bits for name, bits in fixed.items() if name not in omega.index or bits not in widths}:
+        raise ZeroQError(f"fixed names layers or widths that are not in the sensitivity table: {strange}")
+    counts = numpy.array([parameters[name] for name in omega.index], dtype=numpy.int64)
 
     sizes, costs = numpy.zeros(1, dtype=numpy.int64), numpy.zeros(1)
     steps = []
     # The fewest distinct sizes first keeps the intermediate frontiers short.
     for layer in numpy.argsort(counts, kind="stable"):
-        own = _non_dominated(counts[layer] * widths, values[layer])
+        name = omega.index[layer]
+        if name in fixed:
+            own = numpy.flatnonzero(widths == fixed[name])
+        else:
+            own = _non_dominated(counts[layer] * widths, values[layer])
         all_sizes = (sizes + (counts[layer] * widths[own])[:, None]).ravel()
         all_costs = (costs + values[layer][own][:, None]).ravel()
         kept = _non_dominated(all_sizes, all_costs)
         choices, parents = numpy.divmod(kept, len(sizes))
-        steps.append((omega.index[layer], widths[own], choices.astype(numpy.int8), parents.astype(numpy.int32)))
+        steps.append((name, widths[own], choices.astype(numpy.int8), parents.astype(numpy.int32)))
         sizes, costs = all_sizes[kept], all_costs[kept]
     return ParetoFrontier(omega, sizes, costs, steps)
 
@@ -110,11 +114,32 @@ def allocate(
     """The least sensitive plan within a budget.
 
     Give one budget: ``average_bits`` of a weight, or ``weights_mib``, the size of all Conv and Linear weights
-    in MiB. Raises ZeroQError for none or both, and for one below the smallest candidate.
+    in MiB. Layers without sensitivity get the width that ``widths_without_sensitivity`` gives them. Raises
+    ZeroQError for no budget or both, and for one below the smallest candidate.
     """
-    frontier = pareto_frontier(omega)
-    budget = budget_bits(frontier.parameters, average_bits=average_bits, weights_mib=weights_mib)
+    parameters = sum(_parameters(omega).values())
+    budget = budget_bits(parameters, average_bits=average_bits, weights_mib=weights_mib)
+    frontier = pareto_frontier(omega, fixed=widths_without_sensitivity(omega, budget / parameters))
     return frontier[frontier.index_within(budget)].plan
+
+
+def widths_without_sensitivity(omega: SensitivityTable, average_bits: float) -> dict[str, int]:
+    """The width of each layer whose Ω is 0 at every width: one close to the budget's mean.
+
+    The class scores do not depend on such a layer, as on a detector's box regression, but what the network is used
+    for does. Its Ω measures nothing, and the frontier would give it the narrowest candidate. It gets the narrowest
+    one that is not below the mean; a narrower one only where the rest would not fit into the budget.
+    """
+    parameters = _parameters(omega)
+    layers = [name for name in omega.index if (omega.loc[name] == 0).all()]
+    share = sum(parameters[name] for name in layers) / sum(parameters.values())
+    candidates = sorted(int(bits) for bits in omega.columns)
+    narrowest = candidates[0]
+    not_below = next((bits for bits in candidates if bits >= average_bits), candidates[-1])
+    fitting = [
+        bits for bits in candidates if bits <= not_below and share * bits + (1 - share) * narrowest <= average_bits
+    ]
+    return dict.fromkeys(layers, fitting[-1] if fitting else narrowest)
 
 
 def budget_bits(parameters: int, *, average_bits: float | None, weights_mib: float | None) -> float:
@@ -127,6 +152,15 @@ def budget_bits(parameters: int, *, average_bits: float | None, weights_mib: flo
     budget = average_bits * parameters if average_bits is not None else weights_mib * BITS_PER_MIB
     # Rounded, because a plan's own mean times the parameters may fall a hair below its size.
     return round(budget, 3)
+
+
+def _parameters(omega: SensitivityTable) -> dict[str, int]:
+    if getattr(omega, "parameters", None) is None:
+        raise ZeroQError(
+            "the sensitivity table does not know how many weights each layer has; make it with "
+            "SensitivityTable.of(values, parameters)"
+        )
+    return omega.parameters
 
 
 def _non_dominated(sizes: numpy.ndarray, costs: numpy.ndarray) -> numpy.ndarray:
