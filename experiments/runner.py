@@ -17,7 +17,7 @@ from experiments import record, tracker
 from experiments.cache import StageCache, fingerprint, source_fingerprint
 from experiments.config import RunConfig
 from experiments.progress import progress_bar
-from experiments.sources import Dataset, load_dataset, load_network
+from experiments.sources import Dataset, check_data, load_dataset, load_network
 from zeroq.errors import ZeroQError
 from zeroq.evaluation import classification, detection
 from zeroq.images.batch_norm import batch_norm_loss, batch_norms
@@ -203,6 +203,7 @@ def execute(config: RunConfig, name: str, other_settings: dict[str, str]) -> dic
         check_same_inputs(config, runs / name)
         return None
     with record.record_folder(runs, name) as folder, tracker.tracked(config, name, folder) as wandb_run:
+        check_data(config.data)  # before weights are downloaded
         network = load_network(config.model)
         network.module.to(choose_device(config.device))
         run = Run(config, network, load_dataset(config.data, network))

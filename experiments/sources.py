@@ -24,12 +24,14 @@ NETWORKS = {
     "retinanet": retinanet.load,
 }
 DATASETS = {dataset.name: dataset for dataset in (FashionMNIST, FashionScenes, CIFAR10, ImageNet, COCO)}
+BROUGHT = (ImageNet.name, COCO.name)  # by the user
 
 
 class Dataset(Protocol):
     """What every dataset in zeroq.datasets offers; those for detection have ``annotations`` in COCO's format too."""
 
     task: str
+    classes: int  # of classification
 
     def __len__(self) -> int: ...
 
@@ -51,8 +53,7 @@ def load_dataset(config: DataConfig, network: PretrainedNetwork, *, train: bool 
 
     Raises ZeroQError for an unknown dataset, and for one of another task or with other classes than the network's.
     """
-    if config.name not in DATASETS:
-        raise ZeroQError(f"data.name must be one of {', '.join(DATASETS)}, not {config.name!r}")
+    check_data(config)
     dataset = DATASETS[config.name]
     if dataset.task != network.task:
         fitting = ", ".join(name for name, other in DATASETS.items() if other.task == network.task)
@@ -60,6 +61,14 @@ def load_dataset(config: DataConfig, network: PretrainedNetwork, *, train: bool 
     if network.task == "classification" and (outputs := number_of_outputs(network)) != dataset.classes:
         raise ZeroQError(f"data {config.name} has {dataset.classes} classes, the network {outputs}: choose other data")
     return dataset(config.root, network.input, train=train)
+
+
+def check_data(config: DataConfig) -> None:
+    """Raise ZeroQError for an unknown dataset, and for the missing folder of one that is not downloaded."""
+    if config.name not in DATASETS:
+        raise ZeroQError(f"data.name must be one of {', '.join(DATASETS)}, not {config.name!r}")
+    if config.name in BROUGHT and not config.root.is_dir():
+        raise ZeroQError(f"{config.root} is no folder; give the one that holds your copy of {config.name}, data.root=…")
 
 
 def number_of_outputs(network: PretrainedNetwork) -> int:

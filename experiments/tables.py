@@ -17,7 +17,14 @@ from zeroq.errors import ZeroQError
 
 # Overrides that the table's columns tell already.
 SHOWN = ("model.name", "placement", "bits.weight", "bits.activation", "bits.mixed")
-METHODS = {"naive": "Naive", "gaussian": "Gaussian", "zeroq": "ZeroQ", "real": "Real data*"}
+# (method, recipe of its images) → column.
+COLUMNS = {
+    ("naive", ""): "Naive",
+    ("gaussian", ""): "Gaussian",
+    ("zeroq", ""): "ZeroQ",
+    ("zeroq", "bounded"): "ZeroQ, bounded",
+    ("real", ""): "Real data*",
+}
 
 
 def accuracy_table(records: list[dict]) -> pandas.DataFrame:
@@ -49,13 +56,23 @@ def method_table(records: list[dict], metric: str) -> pandas.DataFrame:
                 f"{' and '.join(runs[:2])}; run the old ones again with force=true"
             )
     frame["bits"] = [bits_label(row) for row in records]
-    frame["others"] = [settings_label(row) for row in records]
+    frame["column"], frame["others"] = zip(*[column_and_settings(row) for row in records], strict=True)
     # Naive under a mixed-precision setting is the uniform run once more.
     keys = ["model", "placement", "others", "bits"]
     frame = frame[(frame.method != "naive") | ~frame.duplicated([*keys, "method", "seed"])]
     groups = frame.groupby(keys)
     rows = [table_row(groups.get_group(key), *key) for key in sorted(groups.groups, key=row_order)]
-    return without_empty_settings(pandas.DataFrame(rows))
+    unused = [title for title in COLUMNS.values() if title not in set(frame.column)]
+    return without_empty_settings(pandas.DataFrame(rows).drop(columns=unused))
+
+
+def column_and_settings(record: dict) -> tuple[str, str]:
+    """The column that a record belongs into, and what its row says of its settings."""
+    method, settings = record["method"], record["settings"]
+    if title := COLUMNS.get((method, settings.get("distill", ""))):
+        others = {key: value for key, value in settings.items() if key != "distill"}
+        return title, settings_label(record | {"settings": others})
+    return COLUMNS[method, ""], settings_label(record)
 
 
 def settings_label(record: dict, prefix: str = "") -> str:
@@ -95,8 +112,8 @@ def table_row(group: pandas.DataFrame, model: str, placement: str, others: str, 
     row["FP32 MiB"] = f"{group.fp32_size_mib.iloc[0]:.2f}"
     metric = group.metric.iloc[0]
     row["FP32"] = formatted(group.fp32_value.iloc[0], metric)
-    for method, title in METHODS.items():
-        values = group[group.method == method].value
+    for title in COLUMNS.values():
+        values = group[group.column == title].value
         spread = f" ± {formatted(values.std(), metric)} ({len(values)})" if len(values) > 1 else ""
         row[title] = f"{formatted(values.mean(), metric)}{spread}" if len(values) else "–"
     return row

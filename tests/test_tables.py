@@ -37,7 +37,16 @@ def test_seeds_are_averaged_and_counted():
     (row,) = accuracy_table([record(), record(seed=1, value=91.0), record(method="naive")]).to_dict("records")
     assert row["ZeroQ"] == "90.50 ± 0.71 (2)"
     assert row["Naive"] == "90.00"
-    assert row["Real data*"] == "–"
+    assert "Real data*" not in row
+    first, second = accuracy_table([record(), record(w_bits="4", method="real")]).to_dict("records")
+    assert (first["Real data*"], second["ZeroQ"]) == ("–", "–")
+
+
+def test_a_known_recipe_has_a_column_any_other_a_row():
+    bounded, other = (record(value=80.0, settings={"distill": recipe}) for recipe in ("bounded", "mine"))
+    first, second = accuracy_table([record(), bounded, other]).to_dict("records")
+    assert (first["Settings"], first["ZeroQ"], first["ZeroQ, bounded"]) == ("", "90.00", "80.00")
+    assert (second["Settings"], second["ZeroQ"], second["ZeroQ, bounded"]) == ("distill=mine", "80.00", "–")
 
 
 @pytest.mark.parametrize(
