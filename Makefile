@@ -8,6 +8,10 @@ INSTALLED := $(VENV)/.installed
 DATA := data/FashionMNIST/raw/t10k-labels-idx1-ubyte
 DEMO := results/demo
 
+EVERY_NETWORK := model=fashion/resnet18,fashion/resnet50,fashion/resnet152,fashion/mobilenetv2,fashion/shufflenet,$\
+    fashion/squeezenext,fashion/inceptionv3,fashion/retinanet
+EVERY_BITS := bits=w8a8,w6a6,w4a8,w4a4,mp4a8
+
 # glibc gives large blocks back to the kernel after every step and asks for them again; keeping them
 # makes training on a CPU about 1.7 times faster.
 KEEP_MEMORY := MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=4294967296
@@ -42,6 +46,13 @@ data: $(DATA) ## Obtain Fashion-MNIST
 .PHONY: train-zoo
 train-zoo: $(INSTALLED) $(DATA) ## Train the embedded networks again (continues where it was stopped)
 	$(KEEP_MEMORY) $(RUN) -m experiments.train_zoo
+
+.PHONY: runs
+runs: $(INSTALLED) $(DATA) ## The committed runs of the embedded networks again (skips what is done; hours)
+	$(RUN) -m experiments.run -m $(EVERY_NETWORK) method=naive,gaussian,zeroq,real $(EVERY_BITS)
+	$(RUN) -m experiments.run -m $(EVERY_NETWORK) distill=bounded $(EVERY_BITS)
+	$(RUN) -m experiments.figures
+	$(RUN) -m experiments.tables
 
 .PHONY: bench
 bench: $(INSTALLED) ## Time the exact Pareto frontier

@@ -2,7 +2,7 @@
 
     python -m experiments.figures [results=FOLDER]
 
-For each network, placement and setting: the distilled images beside Gaussian and real ones, sensitivity by layer,
+For each network, placement and setting: distilled images beside Gaussian and real ones, sensitivity by layer,
 the Pareto frontier with the chosen plan, bits by layer. Sized for one column of a two-column paper.
 """
 
@@ -20,7 +20,7 @@ from matplotlib.ticker import MaxNLocator
 
 from experiments.record import read_records
 from experiments.results_argument import output_folder, results_argument
-from experiments.tables import settings_label
+from experiments.tables import column_and_settings
 from zeroq.errors import ZeroQError
 from zeroq.quantization.size import BITS_PER_MIB
 
@@ -97,7 +97,7 @@ def images_figure(pictures: dict[str, Path], title: str) -> plt.Figure:
     """Calibration images of each method side by side."""
     figure, columns = plt.subplots(1, len(pictures), figsize=(2 * WIDTH, 1.6), layout="constrained", squeeze=False)
     for axes, (name, path) in zip(columns[0], pictures.items(), strict=True):
-        axes.imshow(plt.imread(path), interpolation="nearest")
+        axes.imshow(plt.imread(path), cmap="gray", interpolation="nearest")
         axes.set_axis_off()
         axes.set_title(name)
     figure.suptitle(title, fontsize=9)
@@ -126,29 +126,32 @@ def comparable_records(records: list[dict]) -> dict[str, list[dict]]:
     groups: dict[str, list[dict]] = {}
     for record in sorted(records, key=lambda record: record["seed"]):
         placement = [] if record["placement"] == "layer_inputs" else [record["placement"]]
-        title = ", ".join([record["model"], *placement, *filter(None, [settings_label(record)])])
+        column, others = column_and_settings(record)
+        title = ", ".join([record["model"], *placement, *filter(None, [others])])
         group = groups.setdefault(title, [])
-        first = next((other for other in group if other["method"] == record["method"]), record)
+        first = next((other for other in group if other["column"] == column), record)
         if record["seed"] == first["seed"]:
-            group.append(record)
+            group.append(record | {"column": column})
     return groups
 
 
 def figures_of(title: str, records: list[dict], runs: Path):
     """(name, figure) pairs of one group of comparable records."""
     pictures = {}
-    for method, (kind, file) in {
-        "zeroq": ("distilled", "distilled.png"),
-        "gaussian": ("Gaussian", "calibration.png"),
-        "real": ("real", "calibration.png"),
+    for column, (kind, file) in {
+        "ZeroQ": ("distilled", "distilled.png"),
+        "ZeroQ, bounded": ("distilled, bounded", "distilled.png"),
+        "Gaussian": ("Gaussian", "calibration.png"),
+        "Real data*": ("real", "calibration.png"),
     }.items():
-        found = [runs / r["run"] / file for r in records if r["method"] == method and (runs / r["run"] / file).exists()]
+        found = [runs / r["run"] / file for r in records if r["column"] == column and (runs / r["run"] / file).exists()]
         if found:
             pictures[kind] = found[0]
     if pictures:
         yield "images", images_figure(pictures, title)
 
-    zeroq = [record for record in records if record["method"] == "zeroq"]
+    published = [record for record in records if record["column"] == "ZeroQ"]
+    zeroq = published or [record for record in records if record["method"] == "zeroq"]
     if not zeroq:
         return
     sensitivity = read_sensitivity(runs / zeroq[0]["run"])

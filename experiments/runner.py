@@ -11,7 +11,8 @@ import pandas
 import torch
 from omegaconf import OmegaConf
 from torch import nn
-from torchvision.utils import save_image
+from torchvision.transforms.v2.functional import to_pil_image
+from torchvision.utils import make_grid
 
 from experiments import record, tracker
 from experiments.cache import StageCache, fingerprint, source_fingerprint
@@ -35,6 +36,8 @@ from zeroq.pipeline import (
 from zeroq.precision.sensitivity import SensitivityTable
 from zeroq.quantization.layers import weighted_layers
 from zeroq.quantization.size import average_bits_for, size_mib
+
+SHOWN_IMAGES = 16  # in the picture of a record
 
 Score = classification.Classification | detection.Detection
 
@@ -327,7 +330,9 @@ def write_files(
     if images is None:
         return None
     picture = folder / ("distilled.png" if config.method.images == "distilled" else "calibration.png")
-    save_image(images, picture, nrow=8, normalize=True, scale_each=True)
+    grid = make_grid(images[:SHOWN_IMAGES], nrow=8, normalize=True, scale_each=True)
+    # Three equal channels would triple the file.
+    to_pil_image(grid[:1] if images.shape[1] == 1 else grid).save(picture, optimize=True)
     return picture
 
 

@@ -27,24 +27,26 @@ COLUMNS = {
 }
 
 
-def accuracy_table(records: list[dict]) -> pandas.DataFrame:
-    """Top-1 accuracy of every classifier, as ``method_table``."""
-    return method_table(records, "top1")
+METRICS = {"top1": "Top-1 accuracy (%)", "map": "Mean average precision (IoU 0.50:0.95)"}
 
 
-def detection_table(records: list[dict]) -> pandas.DataFrame:
-    """Mean average precision of every detector, as ``method_table``."""
-    return method_table(records, "map")
+def tables(records: list[dict]) -> dict[str, tuple[str, pandas.DataFrame]]:
+    """Name → (title, table): one of the methods for each dataset, and one of the BatchNorm loss."""
+    found = {}
+    kinds = {(record["metric"], record["dataset"]) for record in records}
+    for metric, dataset in sorted(kinds, key=lambda kind: (list(METRICS).index(kind[0]), kind[1])):
+        same = [record for record in records if (record["metric"], record["dataset"]) == (metric, dataset)]
+        found[f"{metric}-{dataset}"] = (f"{METRICS[metric]}, {dataset}", method_table(same))
+    losses = loss_table(records)
+    return found if losses.empty else found | {"batch_norm_loss": ("BatchNorm loss of the calibration images", losses)}
 
 
-def method_table(records: list[dict], metric: str) -> pandas.DataFrame:
+def method_table(records: list[dict]) -> pandas.DataFrame:
     """Mean of the metric over seeds: formatted text, one row a network, placement, bit and other setting.
 
-    Raises ZeroQError where the records of one network stem from different weights.
+    ``records`` are those of one dataset. Raises ZeroQError where the records of one network stem from different
+    weights.
     """
-    records = [record for record in records if record["metric"] == metric]
-    if not records:
-        return pandas.DataFrame()
     frame = pandas.DataFrame(records)
     # A checkpoint that was asked for shows in the row's settings.
     checkpoints = [settings.get("model.checkpoint", "") for settings in frame.settings]
@@ -138,24 +140,14 @@ def loss_table(records: list[dict]) -> pandas.DataFrame:
     return without_empty_settings(pandas.DataFrame(list(rows.values())))
 
 
-TABLES = {
-    "accuracy": ("Top-1 accuracy (%)", accuracy_table),
-    "detection": ("Mean average precision (IoU 0.50:0.95)", detection_table),
-    "batch_norm_loss": ("BatchNorm loss of the calibration images", loss_table),
-}
-
-
 def main() -> None:
     results = results_argument(sys.argv[1:], __doc__)
     try:
-        records = read_records(results / "runs")
-        tables = {name: (title, build(records)) for name, (title, build) in TABLES.items()}
+        found = tables(read_records(results / "runs"))
     except ZeroQError as error:
         sys.exit(f"error: {error}")
     folder = output_folder(results / "tables")
-    for name, (title, table) in tables.items():
-        if table.empty:
-            continue
+    for name, (title, table) in found.items():
         write(table, folder / name)
         print(f"\n{title}\n\n{table.to_markdown(index=False, disable_numparse=True)}")
     print(

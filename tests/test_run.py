@@ -292,7 +292,7 @@ def test_tables_and_figures_of_the_runs(results, command, monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert "Top-1 accuracy (%)" in printed
     assert {path.name for path in (results / "tables").iterdir()} == {
-        f"{name}.{suffix}" for name in ("accuracy", "batch_norm_loss") for suffix in ("md", "tex", "csv")
+        f"{name}.{suffix}" for name in ("top1-fashion-mnist", "batch_norm_loss") for suffix in ("md", "tex", "csv")
     }
     drawn = {path.name.rpartition("-fashion")[2] for path in (results / "figures").glob("*.png")}
     title = "fashion-resnet18-distill.count=2 distill.iterations=2"

@@ -3,7 +3,7 @@
 import pytest
 
 from experiments.figures import comparable_records
-from experiments.tables import accuracy_table, detection_table
+from experiments.tables import method_table, tables
 from zeroq import ZeroQError
 
 
@@ -14,6 +14,8 @@ def record(**changes) -> dict:
             "run": "a,b",
             "network": "1a2b",
             "settings": {},
+            "dataset": "fashion-mnist",
+            "distill_loss": None,
             "seed": 0,
             "metric": "top1",
             "value": 90.0,
@@ -25,26 +27,32 @@ def record(**changes) -> dict:
     return plain | changes
 
 
-def test_detectors_have_a_table_of_their_own():
-    records = [record(), record(model="fashion/retinanet", metric="map", value=0.5678, fp32_value=0.6)]
-    (row,) = detection_table(records).to_dict("records")
+def test_every_dataset_has_a_table_of_its_own():
+    scenes = {"model": "fashion/retinanet", "dataset": "fashion-scenes", "metric": "map"}
+    photographs = {"model": "imagenet/resnet18", "dataset": "imagenet"}
+    records = [record(), record(**scenes, value=0.5678, fp32_value=0.6), record(**photographs)]
+    found = tables(records)
+    assert list(found) == ["top1-fashion-mnist", "top1-imagenet", "map-fashion-scenes"]
+    title, table = found["map-fashion-scenes"]
+    assert title == "Mean average precision (IoU 0.50:0.95), fashion-scenes"
+    (row,) = table.to_dict("records")
     assert (row["Network"], row["ZeroQ"], row["FP32"]) == ("fashion/retinanet", "0.568", "0.600")
-    assert list(accuracy_table(records).Network) == ["fashion/resnet18"]
-    assert detection_table([record()]).empty
+    losses = tables([record(distill_loss=1.0, gaussian_loss=30.0, seconds={"distill": 2.0})])["batch_norm_loss"][1]
+    assert losses.to_dict("records")[0]["Ratio"] == "30.0"
 
 
 def test_seeds_are_averaged_and_counted():
-    (row,) = accuracy_table([record(), record(seed=1, value=91.0), record(method="naive")]).to_dict("records")
+    (row,) = method_table([record(), record(seed=1, value=91.0), record(method="naive")]).to_dict("records")
     assert row["ZeroQ"] == "90.50 ± 0.71 (2)"
     assert row["Naive"] == "90.00"
     assert "Real data*" not in row
-    first, second = accuracy_table([record(), record(w_bits="4", method="real")]).to_dict("records")
+    first, second = method_table([record(), record(w_bits="4", method="real")]).to_dict("records")
     assert (first["Real data*"], second["ZeroQ"]) == ("–", "–")
 
 
 def test_a_known_recipe_has_a_column_any_other_a_row():
     bounded, other = (record(value=80.0, settings={"distill": recipe}) for recipe in ("bounded", "mine"))
-    first, second = accuracy_table([record(), bounded, other]).to_dict("records")
+    first, second = method_table([record(), bounded, other]).to_dict("records")
     assert (first["Settings"], first["ZeroQ"], first["ZeroQ, bounded"]) == ("", "90.00", "80.00")
     assert (second["Settings"], second["ZeroQ"], second["ZeroQ, bounded"]) == ("distill=mine", "80.00", "–")
 
@@ -61,28 +69,28 @@ def test_a_known_recipe_has_a_column_any_other_a_row():
     ],
 )
 def test_different_settings_never_share_a_row(change):
-    table = accuracy_table([record(), record(value=80.0, **change)])
+    table = method_table([record(), record(value=80.0, **change)])
     assert sorted(table["ZeroQ"]) == ["80.00", "90.00"]
 
 
 def test_different_weights_never_share_a_table():
     with pytest.raises(ZeroQError, match="2 different sets of weights"):
-        accuracy_table([record(), record(network="3c4d", method="gaussian")])
+        method_table([record(), record(network="3c4d", method="gaussian")])
 
 
 def test_a_checkpoint_has_rows_of_its_own():
     other = record(network="2b3c", settings={"model.checkpoint": "mine.pt"})
-    assert list(accuracy_table([record(), other]).Settings) == ["", "model.checkpoint=mine.pt"]
+    assert list(method_table([record(), other]).Settings) == ["", "model.checkpoint=mine.pt"]
 
 
 def test_naive_is_uniform_once():
-    (row,) = accuracy_table([record(method="naive", w_bits="4")] * 2).to_dict("records")
+    (row,) = method_table([record(method="naive", w_bits="4")] * 2).to_dict("records")
     assert row["Naive"] == "90.00"
 
 
 def test_uniform_comes_before_mixed_and_wide_before_narrow():
     labels = [("MP4", 8), ("4", 4), ("4", 8), ("8", 8), ("MP6", 6)]
-    table = accuracy_table([record(w_bits=weight, a_bits=activation) for weight, activation in labels])
+    table = method_table([record(w_bits=weight, a_bits=activation) for weight, activation in labels])
     assert list(table["Bits"]) == ["W8/A8", "W4/A8", "W4/A4", "MP6/A6", "MP4/A8"]
 
 
