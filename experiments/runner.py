@@ -1,5 +1,6 @@
 """One run: distil, quantize, evaluate, record."""
 
+import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -320,7 +321,8 @@ def write_files(
 ) -> Path | None:
     """Write the record's files; returns the picture of the calibration images, if there are any."""
     record.write_json(folder / "plan.json", content["plan"])
-    OmegaConf.save(OmegaConf.structured(config), folder / "config.yaml")
+    plain = json.loads(json.dumps(asdict(config), default=str))  # paths as words, which every YAML reader knows
+    OmegaConf.save(OmegaConf.create(plain), folder / "config.yaml")
     if losses:
         pandas.DataFrame({"loss": losses}).to_csv(folder / "distill_loss.csv", index_label="iteration")
     if sensitivity is not None:
