@@ -142,7 +142,6 @@ def figures_of(title: str, records: list[dict], runs: Path):
         "ZeroQ": ("distilled", "distilled.png"),
         "ZeroQ, bounded": ("distilled, bounded", "distilled.png"),
         "Gaussian": ("Gaussian", "calibration.png"),
-        "Real data*": ("real", "calibration.png"),
     }.items():
         found = [runs / r["run"] / file for r in records if r["column"] == column and (runs / r["run"] / file).exists()]
         if found:

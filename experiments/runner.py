@@ -319,7 +319,10 @@ def write_files(
     sensitivity: pandas.DataFrame | None,
     frontier: pandas.DataFrame | None,
 ) -> Path | None:
-    """Write the record's files; returns the picture of the calibration images, if there are any."""
+    """Write the record's files; returns the picture of the calibration images, if there is one.
+
+    Real images are a data set's own, and not every data set may be passed on: they get no picture.
+    """
     record.write_json(folder / "plan.json", content["plan"])
     plain = json.loads(json.dumps(asdict(config), default=str))  # paths as words, which every YAML reader knows
     OmegaConf.save(OmegaConf.create(plain), folder / "config.yaml")
@@ -329,7 +332,7 @@ def write_files(
         sensitivity.to_csv(folder / "sensitivity.csv")
     if frontier is not None:
         frontier.to_csv(folder / "frontier.csv", index=False)
-    if images is None:
+    if images is None or config.method.images == "real":
         return None
     picture = folder / ("distilled.png" if config.method.images == "distilled" else "calibration.png")
     grid = make_grid(images[:SHOWN_IMAGES], nrow=8, normalize=True, scale_each=True)

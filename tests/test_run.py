@@ -104,6 +104,12 @@ def test_wandb_offline_run_holds_config_and_numbers(command, results):
         assert table in shown
 
 
+def test_a_data_set_s_own_images_are_in_no_record(command, results):
+    assert command("-m", "method=gaussian,real", "bits=w8a8", "tracker=disabled", *QUICK) == 0
+    pictures = {path.parent.name.split(",")[1] for path in (results / "runs").glob("*,w8a8,*/calibration.png")}
+    assert pictures == {"gaussian"}
+
+
 def test_sweep_runs_every_combination_and_naive_needs_no_images(command, results, capsys):
     before = only_runs(results)
     sweep = ("-m", "method=naive", "bits=w8a8,mp4a8", "tracker=disabled")
