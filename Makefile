@@ -11,6 +11,10 @@ DEMO := results/demo
 EVERY_NETWORK := model=fashion/resnet18,fashion/resnet50,fashion/resnet152,fashion/mobilenetv2,fashion/shufflenet,$\
     fashion/squeezenext,fashion/inceptionv3,fashion/retinanet
 EVERY_BITS := bits=w8a8,w6a6,w4a8,w4a4,mp4a8
+# Holds val/<wnid>/*.JPEG, and train/ for method=real.
+IMAGENET ?= data/imagenet
+EFFICIENTNET := model=imagenet/efficientnet_lite0 data.root=$(IMAGENET)
+WIDE := bits=mp4a8 'bits.candidates=[2,3,4,5,6,8]'
 
 # glibc gives large blocks back to the kernel after every step and asks for them again; keeping them
 # makes training on a CPU about 1.7 times faster.
@@ -51,6 +55,21 @@ train-zoo: $(INSTALLED) $(DATA) ## Train the embedded networks again (continues 
 runs: $(INSTALLED) $(DATA) ## The committed runs of the embedded networks again (skips what is done; hours)
 	$(RUN) -m experiments.run -m $(EVERY_NETWORK) method=naive,gaussian,zeroq,real $(EVERY_BITS)
 	$(RUN) -m experiments.run -m $(EVERY_NETWORK) distill=bounded $(EVERY_BITS)
+	$(RUN) -m experiments.run -m model=fashion/resnet50 method=naive,zeroq bits=w4a8 bits.activation=32
+	$(RUN) -m experiments.figures
+	$(RUN) -m experiments.tables
+
+.PHONY: runs-imagenet
+runs-imagenet: $(INSTALLED) ## The committed runs of EfficientNet-Lite0 again (IMAGENET=folder; hours)
+	$(RUN) -m experiments.run -m $(EFFICIENTNET) method=naive,gaussian,zeroq,real bits=w8a8,w6a6,w4a8,mp4a8
+	$(RUN) -m experiments.run -m $(EFFICIENTNET) distill=bounded bits=w8a8,w6a6,w4a8,mp4a8
+	$(RUN) -m experiments.run -m $(EFFICIENTNET) placement=after_relu method=naive,gaussian,zeroq,real bits=w8a8,w4a8,mp4a8
+	$(RUN) -m experiments.run -m $(EFFICIENTNET) placement=after_relu distill=bounded bits=w8a8,w4a8,mp4a8,mp6a8
+	$(RUN) -m experiments.run -m $(EFFICIENTNET) placement=after_relu method=gaussian,real $(WIDE)
+	$(RUN) -m experiments.run -m $(EFFICIENTNET) placement=after_relu,layer_inputs distill=paper,bounded $(WIDE)
+	$(RUN) -m experiments.run -m $(EFFICIENTNET) placement=after_relu distill=bounded $(WIDE) distill.count=8,16
+	$(RUN) -m experiments.run -m $(EFFICIENTNET) placement=after_relu distill=bounded $(WIDE) bits.refine=8
+	$(RUN) -m experiments.run -m $(EFFICIENTNET) placement=after_relu distill=bounded $(WIDE) sensitivity_direction=symmetric
 	$(RUN) -m experiments.figures
 	$(RUN) -m experiments.tables
 

@@ -38,7 +38,9 @@ from zeroq.precision.sensitivity import SensitivityTable
 from zeroq.quantization.layers import weighted_layers
 from zeroq.quantization.size import average_bits_for, size_mib
 
-SHOWN_IMAGES = 16  # in the picture of a record
+# In the picture of a record: sixteen small images, or two of 224 pixels, some 300 KB.
+SHOWN_IMAGES = 16
+SHOWN_PIXELS = 2**17
 
 Score = classification.Classification | detection.Detection
 
@@ -335,7 +337,8 @@ def write_files(
     if images is None or config.method.images == "real":
         return None
     picture = folder / ("distilled.png" if config.method.images == "distilled" else "calibration.png")
-    grid = make_grid(images[:SHOWN_IMAGES], nrow=8, normalize=True, scale_each=True)
+    shown = min(SHOWN_IMAGES, max(1, SHOWN_PIXELS // images[0, 0].numel()))
+    grid = make_grid(images[:shown], nrow=8, normalize=True, scale_each=True)
     # Three equal channels would triple the file.
     to_pil_image(grid[:1] if images.shape[1] == 1 else grid).save(picture, optimize=True)
     return picture
