@@ -2,11 +2,13 @@
 
     python -m experiments.figures [results=FOLDER]
 
-For each network, placement and setting: distilled images beside Gaussian and real ones, sensitivity by layer,
-the Pareto frontier with the chosen plan, bits by layer. Sized for one column of a two-column paper.
+For each network and recipe of its images: distilled images beside Gaussian ones. For each network, placement and
+setting: sensitivity by layer, the Pareto frontier with the chosen plan, bits by layer. Sized for one column of a
+two-column paper.
 """
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib
@@ -20,7 +22,7 @@ from matplotlib.ticker import MaxNLocator
 
 from experiments.record import read_records
 from experiments.results_argument import output_folder, results_argument
-from experiments.tables import column_and_settings
+from experiments.tables import column_and_settings, settings_label
 from zeroq.errors import ZeroQError
 from zeroq.quantization.size import BITS_PER_MIB
 
@@ -94,12 +96,17 @@ def bits_figure(plan: dict[str, int], parameters: dict[str, int], title: str) ->
 
 
 def images_figure(pictures: dict[str, Path], title: str) -> plt.Figure:
-    """Calibration images of each method side by side."""
-    figure, columns = plt.subplots(1, len(pictures), figsize=(2 * WIDTH, 1.6), layout="constrained", squeeze=False)
-    for axes, (name, path) in zip(columns[0], pictures.items(), strict=True):
-        axes.imshow(plt.imread(path), cmap="gray", interpolation="nearest")
+    """Calibration images of each kind side by side."""
+    images = {kind: plt.imread(path) for kind, path in pictures.items()}
+    width = 2 * WIDTH / len(images)
+    height = width * max(image.shape[0] / image.shape[1] for image in images.values())
+    figure, columns = plt.subplots(
+        1, len(images), figsize=(2 * WIDTH, height + 0.4), layout="constrained", squeeze=False
+    )
+    for axes, (kind, image) in zip(columns[0], images.items(), strict=True):
+        axes.imshow(image, cmap="gray", interpolation="nearest")
         axes.set_axis_off()
-        axes.set_title(name)
+        axes.set_title(kind)
     figure.suptitle(title, fontsize=9)
     return figure
 
@@ -113,30 +120,43 @@ def main() -> None:
         sys.exit(f"error: {error}")
     folder = output_folder(results / "figures")
     with plt.rc_context(STYLE):
-        for title, comparable in comparable_records(records).items():
-            for name, figure in figures_of(title, comparable, runs):
-                path = folder / f"{title.replace('/', '-').replace(', ', '-')}-{name}.png"
-                figure.savefig(path)
-                plt.close(figure)
+        for figures, words_of in ((image_figures, recipe_words), (plan_figures, setting_words)):
+            for words, comparable in comparable_records(records, words_of).items():
+                for name, figure in figures(words, comparable, runs):
+                    figure.savefig(folder / f"{'-'.join(words).replace('/', '-')}-{name}.png")
+                    plt.close(figure)
     print(f"Figures written to {folder}")
 
 
-def comparable_records(records: list[dict]) -> dict[str, list[dict]]:
-    """Records of one network, placement and settings under a title of these; of a method's seeds, the first."""
-    groups: dict[str, list[dict]] = {}
+def comparable_records(
+    records: list[dict], words_of: Callable[[dict], tuple[str, ...]]
+) -> dict[tuple[str, ...], list[dict]]:
+    """Records under the words that name them; of a column's seeds, the first."""
+    groups: dict[tuple[str, ...], list[dict]] = {}
     for record in sorted(records, key=lambda record: record["seed"]):
-        placement = [] if record["placement"] == "layer_inputs" else [record["placement"]]
-        column, others = column_and_settings(record)
-        title = ", ".join([record["model"], *placement, *filter(None, [others])])
-        group = groups.setdefault(title, [])
+        column, _ = column_and_settings(record)
+        group = groups.setdefault(words_of(record), [])
         first = next((other for other in group if other["column"] == column), record)
         if record["seed"] == first["seed"]:
             group.append(record | {"column": column})
     return groups
 
 
-def figures_of(title: str, records: list[dict], runs: Path):
-    """(name, figure) pairs of one group of comparable records."""
+def recipe_words(record: dict) -> tuple[str, ...]:
+    """The network and how its images were made: neither placement nor bits change them."""
+    _, settings = column_and_settings(record)
+    return tuple(filter(None, [record["model"], settings_label(settings, "distill")]))
+
+
+def setting_words(record: dict) -> tuple[str, ...]:
+    """The network, the placement where it is not the default, and other settings."""
+    _, settings = column_and_settings(record)
+    placement = "" if record["placement"] == "layer_inputs" else record["placement"]
+    return tuple(filter(None, [record["model"], placement, settings_label(settings)]))
+
+
+def image_figures(words: tuple[str, ...], records: list[dict], runs: Path):
+    """(name, figure) of the images of one network and recipe."""
     pictures = {}
     for column, (kind, file) in {
         "ZeroQ": ("distilled", "distilled.png"),
@@ -147,14 +167,23 @@ def figures_of(title: str, records: list[dict], runs: Path):
         if found:
             pictures[kind] = found[0]
     if pictures:
-        yield "images", images_figure(pictures, title)
+        yield "images", images_figure(pictures, ", ".join(words))
 
+
+def plan_figures(words: tuple[str, ...], records: list[dict], runs: Path):
+    """(name, figure) pairs of the sensitivities and plans of one network, placement and setting."""
     published = [record for record in records if record["column"] == "ZeroQ"]
     zeroq = published or [record for record in records if record["method"] == "zeroq"]
     if not zeroq:
         return
+
+    def heading(what: str) -> str:
+        network, *rest = words
+        # Settings can be long: they get a line of their own.
+        return "\n".join(filter(None, [f"{network}: {what}", ", ".join(rest)]))
+
     sensitivity = read_sensitivity(runs / zeroq[0]["run"])
-    yield "sensitivity", sensitivity_figure(sensitivity, f"{title}: sensitivity by layer")
+    yield "sensitivity", sensitivity_figure(sensitivity, heading("sensitivity by layer"))
     for record in (record for record in zeroq if str(record["w_bits"]).startswith("MP")):
         folder = runs / record["run"]
         omega, parameters = read_sensitivity(folder), record["parameters"]
@@ -168,8 +197,8 @@ def figures_of(title: str, records: list[dict], runs: Path):
         }
         frontier = pandas.read_csv(folder / "frontier.csv")
         suffix = label.replace("/", "").lower()
-        yield f"frontier-{suffix}", frontier_figure(frontier, chosen, f"{title}: Pareto frontier")
-        yield f"bits-{suffix}", bits_figure(record["plan"], parameters, f"{title}: bits by layer, {label}")
+        yield f"frontier-{suffix}", frontier_figure(frontier, chosen, heading("Pareto frontier"))
+        yield f"bits-{suffix}", bits_figure(record["plan"], parameters, heading(f"bits by layer, {label}"))
 
 
 def read_sensitivity(folder: Path) -> pandas.DataFrame:

@@ -58,7 +58,9 @@ def method_table(records: list[dict]) -> pandas.DataFrame:
                 f"{' and '.join(runs[:2])}; run the old ones again with force=true"
             )
     frame["bits"] = [bits_label(row) for row in records]
-    frame["column"], frame["others"] = zip(*[column_and_settings(row) for row in records], strict=True)
+    columns = [column_and_settings(row) for row in records]
+    frame["column"] = [column for column, _ in columns]
+    frame["others"] = [settings_label(settings) for _, settings in columns]
     # Naive under a mixed-precision setting is the uniform run once more.
     keys = ["model", "placement", "others", "bits"]
     frame = frame[(frame.method != "naive") | ~frame.duplicated([*keys, "method", "seed"])]
@@ -68,19 +70,17 @@ def method_table(records: list[dict]) -> pandas.DataFrame:
     return without_empty_settings(pandas.DataFrame(rows).drop(columns=unused))
 
 
-def column_and_settings(record: dict) -> tuple[str, str]:
-    """The column that a record belongs into, and what its row says of its settings."""
+def column_and_settings(record: dict) -> tuple[str, dict[str, str]]:
+    """The column that a record belongs into, and the settings that the column does not tell."""
     method, settings = record["method"], record["settings"]
     if title := COLUMNS.get((method, settings.get("distill", ""))):
-        others = {key: value for key, value in settings.items() if key != "distill"}
-        return title, settings_label(record | {"settings": others})
-    return COLUMNS[method, ""], settings_label(record)
+        return title, {key: value for key, value in settings.items() if key != "distill"}
+    return COLUMNS[method, ""], settings
 
 
-def settings_label(record: dict, prefix: str = "") -> str:
+def settings_label(settings: dict[str, str], prefix: str = "") -> str:
     """What was set beyond the columns of the table, empty for the defaults; only keys that start with ``prefix``."""
-    settings = record["settings"].items()
-    return " ".join(f"{key}={value}" for key, value in settings if key not in SHOWN and key.startswith(prefix))
+    return " ".join(f"{key}={value}" for key, value in settings.items() if key not in SHOWN and key.startswith(prefix))
 
 
 def without_empty_settings(table: pandas.DataFrame) -> pandas.DataFrame:
@@ -127,7 +127,7 @@ def loss_table(records: list[dict]) -> pandas.DataFrame:
     for record in records:
         if record["distill_loss"] is None:
             continue
-        recipe = settings_label(record, "distill")
+        recipe = settings_label(record["settings"], "distill")
         rows[record["model"], recipe, record["seed"]] = {
             "Network": record["model"],
             "Settings": recipe,

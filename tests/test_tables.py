@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments.figures import comparable_records
+from experiments.figures import comparable_records, recipe_words, setting_words
 from experiments.tables import method_table, tables
 from zeroq import ZeroQError
 
@@ -96,8 +96,18 @@ def test_uniform_comes_before_mixed_and_wide_before_narrow():
 
 def test_figures_compare_like_with_like():
     records = [record(seed=1), record(), record(method="gaussian"), record(settings={"percentile": "99"})]
-    groups = comparable_records(records)
-    assert {title: len(group) for title, group in groups.items()} == {
-        "fashion/resnet18": 2,
-        "fashion/resnet18, percentile=99": 1,
+    groups = comparable_records(records, setting_words)
+    assert {words: len(group) for words, group in groups.items()} == {
+        ("fashion/resnet18",): 2,
+        ("fashion/resnet18", "percentile=99"): 1,
+    }
+
+
+def test_images_are_shown_once_for_all_placements_and_bits():
+    records = [record(), record(placement="after_relu"), record(settings={"distill.count": "8"})]
+    records.append(record(settings={"distill": "bounded", "bits.refine": "8"}))
+    groups = comparable_records(records, recipe_words)
+    assert {words: len(group) for words, group in groups.items()} == {
+        ("fashion/resnet18",): 3,
+        ("fashion/resnet18", "distill.count=8"): 1,
     }
