@@ -1,6 +1,7 @@
 """What the committed weights and records must show."""
 
 import json
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -9,12 +10,18 @@ from experiments.record import read_records
 from zeroq.networks import zoo
 
 RECORDS = read_records(Path(__file__).parents[1] / "results" / "runs")
-EMBEDDED = [record for record in RECORDS if record["model"].startswith("fashion/")]
 MODELS = sorted({record["model"] for record in RECORDS})
+EFFICIENTNET = "imagenet/efficientnet_lite0"
+BOUNDED = {"distill": "bounded"}
+METHODS = ("naive", "gaussian", "zeroq", "real")
 TRAINED = [architecture for architecture in zoo.ARCHITECTURES if (zoo.WEIGHTS / f"{architecture}.json").exists()]
 SMALLEST_SCORE = dict.fromkeys(zoo.CLASSIFIERS, ("top1", 91))
 SMALLEST_SCORE |= {"resnet18": ("top1", 92), "retinanet": ("map", 0.55)}
 LARGEST_LOSS = {"top1": 0.5, "map": 0.01}  # points, and mean average precision as a share
+# How often distilled images must be nearer to the BatchNorm statistics than Gaussian ones.
+SMALLEST_RATIO = {"resnet18": 20, "mobilenetv2": 20}
+# Uniform 4 bits cost ResNet152 no more than 0.2 points: there is nothing to win back (README).
+NOTHING_TO_WIN = ("resnet152",)
 WEIGHTS_BYTES = 20_000_000
 
 
@@ -35,11 +42,18 @@ def test_weights_fit_into_twenty_megabytes():
     assert sum(path.stat().st_size for path in zoo.WEIGHTS.glob("*.safetensors")) <= WEIGHTS_BYTES
 
 
-def find(**wanted) -> dict:
-    """The one record that has all these values and otherwise the default settings."""
-    wanted |= {"settings": {}, "placement": "layer_inputs"}
-    (record,) = [record for record in RECORDS if all(record[key] == value for key, value in wanted.items())]
+def find(model: str, placement: str = "layer_inputs", settings: dict | None = None, **wanted) -> dict:
+    """The record that has all these values, and the default settings where none are given."""
+    wanted |= {"model": model, "placement": placement}
+    others = {"placement": placement} if placement != "layer_inputs" else {}
+    wanted["settings"] = others | (settings or {})
+    (record, *_) = [record for record in RECORDS if all(record[key] == value for key, value in wanted.items())]
     return record
+
+
+def recorded_width(method: str, w_bits: str) -> str:
+    """What is recorded: naive measures no sensitivities, so a mixed-precision setting becomes uniform."""
+    return w_bits.removeprefix("MP") if method == "naive" else w_bits
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -51,19 +65,55 @@ def test_every_record_s_fp32_value_is_the_card_s(model):
         assert scores == {read_card(architecture)[SMALLEST_SCORE[architecture][0]]}
 
 
-@pytest.mark.parametrize("record", EMBEDDED, ids=lambda record: record["run"])
-def test_eight_bits_without_data_cost_almost_nothing(record):
-    if (record["method"], record["w_bits"], record["a_bits"]) == ("zeroq", "8", 8):
-        assert record["value"] >= record["fp32_value"] - LARGEST_LOSS[record["metric"]]
-        assert record["gaussian_loss"] / record["distill_loss"] >= 20
+@pytest.mark.parametrize("architecture", zoo.ARCHITECTURES)
+def test_every_embedded_network_has_its_records(architecture):
+    for method, (w_bits, a_bits) in product(METHODS, [("8", 8), ("6", 6), ("4", 8), ("MP4", 8)]):
+        find(model=f"fashion/{architecture}", method=method, w_bits=recorded_width(method, w_bits), a_bits=a_bits)
 
 
-@pytest.mark.parametrize("model", sorted({record["model"] for record in EMBEDDED}))
+@pytest.mark.parametrize("placement", ["layer_inputs", "after_relu"])
+def test_efficientnet_has_its_records(placement):
+    widths = [("8", 8), ("4", 8), ("MP4", 8)] + [("6", 6)] * (placement == "layer_inputs")
+    for method, (w_bits, a_bits) in product(METHODS, widths):
+        find(EFFICIENTNET, placement, method=method, w_bits=recorded_width(method, w_bits), a_bits=a_bits)
+
+
+@pytest.mark.parametrize("settings", [{}, BOUNDED], ids=["published", "bounded"])
+@pytest.mark.parametrize("architecture", zoo.ARCHITECTURES)
+def test_eight_bits_without_data_cost_almost_nothing(architecture, settings):
+    record = find(f"fashion/{architecture}", settings=settings, method="zeroq", w_bits="8", a_bits=8)
+    assert record["value"] >= record["fp32_value"] - LARGEST_LOSS[record["metric"]]
+    assert record["gaussian_loss"] / record["distill_loss"] >= SMALLEST_RATIO.get(architecture, 10)
+
+
+def test_efficientnet_is_prepared_rightly_and_keeps_its_accuracy_at_eight_bits():
+    for placement, settings in [("after_relu", {}), ("after_relu", BOUNDED), ("layer_inputs", BOUNDED)]:
+        record = find(EFFICIENTNET, placement, settings, method="zeroq", w_bits="8", a_bits=8)
+        assert record["fp32_value"] == pytest.approx(76.9, abs=0.3)
+        assert record["value"] >= record["fp32_value"] - 1.5
+
+
+@pytest.mark.parametrize("architecture", zoo.ARCHITECTURES)
 @pytest.mark.parametrize("method", ["zeroq", "real"])
-def test_mixed_precision_beats_uniform_at_no_larger_size(model, method):
-    mixed, uniform = (find(model=model, method=method, w_bits=bits, a_bits=8) for bits in ("MP4", "4"))
-    assert mixed["value"] >= uniform["value"]
-    assert mixed["size_mib"] <= uniform["size_mib"]
+def test_mixed_precision_beats_uniform_at_no_larger_size(architecture, method):
+    model = f"fashion/{architecture}"
+    mixed, same_width = (find(model, method=method, w_bits=bits, a_bits=8) for bits in ("MP4", "4"))
+    assert mixed["size_mib"] <= same_width["size_mib"]
+    if architecture in NOTHING_TO_WIN:
+        assert same_width["value"] >= same_width["fp32_value"] - 0.2
+        assert mixed["value"] >= same_width["value"] - 0.1
+    else:
+        assert mixed["value"] > same_width["value"]
+
+
+@pytest.mark.parametrize("placement", ["layer_inputs", "after_relu"])
+@pytest.mark.parametrize("settings", [{}, BOUNDED], ids=["published", "bounded"])
+def test_mixed_precision_rescues_efficientnet_at_the_size_where_uniform_collapses(placement, settings):
+    mixed, same_width = (
+        find(EFFICIENTNET, placement, settings, method="zeroq", w_bits=bits, a_bits=8) for bits in ("MP4", "4")
+    )
+    assert mixed["size_mib"] <= same_width["size_mib"]
+    assert same_width["value"] < 20 < 60 < mixed["value"]
 
 
 def test_nothing_stayed_float():
