@@ -7,6 +7,7 @@ setting: sensitivity by layer, the Pareto frontier with the chosen plan, bits by
 two-column paper.
 """
 
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -43,16 +44,25 @@ def sensitivity_figure(table: pandas.DataFrame, title: str) -> plt.Figure:
     """Ω of every layer, one line a bit width, on a logarithmic scale."""
     figure, axes = plt.subplots(figsize=(WIDTH, 2.2))
     layers = numpy.arange(1, len(table) + 1)
+    # A logarithmic scale has no place for the layers that the class scores do not depend on.
+    measured = table.where(table > 0)
     for bits in table.columns:
-        axes.plot(layers, table[bits], marker="o", markersize=2.5, linewidth=1, color=COLORS[int(bits)])
-        axes.annotate(
-            f"{bits} bits",
-            (layers[-1], table[bits].iloc[-1]),
-            (4, 0),
-            textcoords="offset points",
-            va="center",
-            color=COLORS[int(bits)],
-        )
+        axes.plot(layers, measured[bits], marker="o", markersize=2.5, linewidth=1, color=COLORS[int(bits)])
+        for value in measured[bits].dropna().tail(1):
+            axes.annotate(
+                f"{bits} bits",
+                (layers[-1], value),
+                (4, 0),
+                textcoords="offset points",
+                va="center",
+                color=COLORS[int(bits)],
+            )
+    unmeasured = layers[measured.isna().all(axis=1)]
+    for layer in unmeasured:
+        label = "Ω = 0" if layer == unmeasured[0] else None
+        axes.axvspan(layer - 0.5, layer + 0.5, color="#e8e8e8", linewidth=0, label=label)
+    if len(unmeasured):
+        axes.legend(loc="lower left")
     axes.set(xlabel="layer", ylabel="sensitivity Ω (nats)", title=title, yscale="log", xlim=(0.5, len(table) + 0.5))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
@@ -123,7 +133,7 @@ def main() -> None:
         for figures, words_of in ((image_figures, recipe_words), (plan_figures, setting_words)):
             for words, comparable in comparable_records(records, words_of).items():
                 for name, figure in figures(words, comparable, runs):
-                    figure.savefig(folder / f"{'-'.join(words).replace('/', '-')}-{name}.png")
+                    figure.savefig(folder / f"{re.sub('[/ ]', '-', '-'.join(words))}-{name}.png")
                     plt.close(figure)
     print(f"Figures written to {folder}")
 
