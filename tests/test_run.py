@@ -304,7 +304,7 @@ def test_tables_and_figures_of_the_runs(results, command, monkeypatch, capsys):
         f"{name}.{suffix}" for name in ("top1-fashion-mnist", "batch_norm_loss") for suffix in ("md", "tex", "csv")
     }
     drawn = {path.name.rpartition("-fashion")[2] for path in (results / "figures").glob("*.png")}
-    title = "fashion-resnet18-distill.count=2 distill.iterations=2"
+    title = "fashion-resnet18-distill.count=2-distill.iterations=2"
     for name in ("images", "sensitivity", "frontier-mp4a8", "bits-mp4a8"):
         assert f"{title}-{name}.png" in drawn
         assert plt.imread(results / "figures" / f"{title}-{name}.png").std() > 0
