@@ -62,9 +62,11 @@ runs: $(INSTALLED) $(DATA) ## The committed runs of the embedded networks again 
 .PHONY: runs-imagenet
 runs-imagenet: $(INSTALLED) ## The committed runs of EfficientNet-Lite0 again (IMAGENET=folder; hours)
 	$(RUN) -m experiments.run -m $(EFFICIENTNET) method=naive,gaussian,zeroq,real bits=w8a8,w6a6,w4a8,mp4a8
-	$(RUN) -m experiments.run -m $(EFFICIENTNET) distill=bounded bits=w8a8,w6a6,w4a8,mp4a8
+	$(RUN) -m experiments.run -m $(EFFICIENTNET) distill=bounded bits=w8a8,w6a6,w4a8,mp4a8,mp6a8
 	$(RUN) -m experiments.run -m $(EFFICIENTNET) placement=after_relu method=naive,gaussian,zeroq,real bits=w8a8,w4a8,mp4a8
 	$(RUN) -m experiments.run -m $(EFFICIENTNET) placement=after_relu distill=bounded bits=w8a8,w4a8,mp4a8,mp6a8
+	$(RUN) -m experiments.run -m $(EFFICIENTNET) placement=after_relu bits=mp6a8
+	$(RUN) -m experiments.run -m $(EFFICIENTNET) placement=after_relu distill=bounded bits=mp4a8 'bits.candidates=[2,3,4,5,6,7,8]'
 	$(RUN) -m experiments.run -m $(EFFICIENTNET) placement=after_relu method=gaussian,real $(WIDE)
 	$(RUN) -m experiments.run -m $(EFFICIENTNET) placement=after_relu,layer_inputs distill=paper,bounded $(WIDE)
 	$(RUN) -m experiments.run -m $(EFFICIENTNET) placement=after_relu distill=bounded $(WIDE) distill.count=8,16
