@@ -13,7 +13,7 @@ EVERY_NETWORK := model=fashion/resnet18,fashion/resnet50,fashion/resnet152,fashi
 EVERY_BITS := bits=w8a8,w6a6,w4a8,w4a4,mp4a8
 # Holds val/<wnid>/*.JPEG, and train/ for method=real.
 IMAGENET ?= data/imagenet
-EFFICIENTNET := model=imagenet/efficientnet_lite0 data.root=$(IMAGENET)
+EFFICIENTNET := $(RUN) -m experiments.run -m model=imagenet/efficientnet_lite0 data.root=$(IMAGENET)
 WIDE := bits=mp4a8 'bits.candidates=[2,3,4,5,6,8]'
 
 # glibc gives large blocks back to the kernel after every step and asks for them again; keeping them
@@ -61,17 +61,18 @@ runs: $(INSTALLED) $(DATA) ## The committed runs of the embedded networks again 
 
 .PHONY: runs-imagenet
 runs-imagenet: $(INSTALLED) ## The committed runs of EfficientNet-Lite0 again (IMAGENET=folder; hours)
-	$(RUN) -m experiments.run -m $(EFFICIENTNET) method=naive,gaussian,zeroq,real bits=w8a8,w6a6,w4a8,mp4a8
-	$(RUN) -m experiments.run -m $(EFFICIENTNET) distill=bounded bits=w8a8,w6a6,w4a8,mp4a8,mp6a8
-	$(RUN) -m experiments.run -m $(EFFICIENTNET) placement=after_relu method=naive,gaussian,zeroq,real bits=w8a8,w4a8,mp4a8
-	$(RUN) -m experiments.run -m $(EFFICIENTNET) placement=after_relu distill=bounded bits=w8a8,w4a8,mp4a8,mp6a8
-	$(RUN) -m experiments.run -m $(EFFICIENTNET) placement=after_relu bits=mp6a8
-	$(RUN) -m experiments.run -m $(EFFICIENTNET) placement=after_relu distill=bounded bits=mp4a8 'bits.candidates=[2,3,4,5,6,7,8]'
-	$(RUN) -m experiments.run -m $(EFFICIENTNET) placement=after_relu method=gaussian,real $(WIDE)
-	$(RUN) -m experiments.run -m $(EFFICIENTNET) placement=after_relu,layer_inputs distill=paper,bounded $(WIDE)
-	$(RUN) -m experiments.run -m $(EFFICIENTNET) placement=after_relu distill=bounded $(WIDE) distill.count=8,16
-	$(RUN) -m experiments.run -m $(EFFICIENTNET) placement=after_relu distill=bounded $(WIDE) bits.refine=8
-	$(RUN) -m experiments.run -m $(EFFICIENTNET) placement=after_relu distill=bounded $(WIDE) sensitivity_direction=symmetric
+	$(EFFICIENTNET) method=naive,gaussian,zeroq,real bits=w8a8,w6a6,w4a8,mp4a8
+	$(EFFICIENTNET) distill=bounded bits=w8a8,w6a6,w4a8,mp4a8,mp6a8
+	$(EFFICIENTNET) placement=after_relu method=naive,gaussian,zeroq,real bits=w8a8,w4a8,mp4a8
+	$(EFFICIENTNET) placement=after_relu distill=bounded bits=w8a8,w4a8,mp4a8,mp6a8
+	$(EFFICIENTNET) placement=after_relu bits=mp6a8
+	$(EFFICIENTNET) placement=after_relu distill=bounded bits=mp4a8 'bits.candidates=[2,3,4,5,6,7,8]'
+	$(EFFICIENTNET) placement=after_relu method=gaussian,real $(WIDE)
+	$(EFFICIENTNET) placement=after_relu,layer_inputs $(WIDE)
+	$(EFFICIENTNET) placement=after_relu,layer_inputs distill=bounded $(WIDE)
+	$(EFFICIENTNET) placement=after_relu distill=bounded $(WIDE) distill.count=8,16
+	$(EFFICIENTNET) placement=after_relu distill=bounded $(WIDE) bits.refine=8
+	$(EFFICIENTNET) placement=after_relu distill=bounded $(WIDE) sensitivity_direction=symmetric
 	$(RUN) -m experiments.figures
 	$(RUN) -m experiments.tables
 
