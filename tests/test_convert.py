@@ -4,8 +4,10 @@ import io
 import pickle
 
 import pytest
+import timm
 import torch
 from torch import nn
+from torchvision import models
 
 import zeroq
 from tests.networks import SubclassedConv
@@ -169,3 +171,30 @@ def test_wrong_arguments(hand_written):
 def test_uncalibrated_network_says_so(hand_written, images):
     with pytest.raises(zeroq.ZeroQError, match="calibrate"):
         zeroq.quantize(hand_written)(images)
+
+
+class Experts(nn.Module):
+    """Weights that are mixed at every forward, as timm's CondConv2d does: a parameter that no Conv layer holds."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3)
+        self.experts = nn.Parameter(torch.randn(4, 8, 8, 3, 3))
+        self.position = nn.Parameter(torch.zeros(1, 8))
+
+    def forward(self, x):
+        return nn.functional.conv2d(self.stem(x) + self.position[..., None, None], self.experts.mean(0)).mean((2, 3))
+
+
+@pytest.mark.parametrize("network", [Experts(), models.vit_b_16(), timm.create_model("tf_efficientnet_cc_b0_4e")])
+def test_weights_that_would_stay_float_are_refused(network):
+    with pytest.raises(
+        zeroq.ZeroQError, match=r"weights outside Conv and Linear layers would stay in float, the largest"
+    ):
+        zeroq.quantize(network, 4, 8)
+
+
+def test_small_parameters_may_stay_float():
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(8 * 36, 100))
+    network.register_parameter("position", nn.Parameter(torch.zeros(1, 8)))
+    assert isinstance(zeroq.quantize(network, 4, 8)[0], QuantizedWeight)

@@ -49,6 +49,56 @@ def test_shared_batch_norm_counts_every_use(hand_written, images):
     assert len(recorded) == 7  # blocks[0] runs twice
 
 
+class Tokens(nn.Module):
+    """BatchNorm1d over vectors and over tokens, InstanceNorm with statistics, BatchNorm3d, one of its own kind."""
+
+    def __init__(self):
+        super().__init__()
+        self.volume, self.instance = nn.BatchNorm3d(3), nn.InstanceNorm2d(3, track_running_stats=True)
+        self.tokens, self.vector = nn.BatchNorm1d(3), nn.BatchNorm1d(3)
+        for layer in (self.volume, self.instance, self.tokens, self.vector):
+            layer.running_mean.normal_()
+            layer.running_var.uniform_(1, 4)
+
+    def forward(self, x):
+        x = self.instance(self.volume(x.unsqueeze(2)).squeeze(2))
+        tokens = x.flatten(2).transpose(1, 2)
+        x = self.tokens(tokens.flatten(0, 1)).view_as(tokens)
+        return self.vector(x.mean(1))
+
+
+@pytest.mark.parametrize("statistics", ["image", "batch"])
+def test_statistics_are_recorded_wherever_a_layer_holds_them(images, statistics):
+    torch.manual_seed(0)
+    model = Tokens().eval()
+    names = ("volume", "instance", "tokens", "vector")
+    assert tuple(batch_norms(model)) == ("volume", "instance", "tokens", "vector")
+    with torch.no_grad():
+        x = images
+        one = model.volume(x.unsqueeze(2)).squeeze(2)
+        two = model.instance(one)
+        three = model.tokens(two.flatten(2))  # the same as over [images · tokens, channels]
+        seen = dict(
+            zip(names, (x.flatten(2), one.flatten(2), two.flatten(2), three.mean(2, keepdim=True)), strict=True)
+        )
+    axes = 2 if statistics == "image" else (0, 2)
+
+    def distance(values, mean, variance, eps):
+        values = values.double().numpy()
+        squares = (values.mean(axes) - mean) ** 2
+        if values.shape[2] > 1 or statistics == "batch":  # one value has no deviation
+            squares = squares + (numpy.sqrt(values.var(axes, ddof=1) + eps) - numpy.sqrt(variance + eps)) ** 2
+        return squares.sum() / (len(values) if statistics == "image" else 1)
+
+    expected = distance(images.flatten(2), 0, 1, 0)
+    for name, layer in batch_norms(model).items():
+        expected += distance(seen[name], layer.running_mean.numpy(), layer.running_var.numpy(), layer.eps)
+    assert zeroq.batch_norm_loss(model, images, statistics=statistics) == pytest.approx(expected, rel=1e-5)
+    del model.instance.eps
+    with pytest.raises(zeroq.ZeroQError, match=r"'instance' \(InstanceNorm2d\) holds BatchNorm statistics but no eps"):
+        batch_norms(model)
+
+
 @pytest.mark.parametrize("statistics", ["image", "batch"])
 def test_distillation_lowers_the_loss(hand_written, statistics):
     images = zeroq.distill(hand_written, (3, 16, 16), count=4, iterations=100, statistics=statistics)
@@ -58,6 +108,14 @@ def test_distillation_lowers_the_loss(hand_written, statistics):
     noise = zeroq.gaussian_images((3, 16, 16), 4)
     distilled, gaussian = (zeroq.batch_norm_loss(hand_written, x, statistics=statistics) for x in (images, noise))
     assert distilled < gaussian / 2
+
+
+@pytest.mark.parametrize(
+    "limits", [[(-1, 1)] * 3, [(-1, 1)] * 2, (0, 1), ([0, 0, 0], [0, 1, 1]), ([0], [1]), ("a", "b")]
+)
+def test_limits_that_are_none(hand_written, limits):
+    with pytest.raises(zeroq.ZeroQError, match="limits must be two sequences"):
+        zeroq.distill(hand_written, (3, 16, 16), 2, 2, limits=limits)
 
 
 def test_limits_bound_the_pixels(hand_written):

@@ -113,10 +113,16 @@ def test_fixed_widths_are_kept():
             zeroq.pareto_frontier(omega, fixed=wrong)
 
 
-@pytest.mark.parametrize(("average", "expected"), [(4, 4), (3, 4), (5, 8), (2.1, 2), (8, 8), (40, 8)])
-def test_layers_without_sensitivity_get_about_the_mean(average, expected):
-    # As a detector's box regression: its class scores do not depend on the second layer, a fifth of the weights.
-    omega = table(numpy.array([[3.0, 1, 0.1], [0, 0, 0], [2, 1, 0.5]]), (50, 20, 30), (2, 4, 8))
+@pytest.mark.parametrize("share", [20, 48, 90])  # of the weights, in percent
+@pytest.mark.parametrize(("average", "expected"), [(4, 4), (3, 2), (5, 4), (2.1, 2), (8, 8), (40, 8)])
+def test_layers_without_sensitivity_get_the_mean_and_take_nothing_from_the_others(average, expected, share):
+    # As a detector's box regression: its class scores do not depend on the second layer.
+    omega = table(
+        numpy.array([[3.0, 1, 0.1], [0, 0, 0], [2, 1, 0.5]]), (50, 100 * share // (100 - share), 50), (2, 4, 8)
+    )
     plan = zeroq.allocate(omega, average_bits=average)
     assert plan["layer1"] == expected
-    assert plan.size_bits <= average * 100
+    measured = {name: plan[name] for name in ("layer0", "layer2")}
+    assert 50 * sum(measured.values()) <= 100 * average + (average - expected) * omega.parameters["layer1"]
+    alone = zeroq.allocate(SensitivityTable.of(omega.drop("layer1"), omega.parameters), average_bits=average)
+    assert sum(omega.loc[name, bits] for name, bits in measured.items()) <= alone.sensitivity

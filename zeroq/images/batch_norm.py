@@ -5,9 +5,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Literal, get_args
 
 import torch
-from timm.layers import FrozenBatchNormAct2d
 from torch import nn
-from torchvision.ops import FrozenBatchNorm2d
 
 from zeroq.errors import ZeroQError
 from zeroq.images.checks import check_images, forward
@@ -15,20 +13,28 @@ from zeroq.networks.state import evaluating, model_device
 
 Statistics = Literal["image", "batch"]
 
-# The frozen ones are no subclasses of BatchNorm2d; timm's BatchNormAct2d is.
-BATCH_NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm, FrozenBatchNorm2d, FrozenBatchNormAct2d)
-
 # Keeps the gradient of the square root finite where a channel is constant and eps is 0.
 SMALLEST_VARIANCE = 1e-12
 
 
 def batch_norms(model: nn.Module) -> dict[str, nn.Module]:
-    """Every BatchNorm layer with recorded statistics, by name; a layer used twice is named once."""
-    return {
+    """Every BatchNorm layer with recorded statistics, by name; a layer used twice is named once.
+
+    Known by what it holds, not by its class: libraries' frozen BatchNorms are no subclasses of torch's. Raises
+    ZeroQError for one without ``eps``, which cannot be compared with what it normalises by.
+    """
+    layers = {
         name: module
         for name, module in model.named_modules()
-        if isinstance(module, BATCH_NORMS) and module.running_mean is not None
+        if getattr(module, "running_mean", None) is not None and getattr(module, "running_var", None) is not None
     }
+    for name, layer in layers.items():
+        if not hasattr(layer, "eps"):
+            raise ZeroQError(
+                f"layer {name!r} ({type(layer).__name__}) holds BatchNorm statistics but no eps; set the one that its "
+                f"forward adds to the variance, layer.eps = …"
+            )
+    return layers
 
 
 @contextmanager
@@ -62,12 +68,14 @@ def statistics_loss(
 
     ``images`` [N, C, H, W] themselves should have mean 0 and standard deviation 1 in each channel.
     ``statistics="image"``: each image matches on its own, and the loss is averaged over the images (the
-    published code's reading). ``statistics="batch"``: the images match together.
+    published code's reading). ``statistics="batch"``: the images match together. Raises ZeroQError where a layer's
+    input does not have the same number of places for each image.
     """
     ones = torch.ones(images.shape[1], device=images.device)
     loss = _distance(images, 0 * ones, ones, eps=0.0, statistics=statistics)
     for layer, features in recorded:
         target_std = (layer.running_var + layer.eps).sqrt()
+        features = _by_image(features, len(images))
         loss = loss + _distance(features, layer.running_mean, target_std, eps=layer.eps, statistics=statistics)
     return loss
 
@@ -90,11 +98,26 @@ def check_statistics(statistics: str) -> None:
         raise ZeroQError(f"statistics must be one of {', '.join(get_args(Statistics))}, not {statistics!r}")
 
 
+def _by_image(features: torch.Tensor, images: int) -> torch.Tensor:
+    """Features as [images, channels, places…], as all but those of BatchNorm1d mostly are.
+
+    A layer over tokens sees [images · tokens, channels]; one over vectors [images, channels], one place each.
+    """
+    if len(features) == images and features.dim() > 2:
+        return features
+    if len(features) % images:
+        raise ZeroQError(
+            f"a BatchNorm layer's input of shape {tuple(features.shape)} cannot be divided among {images} images"
+        )
+    return features.unflatten(0, (images, -1)).transpose(1, 2)
+
+
 def _distance(
     features: torch.Tensor, mean: torch.Tensor, std: torch.Tensor, *, eps: float, statistics: Statistics
 ) -> torch.Tensor:
-    """‖μ̃ − μ‖² + ‖σ̃ − σ‖² over the channels of [N, C, H, W]; averaged over N for single images."""
-    axes = (2, 3) if statistics == "image" else (0, 2, 3)
+    """‖μ̃ − μ‖² + ‖σ̃ − σ‖² over the channels of [N, C, …]; averaged over N for single images."""
+    places = tuple(range(2, features.dim()))
+    axes = places if statistics == "image" else (0, *places)
     values = features.numel() // (features.shape[1] * (features.shape[0] if statistics == "image" else 1))
     # One value a channel (a 1 × 1 map) has a mean, but no unbiased variance.
     if values == 1:

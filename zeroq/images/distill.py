@@ -98,7 +98,8 @@ def distill(
             loss.backward()
             optimizer.step()
             if lowest is not None:
-                images.data.clamp_(lowest, highest)
+                with torch.no_grad():
+                    images.clamp_(lowest, highest)
             schedule.step(value)
             on_iteration(iteration, value)
     images = images.detach()
@@ -113,9 +114,15 @@ def check_limits(limits: Limits | None, images: torch.Tensor) -> tuple[torch.Ten
     """Limits as tensors that broadcast over images; raises ZeroQError unless each channel has a range."""
     if limits is None:
         return None, None
-    lowest, highest = (torch.tensor(values, device=images.device).view(-1, 1, 1) for values in limits)
-    if not len(lowest) == len(highest) == images.shape[1] or not (lowest < highest).all():
+    channels = images.shape[1]
+    try:
+        lowest, highest = (torch.as_tensor(values).to(images).reshape(channels, 1, 1) for values in limits)
+        ordered = bool((lowest < highest).all())
+    except (TypeError, ValueError, RuntimeError):
+        ordered = False
+    if not ordered:
         raise ZeroQError(
-            f"limits must be the smallest and the largest pixel of each of the {images.shape[1]} channels, not {limits}"
+            f"limits must be two sequences, the smallest and the largest pixel of each of the {channels} channels, "
+            f"not {limits}"
         )
     return lowest, highest

@@ -11,9 +11,8 @@ class InputSpecification:
     """What a network expects at its input.
 
     ``shape`` is (channels, height, width) in pixels. ``mean`` and ``std`` are per channel, for pixel
-    values in [0, 1]. ``resize`` is the shorter side in pixels before the centre crop to ``shape``
-    or (height, width) where the sides' ratio
-    is not kept (None: the image is resized to ``shape`` directly, nothing is cropped).
+    values in [0, 1]. ``resize`` is the shorter side in pixels before the centre crop to ``shape``, or (height,
+    width) where the sides' ratio is not kept (None: the image is resized to ``shape`` directly, nothing is cropped).
     """
 
     shape: tuple[int, int, int]

@@ -38,7 +38,7 @@ class ParetoFrontier(Sequence[FrontierPoint]):
     def __init__(self, omega: SensitivityTable, size_bits, sensitivities, steps):
         self.size_bits: numpy.ndarray = size_bits
         self.sensitivities: numpy.ndarray = sensitivities
-        self.parameters = sum(omega.parameters[name] for name in omega.index)
+        self.parameters = sum(_parameters(omega).values())
         self._layers = list(omega.index)
         self._steps = steps
 
@@ -127,19 +127,13 @@ def widths_without_sensitivity(omega: SensitivityTable, average_bits: float) -> 
     """The width of each layer whose Ω is 0 at every width: one close to the budget's mean.
 
     The class scores do not depend on such a layer, as on a detector's box regression, but what the network is used
-    for does. Its Ω measures nothing, and the frontier would give it the narrowest candidate. It gets the narrowest
-    one that is not below the mean; a narrower one only where the rest would not fit into the budget.
+    for does. Its Ω measures nothing, and the frontier would give it the narrowest candidate. It gets the widest one
+    that is not above the mean, so that it takes nothing from the layers that were measured.
     """
-    parameters = _parameters(omega)
     layers = [name for name in omega.index if (omega.loc[name] == 0).all()]
-    share = sum(parameters[name] for name in layers) / sum(parameters.values())
     candidates = sorted(int(bits) for bits in omega.columns)
-    narrowest = candidates[0]
-    not_below = next((bits for bits in candidates if bits >= average_bits), candidates[-1])
-    fitting = [
-        bits for bits in candidates if bits <= not_below and share * bits + (1 - share) * narrowest <= average_bits
-    ]
-    return dict.fromkeys(layers, fitting[-1] if fitting else narrowest)
+    not_above = [bits for bits in candidates if bits <= average_bits]
+    return dict.fromkeys(layers, not_above[-1] if not_above else candidates[0])
 
 
 def budget_bits(parameters: int, *, average_bits: float | None, weights_mib: float | None) -> float:
@@ -160,7 +154,7 @@ def _parameters(omega: SensitivityTable) -> dict[str, int]:
             "the sensitivity table does not know how many weights each layer has; make it with "
             "SensitivityTable.of(values, parameters)"
         )
-    return omega.parameters
+    return {name: omega.parameters[name] for name in omega.index}
 
 
 def _non_dominated(sizes: numpy.ndarray, costs: numpy.ndarray) -> numpy.ndarray:

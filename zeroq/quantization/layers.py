@@ -17,6 +17,9 @@ from zeroq.quantization.affine import FLOAT_BITS, fake_quantize, weight_paramete
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 WEIGHTED_LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, *TRANSPOSED)
 RELUS = (nn.ReLU, nn.ReLU6)
+# The share of a network's parameters that weights outside Conv and Linear layers may have and stay in float, as
+# position embeddings do.
+LARGEST_FLOAT_SHARE = 0.05
 
 
 class _Converted:
@@ -53,7 +56,8 @@ def weighted_layers(model: nn.Module) -> dict[str, nn.Module]:
     """Every Conv and Linear layer by its qualified name, in the order of registration.
 
     A module used twice is listed once, under the first of its names. Raises ZeroQError where a layer's weight
-    is no parameter but computed at every forward, which would silently undo quantization.
+    is no parameter but computed at every forward, which would silently undo quantization, and where a considerable
+    share of the weights lies outside these layers, which would silently stay in float.
     """
     layers = {name: module for name, module in model.named_modules() if isinstance(module, WEIGHTED_LAYERS)}
     for name, layer in layers.items():
@@ -62,7 +66,23 @@ def weighted_layers(model: nn.Module) -> dict[str, nn.Module]:
                 f"layer {name!r} computes its weight at every forward (weight norm or a parametrization); make it "
                 f"permanent first, with remove_parametrizations or remove_weight_norm from torch.nn.utils"
             )
+    _check_weights_elsewhere(model, layers)
     return layers
+
+
+def _check_weights_elsewhere(model: nn.Module, layers: dict[str, nn.Module]) -> None:
+    known = {id(layer.weight) for layer in layers.values()}
+    elsewhere = {
+        name: parameter.numel()
+        for name, parameter in model.named_parameters()
+        if parameter.dim() > 1 and id(parameter) not in known
+    }
+    if layers and sum(elsewhere.values()) > LARGEST_FLOAT_SHARE * sum(p.numel() for p in model.parameters()):
+        largest = max(elsewhere, key=elsewhere.get)
+        raise ZeroQError(
+            f"{len(elsewhere)} weights outside Conv and Linear layers would stay in float, the largest is {largest!r} "
+            f"of {type(model.get_submodule(largest.rpartition('.')[0])).__name__}; put them into Conv or Linear layers"
+        )
 
 
 def channel_axis(layer: nn.Module) -> int:
