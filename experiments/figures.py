@@ -23,7 +23,7 @@ from matplotlib.ticker import MaxNLocator
 
 from experiments.record import read_records
 from experiments.results_argument import output_folder, results_argument
-from experiments.tables import column_and_settings, settings_label
+from experiments.tables import column_and_settings, recipe_label, settings_label
 from zeroq.errors import ZeroQError
 from zeroq.quantization.size import BITS_PER_MIB
 
@@ -155,7 +155,7 @@ def comparable_records(
 def recipe_words(record: dict) -> tuple[str, ...]:
     """The network and how its images were made: neither placement nor bits change them."""
     _, settings = column_and_settings(record)
-    return tuple(filter(None, [record["model"], settings_label(settings, "distill")]))
+    return tuple(filter(None, [record["model"], recipe_label(settings)]))
 
 
 def setting_words(record: dict) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -20,17 +20,17 @@ SILENT_KEYS = ("force", "results", "tracker", "device", "data.root", "hydra")
 PACKAGES = ("torch", "torchvision", "pytorchcv", "timm", "pycocotools", "numpy")
 
 
-def other_settings(choices: dict[str, str], overrides: list[str]) -> dict[str, str]:
-    """What a command line sets beyond model, method, bits and seed, in alphabetical order."""
+def other_settings(overrides: list[str], is_default: Callable[[str, str], bool]) -> dict[str, str]:
+    """What a command line sets beyond model, method, bits and seed, in alphabetical order.
+
+    ``is_default`` tells of a (key, value) whether it would be so anyway.
+    """
     settings = {}
     for override in overrides:
         key, _, value = override.lstrip("+~").partition("=")
-        group = key.partition("@")[0]
-        if group in (*NAMED_GROUPS, "seed") or group.split(".")[0] in SILENT_KEYS or group in SILENT_KEYS:
-            continue
-        if choices.get(group) == value == "paper":  # distill=paper is the default
-            continue
-        settings[key] = value
+        silent = key in (*NAMED_GROUPS, "seed", *SILENT_KEYS) or key.split(".")[0] in SILENT_KEYS
+        if not silent and not is_default(key, value):
+            settings[key] = value
     return dict(sorted(settings.items()))
 
 

@@ -9,16 +9,18 @@ score, distilled images, sensitivities) are computed once and kept in results/ca
 
 import signal
 import sys
+from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from experiments.config import typed
 from experiments.progress import console
-from experiments.record import formatted, other_settings, run_name
+from experiments.record import NAMED_GROUPS, formatted, other_settings, run_name
 from experiments.runner import execute
 from zeroq.errors import ZeroQError
 
@@ -33,8 +35,9 @@ def run(config: DictConfig) -> None:
     hydra_config = HydraConfig.get()
     try:
         settings = typed(config)
-        others = other_settings(hydra_config.runtime.choices, list(hydra_config.overrides.task))
-        name = run_name(hydra_config.runtime.choices, others, settings.seed)
+        choices = hydra_config.runtime.choices
+        others = other_settings(list(hydra_config.overrides.task), defaults(config, choices))
+        name = run_name(choices, others, settings.seed)
         content = execute(settings, name, others)
     except (ZeroQError, OSError) as error:
         console.print(f"error: {error}", style="red", soft_wrap=True, markup=False, highlight=False)
@@ -50,6 +53,24 @@ def run(config: DictConfig) -> None:
         soft_wrap=True,
         highlight=False,
     )
+
+
+def defaults(config: DictConfig, choices: dict[str, str]) -> Callable[[str, str], bool]:
+    """Whether a group's choice, or a key's value in this config, is what the rest of the command line implies."""
+    named, chosen = (
+        hydra.compose("config", [f"{group}={choices[group]}" for group in groups], return_hydra_config=True)
+        for groups in (NAMED_GROUPS, GROUPS)
+    )
+
+    def is_default(key: str, value: str) -> bool:
+        if key in choices:
+            return named.hydra.runtime.choices[key] == value
+        try:
+            return OmegaConf.select(chosen, key) == OmegaConf.select(config, key)
+        except OmegaConfBaseException:  # refers to a value that only this command line gives
+            return False
+
+    return is_default
 
 
 def check_choices(arguments: list[str]) -> None:

@@ -2,201 +2,35 @@
 
 import json
 import time
-from collections.abc import Callable
 from dataclasses import asdict
-from math import ceil
 from pathlib import Path
 from typing import Any
 
 import pandas
 import torch
 from omegaconf import OmegaConf
-from torch import nn
 from torchvision.transforms.v2.functional import to_pil_image
 from torchvision.utils import make_grid
 
 from experiments import record, tracker
-from experiments.cache import StageCache, fingerprint, source_fingerprint
+from experiments.cache import fingerprint
 from experiments.config import RunConfig
 from experiments.progress import progress_bar
-from experiments.sources import Dataset, check_data, load_dataset, load_network
+from experiments.sources import check_data, load_dataset, load_network
+from experiments.stages import Run, Score
+from zeroq.datasets.photographs import check_readable
 from zeroq.errors import ZeroQError
-from zeroq.evaluation import classification, detection
+from zeroq.evaluation import classification
 from zeroq.images.batch_norm import batch_norm_loss, batch_norms
 from zeroq.images.noise import gaussian_images
-from zeroq.networks.pretrained import PretrainedNetwork
 from zeroq.networks.state import model_device
-from zeroq.pipeline import (
-    Progress,
-    QuantizationResult,
-    Settings,
-    distill_recording,
-    quantize_naively,
-    quantize_with_images,
-)
-from zeroq.precision.sensitivity import SensitivityTable
+from zeroq.pipeline import QuantizationResult
 from zeroq.quantization.layers import weighted_layers
-from zeroq.quantization.size import average_bits_for, size_mib
+from zeroq.quantization.size import size_mib
 
 # In the picture of a record: sixteen small images, or two of 224 pixels, some 300 KB.
 SHOWN_IMAGES = 16
 SHOWN_PIXELS = 2**17
-
-Score = classification.Classification | detection.Detection
-
-
-class Run:
-    """The stages of one run, each timed, shown, and stored where other runs can use it."""
-
-    def __init__(self, config: RunConfig, network: PretrainedNetwork, dataset: Dataset):
-        self.config = config
-        self.network = network
-        self.dataset = dataset
-        self.cache = StageCache(config.results / "cache")
-        self.seconds = dict.fromkeys(("distill", "sensitivity", "allocate", "calibrate", "evaluate"), 0.0)
-        self.losses: list[float] = []
-        self.settings = settings_of(config, network.module)
-        self.settings.check(network.module)
-        self.network_fingerprint = fingerprint(network.module)
-        self._network_key = {
-            "network": self.network_fingerprint,
-            "device": str(model_device(network.module)),
-            "torch": torch.__version__,
-            "zeroq": source_fingerprint(),
-        }
-        self._image_key: str | None = None
-
-    def calibration_images(self) -> torch.Tensor | None:
-        """The method's images, in the network's normalised input space."""
-        method, count, shape = self.config.method, self.config.distill.count, self.network.input.shape
-        if method.images == "none":
-            return None
-        if method.images == "gaussian":
-            return gaussian_images(shape, count, seed=self.config.seed)
-        if method.images == "real":
-            training = load_dataset(self.config.data, self.network, train=True)
-            return training.sample(count, seed=self.config.seed)
-        return self._distilled_images()
-
-    def quantize(self, images: torch.Tensor | None) -> QuantizationResult:
-        """The method's quantized network."""
-        config, module, settings = self.config, self.network.module, self.settings
-        if images is None:
-            return quantize_naively(
-                module,
-                config.bits.weight,
-                config.bits.activation,
-                placement=settings.placement,
-                symmetric=settings.symmetric,
-            )
-        self._image_key = fingerprint(nn.ParameterDict({"images": images}))
-        return quantize_with_images(module, images, settings, run_stage=self._run_stage)
-
-    @property
-    def weight_label(self) -> str:
-        """``8`` for uniform widths, ``MP4`` for mixed precision of at most 4 bits on average."""
-        if not self.config.bits.mixed:
-            return str(self.config.bits.weight)
-        return f"MP{ceil(100 * round(self.settings.weight_bits, 6)) / 100:g}"
-
-    def score(self, model: nn.Module, name: str) -> Score:
-        """Accuracy and predictions, or mean average precision, on the test set."""
-        total = len(self.dataset)
-        with progress_bar(name) as progress:
-            done = 0
-
-            def on_batch(count: int) -> None:
-                nonlocal done
-                done += count
-                progress(done, total)
-
-            batches = self.dataset.batches()
-            if self.network.detector is None:
-                return classification.evaluate(model, batches, on_batch)
-            detector = self.network.detector(model).to(model_device(model))
-            return detection.evaluate(detector, batches, self.dataset.annotations(), on_batch)
-
-    def float_score(self) -> Score:
-        """The float network's score, measured once for all runs."""
-
-        def compute() -> dict[str, Any]:
-            return asdict(self.score(self.network.module, "evaluate FP32"))
-
-        key = self._network_key | {
-            "stage": "float",
-            "data": self.config.data.name,
-            "root": str(self.config.data.root.resolve()),
-            "images": len(self.dataset),
-            "input": asdict(self.network.input),
-        }
-        kind = classification.Classification if self.network.detector is None else detection.Detection
-        return kind(**self.cache.get(key, compute)[0])
-
-    def _distilled_images(self) -> torch.Tensor:
-        settings = self.config.distill
-        images, self.losses = distill_recording(
-            self.network.module,
-            self.network.input.shape,
-            settings.count,
-            settings.iterations,
-            seed=self.config.seed,
-            statistics=settings.statistics,
-            learning_rate=settings.learning_rate,
-            limits=self.network.input.limits if settings.bounded else None,
-            run_stage=self._run_stage,
-        )
-        return images
-
-    def _run_stage(self, name: str, compute: Callable[[Progress], Any]) -> Any:
-        """Show and time a stage, or take its result from the cache."""
-
-        def shown() -> Any:
-            with progress_bar(name) as progress:
-                return compute(progress)
-
-        config = self.config
-        if name == "distill":
-            key = self._network_key | {"stage": name, "seed": config.seed, **asdict(config.distill)}
-            key["input"] = asdict(self.network.input)
-
-            def distilled() -> dict[str, Any]:
-                images, losses = shown()
-                return {"images": images.cpu(), "losses": losses}
-
-            stored, self.seconds[name] = self.cache.get(key, distilled)
-            return stored["images"], stored["losses"]
-        if name == "sensitivity":
-            key = self._network_key | {
-                "stage": name,
-                "images": self._image_key,
-                "candidates": sorted(self.settings.candidates),
-                "direction": self.settings.direction,
-                "per_channel": self.settings.per_channel,
-                "symmetric": self.settings.symmetric,
-            }
-            stored, self.seconds[name] = self.cache.get(key, lambda: shown().to_plain())
-            return SensitivityTable.from_plain(stored)
-        started = time.perf_counter()
-        value = shown()
-        self.seconds[name] = time.perf_counter() - started
-        return value
-
-
-def settings_of(config: RunConfig, module: nn.Module) -> Settings:
-    """The quantization settings; a budget in MiB becomes mean weight bits."""
-    bits = config.bits
-    return Settings(
-        bits.weight if bits.size_mib is None else average_bits_for(module, bits.size_mib),
-        bits.activation,
-        bits.mixed,
-        candidates=bits.candidates,
-        direction=config.sensitivity_direction,
-        refine=bits.refine,
-        placement=config.placement,
-        per_channel=config.method.per_channel,
-        symmetric=config.symmetric,
-        percentile=config.percentile,
-    )
 
 
 def execute(config: RunConfig, name: str, other_settings: dict[str, str]) -> dict[str, Any] | None:
@@ -209,10 +43,17 @@ def execute(config: RunConfig, name: str, other_settings: dict[str, str]) -> dic
         check_same_inputs(config, runs / name)
         return None
     with record.record_folder(runs, name) as folder, tracker.tracked(config, name, folder) as wandb_run:
-        check_data(config.data)  # before weights are downloaded
+        # What fails at once comes before downloads, and what takes seconds before what takes minutes.
+        device = choose_device(config.device)
+        check_data(config.data)
+        if config.method.images == "real":
+            check_data(config.data, train=True)
         network = load_network(config.model)
-        network.module.to(choose_device(config.device))
-        run = Run(config, network, load_dataset(config.data, network))
+        network.module.to(device)
+        dataset = load_dataset(config.data, network)
+        run = Run(config, network, dataset)
+        with progress_bar("check images") as progress:
+            check_readable(dataset.files, progress)
         images = run.calibration_images()
         # The faster layout for inference on CPUs too, but not for a backward pass over few channels.
         network.module.to(memory_format=torch.channels_last)

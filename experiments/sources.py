@@ -1,10 +1,14 @@
 """From the config's words to a network, its test set and its calibration images."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 import torch
 
 from experiments.config import DataConfig, ModelConfig
+from zeroq.datasets import coco
+from zeroq.datasets import imagenet as imagenet_photographs
 from zeroq.datasets.cifar10 import CIFAR10
 from zeroq.datasets.coco import COCO
 from zeroq.datasets.fashion_mnist import FashionMNIST
@@ -13,7 +17,8 @@ from zeroq.datasets.imagenet import ImageNet
 from zeroq.errors import ZeroQError
 from zeroq.networks import efficientnet_lite, imagenet, retinanet, timm_models, torchvision_models, zoo
 from zeroq.networks.pretrained import PretrainedNetwork
-from zeroq.networks.state import evaluating, model_device
+from zeroq.networks.state import evaluating
+from zeroq.precision.divergence import class_scores
 
 NETWORKS = {
     "embedded": zoo.load,
@@ -24,14 +29,18 @@ NETWORKS = {
     "retinanet": retinanet.load,
 }
 DATASETS = {dataset.name: dataset for dataset in (FashionMNIST, FashionScenes, CIFAR10, ImageNet, COCO)}
-BROUGHT = (ImageNet.name, COCO.name)  # by the user
+LAYOUTS = {ImageNet.name: imagenet_photographs.check_layout, COCO.name: coco.check_layout}  # of what users bring
 
 
 class Dataset(Protocol):
-    """What every dataset in zeroq.datasets offers; those for detection have ``annotations`` in COCO's format too."""
+    """What every dataset in zeroq.datasets offers; those for detection have ``annotations`` in COCO's format too.
+
+    ``classes`` are the outputs of a network for it, ``files`` what is read while it is scored.
+    """
 
     task: str
-    classes: int  # of classification
+    classes: int
+    files: Sequence[Path]
 
     def __len__(self) -> int: ...
 
@@ -51,28 +60,35 @@ def load_network(config: ModelConfig) -> PretrainedNetwork:
 def load_dataset(config: DataConfig, network: PretrainedNetwork, *, train: bool = False) -> Dataset:
     """The split to score on, or the one to draw real calibration images from.
 
-    Raises ZeroQError for an unknown dataset, and for one of another task or with other classes than the network's.
+    Raises ZeroQError for an unknown or incomplete dataset, and for one of another task or with other classes than the
+    network's.
     """
-    check_data(config)
+    check_data(config, train=train)
     dataset = DATASETS[config.name]
     if dataset.task != network.task:
         fitting = ", ".join(name for name, other in DATASETS.items() if other.task == network.task)
         raise ZeroQError(f"data {config.name} is for {dataset.task}, the network for {network.task}: use {fitting}")
-    if network.task == "classification" and (outputs := number_of_outputs(network)) != dataset.classes:
-        raise ZeroQError(f"data {config.name} has {dataset.classes} classes, the network {outputs}: choose other data")
+    if (outputs := number_of_classes(network)) != dataset.classes:
+        raise ZeroQError(
+            f"data {config.name} is for networks of {dataset.classes} outputs, this one has {outputs}: choose the data "
+            f"that it was trained for, data=…; where none here is, quantize and score it from Python"
+        )
     return dataset(config.root, network.input, train=train)
 
 
-def check_data(config: DataConfig) -> None:
-    """Raise ZeroQError for an unknown dataset, and for the missing folder of one that is not downloaded."""
+def check_data(config: DataConfig, *, train: bool = False) -> None:
+    """Raise ZeroQError for an unknown dataset, and for one that is not downloaded and not where it should be."""
     if config.name not in DATASETS:
         raise ZeroQError(f"data.name must be one of {', '.join(DATASETS)}, not {config.name!r}")
-    if config.name in BROUGHT and not config.root.is_dir():
-        raise ZeroQError(f"{config.root} is no folder; give the one that holds your copy of {config.name}, data.root=…")
+    if config.name in LAYOUTS:
+        if not config.root.is_dir():
+            raise ZeroQError(
+                f"{config.root} is no folder; give the one that holds your copy of {config.name}, data.root=…"
+            )
+        LAYOUTS[config.name](config.root, train=train)
 
 
-def number_of_outputs(network: PretrainedNetwork) -> int:
-    """How many classes a classifier tells apart."""
-    image = torch.zeros(1, *network.input.shape, device=model_device(network.module))
+def number_of_classes(network: PretrainedNetwork) -> int:
+    """How many classes a network tells apart; a detector's background counts."""
     with evaluating(network.module), torch.inference_mode():
-        return network.module(image).flatten(1).shape[1]
+        return class_scores(network.module, torch.zeros(1, *network.input.shape)).shape[-1]

@@ -3,7 +3,7 @@
     python -m experiments.tables [results=FOLDER]
 
 One row a network and bit setting, one column a method; MPw/Aa (mixed precision, w bits on average) and
-uniform WwAa never share a row.
+uniform WwAa never share a row, nor do runs that differ in anything else but the seed.
 """
 
 import sys
@@ -25,8 +25,8 @@ COLUMNS = {
     ("zeroq", "bounded"): "ZeroQ, bounded",
     ("real", ""): "Real data*",
 }
-
-
+# The float network's score differs by less between devices and versions of torch.
+SAME_SCORE = {"top1": 0.2, "map": 0.005}
 METRICS = {"top1": "Top-1 accuracy (%)", "map": "Mean average precision (IoU 0.50:0.95)"}
 
 
@@ -45,29 +45,45 @@ def method_table(records: list[dict]) -> pandas.DataFrame:
     """Mean of the metric over seeds: formatted text, one row a network, placement, bit and other setting.
 
     ``records`` are those of one dataset. Raises ZeroQError where the records of one network stem from different
-    weights.
+    weights or test sets, and for two records of the same run.
     """
     frame = pandas.DataFrame(records)
-    # A checkpoint that was asked for shows in the row's settings.
-    checkpoints = [settings.get("model.checkpoint", "") for settings in frame.settings]
-    for (model, _), weights in frame.groupby(["model", checkpoints]).network.unique().items():
-        if len(weights) > 1:
-            runs = [frame.run[frame.network == each].iloc[0] for each in weights]
-            raise ZeroQError(
-                f"the records of {model} were made with {len(weights)} different sets of weights, for example "
-                f"{' and '.join(runs[:2])}; run the old ones again with force=true"
-            )
+    check_same_origin(frame)
     frame["bits"] = [bits_label(row) for row in records]
     columns = [column_and_settings(row) for row in records]
     frame["column"] = [column for column, _ in columns]
     frame["others"] = [settings_label(settings) for _, settings in columns]
-    # Naive under a mixed-precision setting is the uniform run once more.
     keys = ["model", "placement", "others", "bits"]
+    # Naive under a mixed-precision setting is the uniform run once more.
     frame = frame[(frame.method != "naive") | ~frame.duplicated([*keys, "method", "seed"])]
+    if (again := frame.duplicated([*keys, "column", "seed"], keep=False)).any():
+        raise ZeroQError(f"two records are of the same run: {', '.join(frame.run[again][:2])}; delete one of them")
     groups = frame.groupby(keys)
-    rows = [table_row(groups.get_group(key), *key) for key in sorted(groups.groups, key=row_order)]
-    unused = [title for title in COLUMNS.values() if title not in set(frame.column)]
-    return without_empty_settings(pandas.DataFrame(rows).drop(columns=unused))
+    own = sorted(set(frame.column) - set(COLUMNS.values()))
+    titles = [*(title for title in COLUMNS.values() if title in set(frame.column)), *own]
+    rows = [table_row(groups.get_group(key), titles, *key) for key in sorted(groups.groups, key=row_order)]
+    return without_empty_settings(pandas.DataFrame(rows))
+
+
+def check_same_origin(frame: pandas.DataFrame) -> None:
+    """Raise ZeroQError where records of one network, and of one checkpoint of it, are not comparable."""
+    # A checkpoint that was asked for shows in the row's settings.
+    checkpoints = [settings.get("model.checkpoint", "") for settings in frame.settings]
+    for (model, _), records in frame.groupby(["model", checkpoints]):
+        lowest, highest = (records.loc[index()] for index in (records.fp32_value.idxmin, records.fp32_value.idxmax))
+        different = [
+            (what, records.drop_duplicates(key).run)
+            for what, key in {"weights": "network", "numbers of test images": "images"}.items()
+        ]
+        # Test sets of the same size show in what the float network makes of them.
+        if highest.fp32_value - lowest.fp32_value > SAME_SCORE[highest.metric]:
+            different.append(("scores of the float network", [lowest.run, highest.run]))
+        for what, runs in different:
+            if len(runs) > 1:
+                raise ZeroQError(
+                    f"the records of {model} have {len(runs)} different {what}, for example {' and '.join(runs[:2])}; "
+                    f"run the old ones again with force=true, or keep them apart, results=…"
+                )
 
 
 def column_and_settings(record: dict) -> tuple[str, dict[str, str]]:
@@ -75,12 +91,17 @@ def column_and_settings(record: dict) -> tuple[str, dict[str, str]]:
     method, settings = record["method"], record["settings"]
     if title := COLUMNS.get((method, settings.get("distill", ""))):
         return title, {key: value for key, value in settings.items() if key != "distill"}
-    return COLUMNS[method, ""], settings
+    return COLUMNS.get((method, ""), method), settings
 
 
-def settings_label(settings: dict[str, str], prefix: str = "") -> str:
-    """What was set beyond the columns of the table, empty for the defaults; only keys that start with ``prefix``."""
-    return " ".join(f"{key}={value}" for key, value in settings.items() if key not in SHOWN and key.startswith(prefix))
+def recipe_label(settings: dict[str, str]) -> str:
+    """What was set that changes distilled images: the recipe, and the checkpoint that they were distilled from."""
+    return settings_label({k: v for k, v in settings.items() if k.startswith("distill") or k == "model.checkpoint"})
+
+
+def settings_label(settings: dict[str, str]) -> str:
+    """What was set beyond the columns of the table, empty for the defaults."""
+    return " ".join(f"{key}={value}" for key, value in settings.items() if key not in SHOWN)
 
 
 def without_empty_settings(table: pandas.DataFrame) -> pandas.DataFrame:
@@ -106,7 +127,9 @@ def bits_order(label: str) -> tuple:
     return mixed, -float(weight.removeprefix("MP").removeprefix("W")), -float(activation[1:])
 
 
-def table_row(group: pandas.DataFrame, model: str, placement: str, others: str, bits: str) -> dict[str, str]:
+def table_row(
+    group: pandas.DataFrame, titles: list[str], model: str, placement: str, others: str, bits: str
+) -> dict[str, str]:
     """One row: FP32, then each method's mean, with ± standard deviation and count where there are several seeds."""
     row = {"Network": model, "Bits": bits, "Placement": placement, "Settings": others}
     # A plan's own size differs a little between methods and seeds; no plan exceeds its budget.
@@ -114,7 +137,7 @@ def table_row(group: pandas.DataFrame, model: str, placement: str, others: str, 
     row["FP32 MiB"] = f"{group.fp32_size_mib.iloc[0]:.2f}"
     metric = group.metric.iloc[0]
     row["FP32"] = formatted(group.fp32_value.iloc[0], metric)
-    for title in COLUMNS.values():
+    for title in titles:
         values = group[group.column == title].value
         spread = f" ± {formatted(values.std(), metric)} ({len(values)})" if len(values) > 1 else ""
         row[title] = f"{formatted(values.mean(), metric)}{spread}" if len(values) else "–"
@@ -127,7 +150,7 @@ def loss_table(records: list[dict]) -> pandas.DataFrame:
     for record in records:
         if record["distill_loss"] is None:
             continue
-        recipe = settings_label(record["settings"], "distill")
+        recipe = recipe_label(record["settings"])
         rows[record["model"], recipe, record["seed"]] = {
             "Network": record["model"],
             "Settings": recipe,

@@ -53,7 +53,10 @@ def train(architecture: str, *, data: Path, checkpoints: Path, weights: Path) ->
     training = start(architecture, data, device)
     checkpoint = checkpoints / f"{architecture}.pt"
     if checkpoint.exists():
-        training.restore(torch.load(checkpoint, map_location=device, weights_only=True))
+        try:
+            training.restore(torch.load(checkpoint, map_location=device, weights_only=True))
+        except ZeroQError as error:
+            raise ZeroQError(f"{checkpoint}: {error}") from error
     checkpoints.mkdir(parents=True, exist_ok=True)
     while training.epoch < len(training.plan):
         loss = training.run_epoch()

@@ -6,10 +6,11 @@ import torch
 from pytorchcv.model_provider import get_model
 from safetensors.torch import save_file
 from torchvision import models
+from torchvision.transforms import v2
 
 import zeroq
 from zeroq import ZeroQError
-from zeroq.networks import efficientnet_lite, imagenet, timm_models, torchvision_models
+from zeroq.networks import checkpoint, efficientnet_lite, imagenet, timm_models, torchvision_models
 from zeroq.networks.checkpoint import load_checkpoint, read_state_dict
 from zeroq.quantization.convert import activation_quantizers
 
@@ -75,19 +76,43 @@ def test_auxiliary_heads_are_dropped(tmp_path, architecture, auxiliary):
     assert all(quantizer.calibrated for quantizer in activation_quantizers(quantized).values())
 
 
-def test_preprocessing_of_the_weights_that_a_file_is_named_after(tmp_path):
-    state = models.resnet50().state_dict()
-    for file, resize in {"resnet50-0676ba61.pth": 256, "resnet50-11ad3fa6.pth": 232, "own.pth": 232}.items():
-        torch.save(state, tmp_path / file)
-        assert torchvision_models.load("resnet50", tmp_path / file).input.resize == resize
+def test_preprocessing_of_the_weights_that_a_file_is_a_copy_of(tmp_path, monkeypatch):
+    path = tmp_path / "renamed.pth"
+    torch.save(models.resnet50().state_dict(), path)
+    assert torchvision_models.load("resnet50", path).input.resize == 232  # the newest
+    # A file with the published sha256 cannot be made here; its first digits stand in each address.
+    monkeypatch.setattr(checkpoint, "sha256", lambda path: "0676ba61" + 56 * "0")
+    assert torchvision_models.load("resnet50", path).input.resize == 256
+
+
+@pytest.mark.parametrize("architecture", ["inception_v3", "googlenet"])
+def test_published_inception_sees_what_torchvision_shows_it(tmp_path, monkeypatch, architecture):
+    trained = models.get_model(architecture, aux_logits=True, init_weights=False, transform_input=True).eval()
+    path = tmp_path / "weights.pth"
+    torch.save(trained.state_dict(), path)
+    weights = models.get_model_weights(architecture).DEFAULT
+    digits = weights.url.removesuffix(".pth").rpartition("-")[2]
+    monkeypatch.setattr(checkpoint, "sha256", lambda path: digits)
+    found = torchvision_models.load(architecture, path)
+    pixels = (255 * torch.rand(2, 3, 342, 400, generator=torch.Generator().manual_seed(0))).to(torch.uint8)
+    # Our own preprocessing of the same crop.
+    transforms = weights.transforms()
+    (side,), (resize,) = transforms.crop_size, transforms.resize_size
+    resized = v2.functional.center_crop(v2.functional.resize(pixels, [resize]), [side, side])
+    images = v2.functional.normalize(resized / 255, found.input.mean, found.input.std)
+    with torch.no_grad():
+        expected, scores = trained(transforms(pixels)), found.module(images)
+    assert torch.allclose(scores, expected, atol=1e-4 * expected.abs().max().item())
+    assert not found.module.transform_input
 
 
 def test_preprocessing_that_does_not_keep_the_ratio():
     data = {"input_size": (3, 224, 192), "crop_pct": 0.95, "crop_mode": "squash"}
     assert timm_models.resized(data) == (235, 202)
-    assert timm_models.resized(data | {"crop_mode": "center"}) == 202
-    with pytest.raises(ZeroQError, match="'border' crop"):
-        timm_models.resized(data | {"crop_mode": "border"})
+    assert timm_models.resized(data | {"input_size": (3, 224, 224), "crop_mode": "center"}) == 235
+    for crop in ("center", "border"):
+        with pytest.raises(ZeroQError, match=f"'{crop}' crop of 235 × 202 pixels"):
+            timm_models.resized(data | {"crop_mode": crop})
 
 
 def test_unknown_tag_of_timm():
@@ -128,6 +153,10 @@ def test_files_that_are_no_checkpoints(tmp_path):
     text.write_text("not weights")
     with pytest.raises(ZeroQError, match="no checkpoint that can be read safely"):
         read_state_dict(text)
+    for content in (b"", b"\x80", b"\x80\x02}q", bytes(100), b"PK\x03\x04"):
+        text.write_bytes(content)
+        with pytest.raises(ZeroQError, match="no checkpoint that can be read safely"):
+            read_state_dict(text)
     with pytest.raises(ZeroQError, match="cannot be read: No such file"):
         read_state_dict(tmp_path / "missing.pth")
     torch.save(models.resnet18(), tmp_path / "pickled.pth")  # a pickled network is code

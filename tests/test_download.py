@@ -34,7 +34,7 @@ def offline(monkeypatch, tmp_path):
     ],
 )
 def test_no_network_access(offline, load, architecture, mend, capfd):
-    with pytest.raises(ZeroQError, match=f"could not be downloaded .*connect to the internet once, or {mend}"):
+    with pytest.raises(ZeroQError, match=f"could not be obtained .*connect to the internet once, or {mend}"):
         load(architecture)
     assert "retrying" not in capfd.readouterr().out
 

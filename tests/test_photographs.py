@@ -1,22 +1,24 @@
 """ImageNet and COCO on disk: served as published checkpoints expect, and every damage named before any work."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy
 import pytest
-import torch
 from PIL import Image
 from timm.data import ImageNetInfo
 from torch import nn
 
 from experiments.config import DataConfig
-from experiments.sources import load_dataset
+from experiments.sources import load_dataset, number_of_classes
 from tests.test_data import DATA
 from zeroq import ZeroQError
+from zeroq.datasets.cifar10 import CIFAR10
 from zeroq.datasets.coco import COCO
 from zeroq.datasets.imagenet import ImageNet
-from zeroq.datasets.small_images import SmallImages
+from zeroq.datasets.photographs import check_readable
+from zeroq.networks import retinanet, zoo
 from zeroq.networks.imagenet import input_specification
 from zeroq.networks.pretrained import InputSpecification, PretrainedNetwork
 
@@ -55,47 +57,62 @@ def test_imagenet_preprocessing_comes_from_the_network(imagenet):
 
 
 def test_imagenet_folders_that_are_not(imagenet, tmp_path):
-    with pytest.raises(ZeroQError, match=r"train is not a folder; give the one that holds it with data\.root"):
+    with pytest.raises(ZeroQError, match=r"train is no folder; data\.root=… is the folder that holds train/"):
         ImageNet(imagenet, SPECIFICATION, train=True)
+    with pytest.raises(ZeroQError, match=r"val/val is no folder; .*val holds the class folders itself"):
+        ImageNet(imagenet / "val", SPECIFICATION)
     (tmp_path / "val").mkdir()
-    with pytest.raises(ZeroQError, match="must hold one folder of photographs for each WordNet id"):
+    with pytest.raises(ZeroQError, match="has 0 class folders"):
         ImageNet(tmp_path, SPECIFICATION)
     for wordnet_id in WORDNET_IDS[:-1]:
         (tmp_path / "val" / wordnet_id).symlink_to(imagenet / "val" / wordnet_id)
-    missing = rf"999 class folders .* 1000 WordNet ids \(1 missing, first {WORDNET_IDS[-1]}\)"
+    missing = rf"999 class folders, .* 1000 WordNet ids \(1 missing, first {WORDNET_IDS[-1]}\)"
     with pytest.raises(ZeroQError, match=missing):
         ImageNet(tmp_path, SPECIFICATION)
     save(tmp_path / "val" / "cat" / "image.JPEG", 0)  # 1,000 folders, but in no known order
     with pytest.raises(ZeroQError, match=r"1 missing.*1 unknown, first cat"):
         ImageNet(tmp_path, SPECIFICATION)
+    shutil.rmtree(tmp_path / "val" / "cat")
+    (tmp_path / "val" / WORDNET_IDS[-1]).mkdir()
+    with pytest.raises(ZeroQError, match=f"a class folder of .* is empty: .*{WORDNET_IDS[-1]}"):
+        ImageNet(tmp_path, SPECIFICATION)
 
 
-@pytest.mark.parametrize("damage", [b"no photograph", None])
-def test_an_unreadable_photograph_among_a_thousand_is_named(imagenet, damage):
+@pytest.fixture(params=["text", "cut off", "damaged inside", "too many pixels"])
+def unreadable(request, imagenet):
+    """One of the photographs, unreadable for the time of a test."""
     path = imagenet / "val" / WORDNET_IDS[567] / "image.JPEG"
     whole = path.read_bytes()
-    path.write_bytes(damage or whole[: len(whole) // 2])
-    try:
-        with pytest.raises(ZeroQError, match=f"{WORDNET_IDS[567]}/image.JPEG is no readable photograph"):
-            ImageNet(imagenet, SPECIFICATION)
-    finally:
-        path.write_bytes(whole)
+    random = numpy.random.default_rng(0)
+    Image.fromarray(random.integers(0, 256, (80, 60, 3), dtype=numpy.uint8)).save(path, "JPEG")
+    noisy = path.read_bytes()
+    middle, frame = len(noisy) // 2, noisy.index(b"\xff\xc0")
+    damaged = {
+        "text": b"no photograph",
+        "cut off": noisy[:middle],
+        "damaged inside": noisy[:middle] + b"\xff\xc4" + random.bytes(500) + noisy[middle:],  # the end is there
+        "too many pixels": noisy[: frame + 5] + b"\xff\xff\xff\xff" + noisy[frame + 9 :],
+    }
+    path.write_bytes(damaged[request.param])
+    yield path
+    path.write_bytes(whole)
 
 
-def test_of_the_training_photographs_only_those_drawn_are_read(imagenet, tmp_path):
+def test_an_unreadable_photograph_among_a_thousand_is_named(imagenet, unreadable):
+    dataset, done = ImageNet(imagenet, SPECIFICATION), []
+    with pytest.raises(ZeroQError, match=f"{WORDNET_IDS[567]}/image.JPEG is no readable photograph"):
+        check_readable(dataset.files, lambda *progress: done.append(progress))
+    assert done[-1] == (567, 1000)
+
+
+def test_of_the_training_photographs_only_those_drawn_are_read(imagenet, unreadable, tmp_path):
     (tmp_path / "train").mkdir()
     for wordnet_id in WORDNET_IDS:
         (tmp_path / "train" / wordnet_id).symlink_to(imagenet / "val" / wordnet_id)
-    path = imagenet / "val" / WORDNET_IDS[3] / "image.JPEG"
-    whole = path.read_bytes()
-    path.write_bytes(b"no photograph")
-    try:
-        dataset = ImageNet(tmp_path, SPECIFICATION, train=True)
-        assert dataset.sample(2, seed=0).shape == (2, 3, 224, 224)
-        with pytest.raises(ZeroQError, match=f"{WORDNET_IDS[3]}/image.JPEG is no readable photograph"):
-            dataset.sample(1000, seed=0)
-    finally:
-        path.write_bytes(whole)
+    dataset = ImageNet(tmp_path, SPECIFICATION, train=True)
+    assert dataset.sample(2, seed=0).shape == (2, 3, 224, 224)
+    with pytest.raises(ZeroQError, match=f"{WORDNET_IDS[567]}/image.JPEG is no readable photograph"):
+        dataset.sample(1000, seed=0)
 
 
 def test_a_network_for_other_channels_or_classes_is_refused(imagenet):
@@ -103,14 +120,12 @@ def test_a_network_for_other_channels_or_classes_is_refused(imagenet):
         ImageNet(imagenet, InputSpecification(shape=(1, 32, 32), mean=(0.5,), std=(0.5,)))
     specification = InputSpecification((1, 32, 32), (0,), (1,))
     grey = PretrainedNetwork(nn.Sequential(nn.Flatten(), nn.Linear(1024, 9)), specification)
-    with pytest.raises(ZeroQError, match=r"data fashion-mnist has 10 classes, the network 9: choose other data"):
+    with pytest.raises(ZeroQError, match="is for networks of 10 outputs, this one has 9: choose the data"):
         load_dataset(DataConfig("fashion-mnist", DATA), grey)
-    with pytest.raises(ZeroQError, match=r"takes images of 1 channels, small has 3"):
-        Small(torch.zeros(2, 3, 8, 8, dtype=torch.uint8), torch.zeros(2), specification)
-
-
-class Small(SmallImages):
-    name = "small"
+    with pytest.raises(ZeroQError, match=r"takes images of 1 channels, cifar10 has 3"):
+        CIFAR10(Path("/nowhere"), specification)  # before any download
+    detector = PretrainedNetwork(zoo.build("retinanet").eval(), retinanet.SCENES, retinanet.embedded_detector)
+    assert load_dataset(DataConfig("fashion-scenes", DATA), detector).classes == number_of_classes(detector) == 11
 
 
 @pytest.fixture
@@ -137,23 +152,37 @@ def test_coco(coco):
     assert dataset.sample(2, seed=0).shape == (2, 3, 224, 224)
 
 
+def test_coco_is_for_networks_of_its_91_classes(coco):
+    detector = PretrainedNetwork(zoo.build("retinanet").eval(), retinanet.SCENES, retinanet.embedded_detector)
+    with pytest.raises(ZeroQError, match="coco is for networks of 91 outputs, this one has 11"):
+        load_dataset(DataConfig("coco", coco), detector)
+
+
 def test_coco_that_is_not_whole(coco):
     with pytest.raises(ZeroQError, match=r"train2017 is missing; unpack train2017\.zip"):
         COCO(coco, SPECIFICATION, train=True)
     (coco / "val2017" / f"{5:012}.jpg").write_bytes(b"no photograph")
     with pytest.raises(ZeroQError, match=r"000000000005\.jpg is no readable photograph"):
-        COCO(coco, SPECIFICATION)
+        check_readable(COCO(coco, SPECIFICATION).files)
+    with pytest.raises(ZeroQError, match=r"val2017 is missing; .*val2017 holds the photographs itself"):
+        COCO(coco / "val2017", SPECIFICATION)
     for path in (coco / "val2017").iterdir():
         path.unlink()
     with pytest.raises(ZeroQError, match=r"lacks 3 of the 3 photographs .* first 000000000002\.jpg"):
         COCO(coco, SPECIFICATION)
     annotations = coco / "annotations" / "instances_val2017.json"
-    annotations.write_text('{"images": [{"id": 1}], "annotations": [], "categories": []}')
+    annotations.write_text('{"images": [{"id": 1, "file_name": "1.jpg"}], "annotations": [], "categories": []}')
     with pytest.raises(ZeroQError, match="lists no annotations and no categories"):
         COCO(coco, SPECIFICATION)
-    annotations.write_text("{}")
-    with pytest.raises(ZeroQError, match="no COCO annotation file"):
+    box = {"id": 1, "image_id": 7, "category_id": 3, "bbox": [1, 2, 10, 10], "area": 100, "iscrowd": 0}
+    content = {"images": [{"id": 1, "file_name": "1.jpg"}], "annotations": [box], "categories": [{"id": 3}]}
+    annotations.write_text(json.dumps(content))
+    with pytest.raises(ZeroQError, match="has boxes for none of the images"):
         COCO(coco, SPECIFICATION)
+    for strange in ({}, content | {"images": [{"id": 1}]}, content | {"annotations": [1]}):
+        annotations.write_text(json.dumps(strange))
+        with pytest.raises(ZeroQError, match="no COCO annotation file"):
+            COCO(coco, SPECIFICATION)
     annotations.unlink()
     with pytest.raises(ZeroQError, match=r"instances_val2017\.json is missing"):
         COCO(coco, SPECIFICATION)

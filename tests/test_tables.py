@@ -3,7 +3,7 @@
 import pytest
 
 from experiments.figures import comparable_records, recipe_words, setting_words
-from experiments.tables import method_table, tables
+from experiments.tables import loss_table, method_table, tables
 from zeroq import ZeroQError
 
 
@@ -17,6 +17,7 @@ def record(**changes) -> dict:
             "dataset": "fashion-mnist",
             "distill_loss": None,
             "seed": 0,
+            "images": 10_000,
             "metric": "top1",
             "value": 90.0,
             "fp32_value": 92.0,
@@ -73,9 +74,41 @@ def test_different_settings_never_share_a_row(change):
     assert sorted(table["ZeroQ"]) == ["80.00", "90.00"]
 
 
-def test_different_weights_never_share_a_table():
-    with pytest.raises(ZeroQError, match="2 different sets of weights"):
-        method_table([record(), record(network="3c4d", method="gaussian")])
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"network": "3c4d"}, "weights"),
+        ({"images": 1000}, "numbers of test images"),
+        ({"fp32_value": 90.0}, "scores of the float network"),
+    ],
+)
+def test_what_is_not_comparable_never_shares_a_table(change, what):
+    with pytest.raises(ZeroQError, match=f"have 2 different {what}, for example [ac],[bd] and [ac],[bd]"):
+        method_table([record(), record(run="c,d", method="gaussian", **change)])
+    own = change | {"settings": {"model.checkpoint": "mine.pt"}}
+    assert len(method_table([record(), record(**own)])) == 2
+
+
+def test_another_device_may_round_the_float_network_differently():
+    assert len(method_table([record(), record(method="gaussian", fp32_value=92.01)])) == 1
+
+
+def test_two_records_of_one_run_are_no_two_seeds():
+    with pytest.raises(ZeroQError, match=r"two records are of the same run: a,b, c,d"):
+        method_table([record(), record(run="c,d")])
+
+
+def test_a_method_of_one_s_own_has_a_column():
+    (row,) = method_table([record(), record(method="mine", value=80.0)]).to_dict("records")
+    assert list(row)[-2:] == ["ZeroQ", "mine"]
+    assert row["mine"] == "80.00"
+
+
+def test_losses_of_another_checkpoint_have_a_row_of_their_own():
+    distilled = {"distill_loss": 1.0, "gaussian_loss": 30.0, "seconds": {"distill": 2.0}}
+    own = record(**distilled, network="3c4d", settings={"model.checkpoint": "mine.pt"})
+    assert list(loss_table([record(**distilled), own]).Settings) == ["", "model.checkpoint=mine.pt"]
+    assert recipe_words(own) == ("fashion/resnet18", "model.checkpoint=mine.pt")
 
 
 def test_a_checkpoint_has_rows_of_its_own():

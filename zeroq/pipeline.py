@@ -11,7 +11,9 @@ from torch import nn
 from zeroq.errors import ZeroQError
 from zeroq.images.batch_norm import Statistics
 from zeroq.images.distill import Limits, distill
-from zeroq.precision.divergence import Direction, check_direction
+from zeroq.images.noise import gaussian_images
+from zeroq.networks.state import evaluating
+from zeroq.precision.divergence import Direction, check_direction, class_scores
 from zeroq.precision.frontier import ParetoFrontier, budget_bits, pareto_frontier, widths_without_sensitivity
 from zeroq.precision.refine import refine as measure_jointly
 from zeroq.precision.sensitivity import SensitivityTable, check_candidates, sensitivity
@@ -113,10 +115,12 @@ def zero_shot_quantize(
 
     ``weight_bits`` is every layer's width, or the mean of a mixed-precision plan if ``mixed``. ``count`` to
     ``limits`` are those of ``distill``, ``settings`` the other fields of ``Settings``. Raises ZeroQError
-    as the stages do, for wrong settings before any work.
+    as the stages do, for wrong settings and for a network whose sensitivity cannot be measured before any work.
     """
     chosen = Settings(weight_bits, activation_bits, mixed, **settings)
     chosen.check(model)
+    with evaluating(model), torch.no_grad():
+        class_scores(model, gaussian_images(input_shape, 1))  # an output of another kind would fail after distillation
     images, losses = distill_recording(
         model,
         input_shape,

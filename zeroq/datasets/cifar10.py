@@ -7,20 +7,21 @@ from torchvision import datasets
 
 from zeroq.datasets.small_images import SmallImages
 from zeroq.errors import ZeroQError
-from zeroq.networks.pretrained import InputSpecification
 
 
 class CIFAR10(SmallImages):
     """One split: ``images`` is uint8 [50,000 or 10,000, 3, 32, 32]; torchvision downloads what is missing."""
 
     name = "cifar10"
+    channels = 3
 
-    def __init__(self, root: Path, specification: InputSpecification, *, train: bool = False):
+    @staticmethod
+    def read(root: Path, *, train: bool) -> tuple[torch.Tensor, torch.Tensor]:
         try:
             split = datasets.CIFAR10(str(root), train=train, download=True)
         except (OSError, RuntimeError) as error:
             raise ZeroQError(
                 f"CIFAR-10 could not be obtained ({str(error).splitlines()[0]}); put cifar-10-python.tar.gz from "
-                f"https://www.cs.toronto.edu/~kriz/cifar.html into {root}"
+                f"https://www.cs.toronto.edu/~kriz/cifar.html into {root}, or give its folder, data.root=…"
             ) from error
-        super().__init__(torch.from_numpy(split.data).permute(0, 3, 1, 2), torch.tensor(split.targets), specification)
+        return torch.from_numpy(split.data).permute(0, 3, 1, 2), torch.tensor(split.targets)

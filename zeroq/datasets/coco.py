@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2.functional import to_dtype, to_image
 
-from zeroq.datasets.photographs import check_readable, preprocessing, read_photograph
+from zeroq.datasets.photographs import preprocessing, read_photograph
 from zeroq.errors import ZeroQError
 from zeroq.images.checks import check_count
 from zeroq.networks.pretrained import InputSpecification
@@ -17,46 +17,42 @@ from zeroq.networks.pretrained import InputSpecification
 class COCO(Dataset):
     """``root/val2017/*.jpg`` with ``root/annotations/instances_val2017.json`` (or train2017).
 
-    Raises ZeroQError for folders or annotations that are missing, annotations whose photographs are not there, and
-    an unreadable photograph.
+    ``files`` are the photographs. Raises ZeroQError for folders or annotations that are missing, and for annotations
+    whose photographs are not there.
     """
 
     name = "coco"
     task = "detection"
+    classes = 91  # with the background and the numbers that COCO left out
 
     def __init__(self, root: Path, specification: InputSpecification, *, train: bool = False):
-        split = "train2017" if train else "val2017"
-        self._folder, path = root / split, root / "annotations" / f"instances_{split}.json"
-        for needed, exists in ((self._folder, self._folder.is_dir()), (path, path.is_file())):
-            if not exists:
-                raise ZeroQError(
-                    f"{needed} is missing; unpack {split}.zip and annotations_trainval2017.zip from "
-                    f"https://cocodataset.org side by side, and give their folder with data.root=…"
-                )
+        check_layout(root, train=train)
+        folder, path = split_paths(root, train=train)
         try:
             self._annotations = json.loads(path.read_text())
             self._images = sorted(self._annotations["images"], key=lambda image: image["id"])
+            self.files = [folder / image["file_name"] for image in self._images]
+            annotated = {annotation["image_id"] for annotation in self._annotations["annotations"]}
             empty = [part for part in ("images", "annotations", "categories") if not self._annotations[part]]
         except (ValueError, KeyError, TypeError) as error:
-            raise ZeroQError(f"{path} is no COCO annotation file ({error}); unpack it again") from error
+            raise ZeroQError(f"{path} is no COCO annotation file ({error!r}); unpack it again") from error
         if empty:
             raise ZeroQError(f"{path} lists no {' and no '.join(empty)}; unpack it again")
-        self._paths = [self._folder / image["file_name"] for image in self._images]
-        if missing := [path.name for path in self._paths if not path.is_file()]:
+        if annotated.isdisjoint(image["id"] for image in self._images):
+            raise ZeroQError(f"{path} has boxes for none of the images that it lists; unpack it again")
+        if missing := [path.name for path in self.files if not path.is_file()]:
             raise ZeroQError(
-                f"{self._folder} lacks {len(missing)} of the {len(self._paths)} photographs that {path} lists, first "
-                f"{missing[0]}; unpack {split}.zip there"
+                f"{folder} lacks {len(missing)} of the {len(self.files)} photographs that {path} lists, first "
+                f"{missing[0]}; unpack {folder.name}.zip there"
             )
-        if not train:  # of these every one is used
-            check_readable(self._paths)
         self._preprocessing = preprocessing(specification)
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return len(self.files)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
         """A photograph at its own size, float [3, H, W] in [0, 1], and its id."""
-        image = to_dtype(to_image(read_photograph(self._paths[index])), torch.float32, scale=True)
+        image = to_dtype(to_image(read_photograph(self.files[index])), torch.float32, scale=True)
         return image, self._images[index]["id"]
 
     def annotations(self) -> dict:
@@ -73,6 +69,22 @@ class COCO(Dataset):
         """``count`` different photographs drawn at random, cropped and normalised: float [count, 3, H, W]."""
         check_count(count)
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))[:count]
-        paths = [self._paths[index] for index in order.tolist()]
-        check_readable(paths)
-        return torch.stack([self._preprocessing(read_photograph(path)) for path in paths])
+        return torch.stack([self._preprocessing(read_photograph(self.files[index])) for index in order.tolist()])
+
+
+def split_paths(root: Path, *, train: bool) -> tuple[Path, Path]:
+    """The folder of a split's photographs, and its annotation file."""
+    split = "train2017" if train else "val2017"
+    return root / split, root / "annotations" / f"instances_{split}.json"
+
+
+def check_layout(root: Path, *, train: bool = False) -> None:
+    """Raise ZeroQError unless the split's folder and its annotation file are there."""
+    folder, path = split_paths(root, train=train)
+    for needed, exists in ((folder, folder.is_dir()), (path, path.is_file())):
+        if not exists:
+            hint = f"{root} holds the photographs itself; " if any(root.glob("*.jpg")) else ""
+            raise ZeroQError(
+                f"{needed} is missing; {hint}unpack {folder.name}.zip and annotations_trainval2017.zip from "
+                f"https://cocodataset.org side by side, and give their folder with data.root=…"
+            )

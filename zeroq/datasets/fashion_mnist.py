@@ -8,11 +8,11 @@ import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
+import torch
 from torchvision import datasets
 
 from zeroq.datasets.small_images import SmallImages
 from zeroq.errors import ZeroQError
-from zeroq.networks.pretrained import InputSpecification
 
 FILE_BYTES = {
     "train-images-idx3-ubyte": 16 + 60_000 * 28 * 28,
@@ -26,14 +26,16 @@ class FashionMNIST(SmallImages):
     """One split: ``images`` is uint8 [60,000 or 10,000, 1, 28, 28]."""
 
     name = "fashion-mnist"
+    channels = 1
 
-    def __init__(self, root: Path, specification: InputSpecification, *, train: bool = False):
+    @staticmethod
+    def read(root: Path, *, train: bool) -> tuple[torch.Tensor, torch.Tensor]:
         obtain(root)
         try:
             split = datasets.FashionMNIST(str(root), train=train, download=False)
         except (AssertionError, ValueError, RuntimeError) as error:
             raise ZeroQError(f"the files under {root} are no Fashion-MNIST; delete them and run again") from error
-        super().__init__(split.data.unsqueeze(1), split.targets, specification)
+        return split.data.unsqueeze(1), split.targets
 
 
 def obtain(root: Path) -> None:

@@ -42,6 +42,8 @@ class FashionScenes:
 
     name = "fashion-scenes"
     task = "detection"
+    classes = 1 + FashionMNIST.classes  # with the background
+    files = ()
 
     def __init__(
         self,

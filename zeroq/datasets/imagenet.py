@@ -8,7 +8,7 @@ from timm.data import ImageNetInfo
 from torch.utils.data import DataLoader
 from torchvision import datasets
 
-from zeroq.datasets.photographs import check_readable, preprocessing
+from zeroq.datasets.photographs import preprocessing, read_photograph
 from zeroq.errors import ZeroQError
 from zeroq.images.checks import check_count
 from zeroq.networks.pretrained import InputSpecification
@@ -17,8 +17,8 @@ from zeroq.networks.pretrained import InputSpecification
 class ImageNet:
     """``root/val/<wnid>/*.JPEG`` (or ``root/train``), served in batches that fit a network's input.
 
-    Class indices are those of the sorted WordNet ids, as in every published checkpoint. Raises ZeroQError for a
-    folder that is missing or empty, whose class folders are not the 1,000 ids, or with an unreadable photograph.
+    Class indices are those of the sorted WordNet ids, as in every published checkpoint; ``files`` are the photographs.
+    Raises ZeroQError for a folder that is missing or empty, or whose class folders are not the 1,000 ids.
     """
 
     name = "imagenet"
@@ -26,16 +26,13 @@ class ImageNet:
     classes = 1000
 
     def __init__(self, root: Path, specification: InputSpecification, *, train: bool = False):
-        folder = root / ("train" if train else "val")
-        if not folder.is_dir():
-            raise ZeroQError(f"{folder} is not a folder; give the one that holds it with data.root=…")
+        check_layout(root, train=train)
+        folder = split_folder(root, train=train)
         try:
-            self._folder = datasets.ImageFolder(str(folder), preprocessing(specification))
-        except FileNotFoundError as error:  # no class folders, or one without images
-            raise ZeroQError(f"{error}; {folder} must hold one folder of photographs for each WordNet id") from error
-        check_classes(folder, self._folder.classes)
-        if not train:  # of these every one is used
-            check_readable([Path(path) for path, _ in self._folder.samples])
+            self._folder = datasets.ImageFolder(str(folder), preprocessing(specification), loader=read_photograph)
+        except FileNotFoundError as error:
+            raise ZeroQError(f"a class folder of {folder} is empty: {error}") from error
+        self.files = [Path(path) for path, _ in self._folder.samples]
 
     def __len__(self) -> int:
         return len(self._folder)
@@ -48,13 +45,21 @@ class ImageNet:
         """``count`` different images drawn at random, prepared: float [count, 3, H, W]."""
         check_count(count)
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))[:count].tolist()
-        check_readable([Path(self._folder.samples[index][0]) for index in order])
         return torch.stack([self._folder[index][0] for index in order])
 
 
-def check_classes(folder: Path, found: list[str]) -> None:
-    """Raise ZeroQError unless the class folders are ImageNet's 1,000 WordNet ids in sorted order."""
-    known = ImageNetInfo().label_names()
+def split_folder(root: Path, *, train: bool) -> Path:
+    """The folder of the training or of the validation photographs."""
+    return root / ("train" if train else "val")
+
+
+def check_layout(root: Path, *, train: bool = False) -> None:
+    """Raise ZeroQError unless the split's folder holds one folder for each of ImageNet's 1,000 WordNet ids."""
+    folder, known = split_folder(root, train=train), ImageNetInfo().label_names()
+    if not folder.is_dir():
+        hint = f"{root} holds the class folders itself; " if (root / known[0]).is_dir() else ""
+        raise ZeroQError(f"{folder} is no folder; {hint}data.root=… is the folder that holds {folder.name}/")
+    found = sorted(path.name for path in folder.iterdir() if path.is_dir())
     if found == known:
         return
     strange, missing = sorted(set(found) - set(known)), sorted(set(known) - set(found))
@@ -64,6 +69,6 @@ def check_classes(folder: Path, found: list[str]) -> None:
         if names
     ]
     raise ZeroQError(
-        f"{folder} has {len(found)} class folders that are not ImageNet's 1000 WordNet ids ({'; '.join(details)}); "
+        f"{folder} has {len(found)} class folders, which should be ImageNet's 1000 WordNet ids ({'; '.join(details)}); "
         f"labels would not fit the network's outputs"
     )

@@ -1,6 +1,8 @@
 """Labelled images that fit into memory, enlarged to what a network expects."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -11,20 +13,31 @@ from zeroq.images.checks import check_count
 from zeroq.networks.pretrained import InputSpecification
 
 
-class SmallImages:
-    """``images`` uint8 [N, C, H, W] with ``labels`` int64 [N], served in batches that fit a network's input."""
+class SmallImages(ABC):
+    """One split: ``images`` uint8 [N, C, H, W] with ``labels`` int64 [N], in batches that fit a network's input.
+
+    Raises ZeroQError for a network of other channels, before any download.
+    """
 
     name: ClassVar[str]
+    channels: ClassVar[int]
     task = "classification"
     classes = 10
+    files = ()
 
-    def __init__(self, images: torch.Tensor, labels: torch.Tensor, specification: InputSpecification):
+    def __init__(self, root: Path, specification: InputSpecification, *, train: bool = False):
         channels = specification.shape[0]
-        if images.shape[1] not in (1, channels):
+        if self.channels not in (1, channels):
             raise ZeroQError(
-                f"the network takes images of {channels} channels, {self.name} has {images.shape[1]}; choose other data"
+                f"the network takes images of {channels} channels, {self.name} has {self.channels}; choose other data"
             )
-        self.images, self.labels, self.specification = images, labels, specification
+        self.specification = specification
+        self.images, self.labels = self.read(root, train=train)
+
+    @staticmethod
+    @abstractmethod
+    def read(root: Path, *, train: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        """A split's images and labels from a folder; downloads what is missing."""
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -1,6 +1,7 @@
 """Weights from a file, in the formats that people keep them in."""
 
 import hashlib
+import struct
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -54,7 +55,7 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
     except OSError as error:
         raise ZeroQError(f"{path} cannot be read: {error.strerror or error}") from error
     # What torch raises depends on the byte at which a file that is none of its own stops to look like one.
-    except (SafetensorError, UnpicklingError, RuntimeError, EOFError, LookupError, ValueError) as error:
+    except (SafetensorError, UnpicklingError, RuntimeError, EOFError, LookupError, ValueError, struct.error) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ZeroQError(
             f"{path} is no checkpoint that can be read safely ({reason}); save the weights alone, "
@@ -73,6 +74,11 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
         if all(name.startswith(prefix) for name in tensors):
             tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
     return tensors
+
+
+def is_published(path: Path, url: str) -> bool:
+    """Whether a file is the one at a torch hub address, whose name ends in the first digits of its sha256."""
+    return sha256(path).startswith(Path(url).stem.rpartition("-")[2])
 
 
 def sha256(path: Path) -> str:

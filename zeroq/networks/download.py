@@ -37,7 +37,7 @@ def explained(weights: str, mend: str) -> Iterator[None]:
             raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ZeroQError(
-            f"the weights of {weights} could not be downloaded ({reason}); connect to the internet once, or {mend}"
+            f"the weights of {weights} could not be obtained ({reason}); connect to the internet once, or {mend}"
         ) from error
 
 

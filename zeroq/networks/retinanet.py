@@ -16,14 +16,13 @@ from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from zeroq.errors import ZeroQError
-from zeroq.networks.checkpoint import load_checkpoint, read_state_dict, sha256
+from zeroq.networks.checkpoint import is_published, load_checkpoint, read_state_dict
 from zeroq.networks.download import downloading
 from zeroq.networks.narrow import narrow
 from zeroq.networks.pretrained import InputSpecification, PretrainedNetwork
 
 ARCHITECTURE = "retinanet_resnet50"
 WEIGHTS = RetinaNet_ResNet50_FPN_Weights.COCO_V1
-PUBLISHED_SHA256 = WEIGHTS.url.removesuffix(".pth").rpartition("-")[2]  # the first digits, as in the file's name
 COCO_SIZE = 800  # shorter side of the images that the published weights were trained on, in pixels
 COCO_CLASSES = 91  # with the background and the numbers that COCO left out
 
@@ -111,7 +110,7 @@ def _from_checkpoint(path: Path) -> RetinaNet:
         network = retinanet_resnet50_fpn(weights=None, weights_backbone=None)
     else:
         network = _assemble(resnet50(norm_layer=FrozenBatchNorm2d), 256, COCO_CLASSES)
-        if sha256(path).startswith(PUBLISHED_SHA256):
+        if is_published(path, WEIGHTS.url):
             # No file says so, but torchvision's own weights were trained before FrozenBatchNorm had an epsilon.
             for module in network.modules():
                 if isinstance(module, FrozenBatchNorm2d):

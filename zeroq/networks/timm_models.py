@@ -66,9 +66,12 @@ def resized(data: dict) -> int | tuple[int, int]:
     height, width = (int(pixels / data["crop_pct"]) for pixels in data["input_size"][1:])
     if data["crop_mode"] == "squash":
         return height, width
-    if data["crop_mode"] == "center":
-        return min(height, width)
-    raise ZeroQError(f"this network's photographs are prepared by a {data['crop_mode']!r} crop, which is not supported")
+    if data["crop_mode"] == "center" and height == width:
+        return height
+    raise ZeroQError(
+        f"this network's photographs are prepared by a {data['crop_mode']!r} crop of {height} × {width} pixels, which "
+        f"is not supported; quantize it from Python"
+    )
 
 
 @contextmanager

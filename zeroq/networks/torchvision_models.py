@@ -6,7 +6,7 @@ from torch import hub
 from torchvision import models
 
 from zeroq.errors import ZeroQError
-from zeroq.networks.checkpoint import load_checkpoint, read_state_dict
+from zeroq.networks.checkpoint import is_published, load_checkpoint, read_state_dict
 from zeroq.networks.download import downloading
 from zeroq.networks.pretrained import InputSpecification, PretrainedNetwork
 
@@ -17,9 +17,8 @@ WITH_AUXILIARY_HEADS = {"inception_v3": ("AuxLogits",), "googlenet": ("aux1", "a
 def load(architecture: str, checkpoint: Path | None = None, *, classes: int | None = None) -> PretrainedNetwork:
     """A torchvision classifier in evaluation mode, with torchvision's newest weights or those of a checkpoint.
 
-    The preprocessing is that of the weights: of those that a checkpoint is a copy of, where its file has their name,
-    else of the newest. ``classes`` is the number of outputs, where the checkpoint has another one than ImageNet's
-    1,000.
+    The preprocessing is that of the weights: of those that a checkpoint is a copy of, byte by byte, else of the newest.
+    ``classes`` is the number of outputs, where the checkpoint has another one than ImageNet's 1,000.
 
     Raises ZeroQError for an unknown architecture, for weights that cannot be downloaded, and for a checkpoint
     that does not fit.
@@ -41,15 +40,20 @@ def load(architecture: str, checkpoint: Path | None = None, *, classes: int | No
             options |= {"init_weights": False, "aux_logits": auxiliary}
         network = models.get_model(architecture, weights=None, **options)
         load_checkpoint(network, checkpoint)
-        if checkpoint.name == Path(weights.url).name and architecture in WITH_AUXILIARY_HEADS:
-            network.transform_input = True  # as torchvision sets it for its own weights
-    for head in WITH_AUXILIARY_HEADS.get(architecture, ()):
-        setattr(network, head, None)
     transforms = weights.transforms()
+    mean, std = tuple(transforms.mean), tuple(transforms.std)
+    if architecture in WITH_AUXILIARY_HEADS:
+        for head in WITH_AUXILIARY_HEADS[architecture]:
+            setattr(network, head, None)
+        if checkpoint is None or is_published(checkpoint, weights.url):
+            # These weights were trained on pixels in -1…1. torchvision normalises as always, and lets the network
+            # transform its input; here the normalisation itself is the right one.
+            network.transform_input = False
+            mean = std = (0.5, 0.5, 0.5)
     specification = InputSpecification(
         shape=(3, *transforms.crop_size * 2),
-        mean=tuple(transforms.mean),
-        std=tuple(transforms.std),
+        mean=mean,
+        std=std,
         resize=transforms.resize_size[0],
         interpolation=transforms.interpolation.value,
     )
@@ -57,8 +61,8 @@ def load(architecture: str, checkpoint: Path | None = None, *, classes: int | No
 
 
 def published_weights(architecture: str, checkpoint: Path | None) -> models.Weights:
-    """torchvision's entry of the weights that a checkpoint is a copy of, by the name of the file; else the newest."""
+    """torchvision's entry of the weights that a checkpoint is a copy of; else of the newest."""
     known = models.get_model_weights(architecture)
-    if checkpoint is None:
+    if checkpoint is None or not checkpoint.is_file():
         return known.DEFAULT
-    return next((weights for weights in known if Path(weights.url).name == checkpoint.name), known.DEFAULT)
+    return next((weights for weights in known if is_published(checkpoint, weights.url)), known.DEFAULT)

@@ -36,7 +36,8 @@ def class_scores(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
         found = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
         raise ZeroQError(
             f"sensitivity needs a classifier with one output tensor [images, classes], or a detector whose outputs "
-            f"hold cls_logits [images, anchors, classes], not {found}"
+            f"hold cls_logits [images, anchors, classes], not {found}; for other networks call zeroq.distill, "
+            f"zeroq.quantize with one width for all layers, and zeroq.calibrate"
         )
     if not scores.isfinite().all():
         raise ZeroQError("the network's class scores hold NaN or infinite values; check its weights")
