@@ -80,6 +80,8 @@ def check_choices(arguments: list[str]) -> None:
         if group not in GROUPS or not separator:
             continue
         known = sorted(str(path.relative_to(CONF / group).with_suffix("")) for path in (CONF / group).rglob("*.yaml"))
+        if "," in value and not {"-m", "--multirun"} & set(arguments):
+            raise ZeroQError(f"{argument}: several values are a sweep: add -m to the command line")
         for choice in value.split(","):
             if choice not in known:
                 close = get_close_matches(choice, known, n=1)

@@ -1,12 +1,16 @@
 """Fixtures that several tests share."""
 
 import copy
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from experiments import run
 from tests.networks import HandWritten, estimate_statistics
+from zeroq.evaluation import classification
 
 
 @pytest.fixture(scope="session")
@@ -32,3 +36,34 @@ def no_norm() -> nn.Module:
     """A network without BatchNorm."""
     torch.manual_seed(0)
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5))
+
+
+@pytest.fixture(scope="session")
+def results(tmp_path_factory) -> Path:
+    """One results folder for all tests, so that they share the FP32 score."""
+    return tmp_path_factory.mktemp("results")
+
+
+@pytest.fixture
+def command(monkeypatch, results):
+    """Run the command line with arguments; returns its exit status or message."""
+
+    def call(*arguments: str):
+        flags = [argument for argument in arguments if argument.startswith("-")]
+        overrides = [argument for argument in arguments if not argument.startswith("-")]
+        monkeypatch.setattr(sys, "argv", ["run", *flags, f"results={results}", *overrides])
+        try:
+            run.main()
+        except SystemExit as ended:
+            return ended.code
+        return 0
+
+    return call
+
+
+@pytest.fixture
+def quick_scores(monkeypatch):
+    """Scores without scoring, where only the stages before matter."""
+    predictions = torch.zeros(10_000, dtype=torch.long)
+    score = classification.Classification(10.0, 50.0, predictions)
+    monkeypatch.setattr(classification, "evaluate", lambda *arguments: score)

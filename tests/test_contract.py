@@ -6,6 +6,7 @@ import pytest
 import timm
 import torch
 from torch import nn
+from torchvision import models
 
 import zeroq
 from tests.networks import HandWritten, estimate_statistics
@@ -153,6 +154,7 @@ def test_settings_are_refused_before_distilling(timm_network, monkeypatch):
     monkeypatch.setattr("zeroq.pipeline.distill", lambda *arguments, **settings: pytest.fail("work was begun"))
     for arguments, sentence in [
         ({"weight_bits": 1.5}, "below the smallest candidate"),
+        ({"weight_bits": 5, "candidates": (2, 4)}, "above the widest candidate"),
         ({"weight_bits": {"conv_stem": 4}}, "mixed=False"),
         ({"weight_bits": {"conv_stem": 4}, "mixed": False}, "must name every Conv and Linear layer"),
         ({"activation_bits": 9}, "2…8"),
@@ -164,6 +166,13 @@ def test_settings_are_refused_before_distilling(timm_network, monkeypatch):
     ]:
         with pytest.raises(zeroq.ZeroQError, match=sentence):
             zeroq.zero_shot_quantize(timm_network, SHAPE, **arguments)
+
+
+@pytest.mark.parametrize("network", [models.segmentation.fcn_resnet50, models.detection.fcos_resnet50_fpn])
+def test_outputs_without_a_sensitivity_are_refused_before_distilling(network, monkeypatch):
+    monkeypatch.setattr("zeroq.pipeline.distill", lambda *arguments, **settings: pytest.fail("work was begun"))
+    with pytest.raises(zeroq.ZeroQError, match=r"needs a classifier with one output tensor .* for other networks call"):
+        zeroq.zero_shot_quantize(network(weights=None, weights_backbone=None), SHAPE)
 
 
 def test_interrupted_distillation_leaves_the_network_alone(timm_network):

@@ -15,7 +15,6 @@ from torch import nn
 from torchvision.models.detection import retinanet_resnet50_fpn
 
 from tests.test_photographs import save
-from tests.test_run import command, results  # noqa: F401  fixtures
 from zeroq.datasets.imagenet import ImageNet
 from zeroq.networks.imagenet import CHECKPOINTS
 from zeroq.networks.retinanet import RawRetinaNet
@@ -55,7 +54,7 @@ def imagenet(tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize("architecture", CHECKPOINTS)
-def test_classifier(architecture, command, results, imagenet, tmp_path, monkeypatch):  # noqa: F811
+def test_classifier(architecture, command, results, imagenet, tmp_path, monkeypatch):
     torch.manual_seed(0)
     network = get_model(CHECKPOINTS[architecture])
     size = 299 if architecture == "inceptionv3" else 224
@@ -74,7 +73,7 @@ def test_classifier(architecture, command, results, imagenet, tmp_path, monkeypa
     assert record["unreached_activations"] == []
 
 
-def test_detector(command, results, tmp_path):  # noqa: F811
+def test_detector(command, results, tmp_path):
     torch.manual_seed(0)
     network = retinanet_resnet50_fpn(weights=None, weights_backbone=None)
     with_statistics_of_noise(RawRetinaNet(network), (3, 256, 256))

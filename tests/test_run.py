@@ -1,57 +1,24 @@
-"""The command line, in this process: records, skipping, sweeps, W&B, and one sentence for each mistake."""
+"""The command line, in this process: records, skipping, sweeps, W&B, tables and figures."""
 
 import json
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas
 import pytest
-import torch
 import yaml
 
-from experiments import figures, record, run, runner, sources, tables
-from experiments.cache import StageCache
-from zeroq.evaluation import classification
+from experiments import figures, run, runner, tables
+from tests.command_line import QUICK, only_runs
 from zeroq.networks import zoo
-from zeroq.networks.pretrained import PretrainedNetwork
 
-QUICK = ["distill.iterations=2", "distill.count=2"]
 RECORD_KEYS = {
     *("model", "dataset", "method", "w_bits", "a_bits", "placement", "granularity", "size_mib", "fp32_size_mib"),
     *("metric", "value", "fp32_value", "top5", "agreement", "seed", "plan", "distill_loss", "seconds", "needs_data"),
     *("versions", "device", "git_commit"),
 }
-
-
-@pytest.fixture(scope="session")
-def results(tmp_path_factory) -> Path:
-    """One results folder for all tests, so that they share the FP32 score."""
-    return tmp_path_factory.mktemp("results")
-
-
-@pytest.fixture
-def command(monkeypatch, results):
-    """Run the command line with arguments; returns its exit status or message."""
-
-    def call(*arguments: str):
-        flags = [argument for argument in arguments if argument.startswith("-")]
-        overrides = [argument for argument in arguments if not argument.startswith("-")]
-        monkeypatch.setattr(sys, "argv", ["run", *flags, f"results={results}", *overrides])
-        try:
-            run.main()
-        except SystemExit as ended:
-            return ended.code
-        return 0
-
-    return call
-
-
-def only_runs(results: Path) -> set[str]:
-    runs = results / "runs"
-    return {path.name for path in runs.iterdir()} if runs.exists() else set()
 
 
 def test_record_is_complete_and_skipped_the_second_time(command, results, capsys):
@@ -127,116 +94,12 @@ def test_sweep_runs_every_combination_and_naive_needs_no_images(command, results
     assert capsys.readouterr().out.count("skipped") == 2
 
 
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        (["model=fashion/resnet81"], "there is no model=fashion/resnet81; did you mean fashion/resnet18"),
-        (["method=zero"], "there is no method=zero"),
-        (["bits=w9a9"], "there is no bits=w9a9"),
-        (["bits.weight=1"], "bits must be 2…8"),
-        (["bits.activation=9"], "bits must be 2…8"),
-        (["bits=mp4a8", "bits.weight=1.5", *QUICK], "below the smallest candidate"),
-        (["bits=mp4a8", "bits.size_mib=0.01", *QUICK], "below the smallest candidate"),
-        (["bits.weight=four"], "bits.weight"),
-        (["~bits.refine"], "bits.refine is missing"),
-        (["seed=-1"], "seed must be"),
-        (["distill.statistics=both", "method=gaussian"], "statistics must be one of"),
-        (["percentile=40", *QUICK], "percentile must be above 50"),
-        (["sensitivity_direction=sideways", *QUICK], "direction must be one of"),
-        (["bits=mp4a8", "bits.refine=-1", *QUICK], "refine is a number of plans"),
-        (["method=real", "distill.count=0"], "count must be at least 1"),
-        (["tracker=online"], "log in with `wandb login`"),
-        (["data.root=/proc/nowhere"], "cannot create /proc/nowhere"),
-        (["results=/proc/nowhere"], "cannot write records to /proc/nowhere"),
-        (["distill.learning_rate=1e30", "distill.iterations=40", "distill.count=2"], "smaller learning rate"),
-        (["model=imagenet/resnet18", "data.root=/tmp", "model.architecture=vgg"], "ImageNet has no 'vgg'"),
-        (["model=imagenet/resnet18", "data.root=/nowhere"], "/nowhere is no folder; give the one that holds your copy"),
-        (["tracker.mode=loud"], "tracker.mode must be one of"),
-        (["placement=everywhere"], "placement must be one of"),
-        (["bits.candidates=[1]"], "candidate bits must be a list of widths in 2…8"),
-        (["method=naive", "bits=mp4a8", "bits.size_mib=0.1"], "cannot keep a budget in MiB"),
-        (["model=imagenet/resnet18"], "data.root is missing"),
-        (["bits.weight=nan"], "bits must be 2…8"),
-        (["device=toaster"], "device 'toaster' cannot be used"),
-    ],
-)
-def test_mistakes_get_one_sentence_and_leave_nothing(command, results, capsys, arguments, sentence):
-    before = only_runs(results)
-    code = command(*arguments)
-    assert code not in (0, None)
-    printed = capsys.readouterr().out + str(code)
-    assert sentence in printed.replace("\n", " ")
-    assert "Traceback" not in printed
-    assert only_runs(results) == before
-
-
-def test_a_mistake_in_a_sweep_does_not_stop_it(command, results, capsys):
-    assert command("-m", "method=naive", "bits.activation=9,7", "tracker=disabled") == 1
-    printed = capsys.readouterr()
-    assert "bits must be 2…8" in printed.out
-    assert "Traceback" not in printed.out + printed.err
-    assert (results / "runs" / "fashion-resnet18,naive,w8a8,seed=0,bits.activation=7").exists()
-
-
-def test_wrong_settings_are_refused_before_any_work(command, capsys, monkeypatch):
-    monkeypatch.setattr(runner.Run, "calibration_images", lambda run: pytest.fail("work was begun"))
-    assert command("bits=mp4a8", "bits.weight=1.5") == 1
-    assert command("percentile=40") == 1
-    assert "below the smallest candidate" in capsys.readouterr().out
-
-
 def test_budget_in_mib_is_labelled_with_its_mean_bits(command, results):
     assert command("method=gaussian", "bits=mp4a8", "bits.size_mib=0.4", "tracker=disabled", *QUICK) == 0
     (folder,) = (results / "runs").glob("fashion-resnet18,gaussian,mp4a8*bits.size_mib=0.4*")
     content = json.loads((folder / "record.json").read_text())
     assert content["size_mib"] <= 0.4
     assert content["mean_weight_bits"] <= float(content["w_bits"].removeprefix("MP")) <= 32 * 0.4 / 2.6
-
-
-@pytest.fixture
-def quick_scores(monkeypatch):
-    """Scores without scoring, where only the stages before matter."""
-    predictions = torch.zeros(10_000, dtype=torch.long)
-    score = classification.Classification(10.0, 50.0, predictions)
-    monkeypatch.setattr(classification, "evaluate", lambda *arguments: score)
-
-
-@pytest.mark.parametrize(
-    ("stage", "arguments"),
-    [
-        ("distill", ["seed=1"]),
-        ("distill", ["distill.iterations=1"]),
-        ("distill", ["distill.learning_rate=0.1"]),
-        ("distill", ["distill.statistics=batch"]),
-        ("sensitivity", ["sensitivity_direction=symmetric"]),
-        ("sensitivity", ["symmetric=true"]),
-        ("sensitivity", ["method.per_channel=false"]),
-        ("sensitivity", ["bits.candidates=[3,8]"]),
-    ],
-)
-def test_stages_are_shared_only_between_equal_settings(command, results, quick_scores, stage, arguments):
-    shared = ("model=fashion/resnet18", "method=zeroq", "tracker=disabled", "force=true")
-    quick = [setting for setting in QUICK if setting.partition("=")[0] not in "".join(arguments)]
-
-    def stored() -> int:
-        return len(list((results / "cache").glob(f"{stage}-*.pt")))
-
-    assert command(*shared, *QUICK) == 0
-    before = stored()
-    assert command(*shared, *QUICK, "bits=w4a8") == 0
-    assert stored() == before
-    assert command(*shared, *quick, *arguments) == 0
-    assert stored() == before + 1
-
-
-def test_a_damaged_cache_file_is_computed_again(tmp_path):
-    stages = StageCache(tmp_path)
-    assert stages.get({"stage": "x"}, lambda: 1)[0] == 1
-    assert stages.get({"stage": "x"}, lambda: 2)[0] == 1
-    (path,) = tmp_path.iterdir()
-    path.write_bytes(path.read_bytes()[:100])
-    assert stages.get({"stage": "x"}, lambda: 3)[0] == 3
-    assert stages.get({"stage": "x"}, lambda: 4)[0] == 3
 
 
 def test_force_runs_again(command, results, capsys, quick_scores):
@@ -265,34 +128,6 @@ def test_a_record_of_other_inputs_is_no_reason_to_skip(command, results, capsys,
     shutil.rmtree(path.parent)
 
 
-def test_network_without_batch_norm(command, capsys, monkeypatch, no_norm, quick_scores):
-    flat = torch.nn.Sequential(torch.nn.Conv2d(1, 3, 1), *no_norm, torch.nn.Linear(5, 10))
-    network = PretrainedNetwork(flat, zoo.input_specification("resnet18"))
-    monkeypatch.setitem(sources.NETWORKS, "embedded", lambda architecture, checkpoint: network)
-    shared = ("model.name=test/no-norm", "tracker=disabled", *QUICK)
-    assert command(*shared, "method=zeroq") == 1
-    assert "no BatchNorm layer" in capsys.readouterr().out.replace("\n", " ")
-    assert command(*shared, "method=gaussian") == 0
-
-
-def test_truncated_data_and_changed_weights(command, results, capsys, monkeypatch, tmp_path):
-    before = only_runs(results)
-    raw = tmp_path / "FashionMNIST" / "raw"
-    raw.mkdir(parents=True)
-    (raw / "t10k-images-idx3-ubyte").write_bytes(b"0" * 1000)
-    assert command("bits=w6a6", f"data.root={tmp_path}") == 1
-    assert "truncated or damaged" in capsys.readouterr().out.replace("\n", " ")
-    for suffix in ("safetensors", "json"):
-        (tmp_path / f"resnet18.{suffix}").write_bytes((zoo.WEIGHTS / f"resnet18.{suffix}").read_bytes())
-    (tmp_path / "resnet18.safetensors").write_bytes(b"0" * 1000)
-    monkeypatch.setitem(
-        sources.NETWORKS, "embedded", lambda architecture, checkpoint: zoo.load(architecture, weights=tmp_path)
-    )
-    assert command("bits=w6a6") == 1
-    assert "has sha256" in capsys.readouterr().out
-    assert only_runs(results) == before
-
-
 def test_tables_and_figures_of_the_runs(results, command, monkeypatch, capsys):
     assert command("method=zeroq,gaussian", "-m", "bits=mp4a8", *QUICK) == 0
     for program in (tables, figures):
@@ -317,21 +152,6 @@ def test_no_records_is_said(tmp_path, monkeypatch):
             program.main()
 
 
-def test_half_written_folder_is_no_record(tmp_path):
-    (tmp_path / ".partial-killed").mkdir()
-    (tmp_path / ".partial-killed" / "record.json").write_text("{}")
-    with pytest.raises(record.ZeroQError, match="no records"):
-        record.read_records(tmp_path)
-
-
-def test_force_replaces_the_record(tmp_path):
-    for content in ("first", "second"):
-        with record.record_folder(tmp_path, "name") as folder:
-            (folder / "record.json").write_text(content)
-    assert [path.name for path in tmp_path.iterdir()] == ["name"]
-    assert (tmp_path / "name" / "record.json").read_text() == "second"
-
-
 def test_interrupt_leaves_nothing(command, results, monkeypatch):
     before = only_runs(results)
 
@@ -343,49 +163,22 @@ def test_interrupt_leaves_nothing(command, results, monkeypatch):
     assert only_runs(results) == before
 
 
-def test_failed_write_leaves_nothing(tmp_path):
-    def write_half():
-        with record.record_folder(tmp_path, "name") as folder:
-            (folder / "record.json").write_text("{")
-            raise OSError("disk full")
-
-    with pytest.raises(OSError, match="full"):
-        write_half()
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_changed_weight_file_is_refused(tmp_path):
-    for suffix in ("safetensors", "json"):
-        (tmp_path / f"resnet18.{suffix}").write_bytes((zoo.WEIGHTS / f"resnet18.{suffix}").read_bytes())
-    path = tmp_path / "resnet18.safetensors"
-    path.write_bytes(path.read_bytes()[:-1] + b"\x00\x01")
-    with pytest.raises(zoo.ZeroQError, match="sha256"):
-        zoo.load("resnet18", weights=tmp_path)
-
-
-def test_weights_of_another_topology_are_refused(monkeypatch):
-    monkeypatch.setitem(zoo.CLASSIFIERS, "resnet18", zoo.Embedded(4, ()))
-    with pytest.raises(zoo.ZeroQError, match="topology"):
-        zoo.load("resnet18")
-
-
-def test_names_do_not_depend_on_order_or_defaults():
-    choices = {"model": "fashion/resnet18", "method": "zeroq", "bits": "w8a8", "distill": "paper"}
+def test_names_hold_what_is_not_the_default_in_any_order(command, monkeypatch):
+    names = []
+    monkeypatch.setattr(run, "execute", lambda settings, name, others: names.append(name))
 
     def name(*overrides: str) -> str:
-        return record.run_name(choices, record.other_settings(choices, list(overrides)), 0)
+        assert command(*overrides) == 0
+        return names.pop()
 
     plain = name()
-    assert plain == name("seed=0", "distill=paper", "force=true", "data.root=/x")
-    assert name("percentile=99", "placement=after_relu") == name("placement=after_relu", "percentile=99") != plain
-    assert "/" not in plain
-
-
-def test_fingerprint_sees_one_changed_weight():
-    from experiments.cache import fingerprint
-
-    network = torch.nn.Linear(3, 3)
-    before = fingerprint(network)
-    with torch.no_grad():
-        network.weight[0, 0] += 1
-    assert fingerprint(network) != before
+    assert plain == "fashion-resnet18,zeroq,w8a8,seed=0"
+    silent = ("force=true", "tracker=disabled", "data.root=/x", "device=cpu")
+    defaults = ("seed=0", "distill=paper", "data=fashion_mnist", "placement=layer_inputs", "bits.candidates=[2,4,8]")
+    assert plain == name(*silent, *defaults)
+    assert name("distill=bounded", "distill.bounded=true") == f"{plain},distill=bounded"
+    assert name("distill=bounded", "distill.bounded=false") == f"{plain},distill=bounded,distill.bounded=false"
+    several = name("percentile=99", "placement=after_relu")
+    assert several == name("placement=after_relu", "percentile=99") == f"{plain},percentile=99,placement=after_relu"
+    own = name("model=timm", "model.name=resnet18.a1_in1k", "data.root=/x", "model.architecture=resnet18")
+    assert own == "timm,zeroq,w8a8,seed=0,model.architecture=resnet18,model.name=resnet18.a1_in1k"

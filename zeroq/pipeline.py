@@ -76,6 +76,11 @@ class Settings:
                 f"the budget is below the smallest candidate, or no number: mean weight bits must be at least "
                 f"{candidates[0]}, not {self.weight_bits}; raise the budget or add narrower candidate bits"
             )
+        elif self.weight_bits > candidates[-1]:
+            raise ZeroQError(
+                f"the budget is above the widest candidate: mean weight bits must be at most {candidates[-1]}, not "
+                f"{self.weight_bits:g}; lower the budget or add wider candidate bits"
+            )
 
 
 @dataclass(frozen=True)

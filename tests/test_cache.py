@@ -1,0 +1,54 @@
+"""Stages are stored under everything that determines them."""
+
+import pytest
+import torch
+
+from experiments.cache import StageCache, fingerprint
+from tests.command_line import QUICK
+
+
+@pytest.mark.parametrize(
+    ("stage", "arguments"),
+    [
+        ("distill", ["seed=1"]),
+        ("distill", ["distill.iterations=1"]),
+        ("distill", ["distill.learning_rate=0.1"]),
+        ("distill", ["distill.statistics=batch"]),
+        ("sensitivity", ["sensitivity_direction=symmetric"]),
+        ("sensitivity", ["symmetric=true"]),
+        ("sensitivity", ["method.per_channel=false"]),
+        ("sensitivity", ["bits.candidates=[3,8]"]),
+    ],
+)
+def test_stages_are_shared_only_between_equal_settings(command, results, quick_scores, stage, arguments):
+    shared = ("model=fashion/resnet18", "method=zeroq", "tracker=disabled", "force=true")
+    quick = [setting for setting in QUICK if setting.partition("=")[0] not in "".join(arguments)]
+
+    def stored() -> int:
+        return len(list((results / "cache").glob(f"{stage}-*.pt")))
+
+    assert command(*shared, *QUICK) == 0
+    before = stored()
+    assert command(*shared, *QUICK, "bits=w4a8") == 0
+    assert stored() == before
+    assert command(*shared, *quick, *arguments) == 0
+    assert stored() == before + 1
+
+
+def test_a_damaged_cache_file_is_computed_again(tmp_path):
+    stages = StageCache(tmp_path)
+    assert stages.get({"stage": "x"}, lambda: 1)[0] == 1
+    assert stages.get({"stage": "x"}, lambda: 2)[0] == 1
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(path.read_bytes()[:100])
+    assert stages.get({"stage": "x"}, lambda: 3)[0] == 3
+    assert stages.get({"stage": "x"}, lambda: 4)[0] == 3
+
+
+def test_fingerprint_sees_one_changed_weight():
+
+    network = torch.nn.Linear(3, 3)
+    before = fingerprint(network)
+    with torch.no_grad():
+        network.weight[0, 0] += 1
+    assert fingerprint(network) != before
