@@ -119,3 +119,5 @@ def test_nothing_stayed_float():
         assert record["unreached_activations"] == []
         if record["placement"] == "layer_inputs" and record["a_bits"] != FLOAT_BITS:
             assert record["quantized_activations"] == record["weight_layers"]
+        elif record["a_bits"] != FLOAT_BITS:
+            assert record["quantized_activations"] > 0

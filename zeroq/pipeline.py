@@ -20,7 +20,7 @@ from zeroq.precision.sensitivity import SensitivityTable, check_candidates, sens
 from zeroq.quantization.affine import FLOAT_BITS, check_bits
 from zeroq.quantization.calibrate import calibrate, check_percentile
 from zeroq.quantization.convert import Placement, activation_quantizers, check_placement, quantize, resolve_weight_bits
-from zeroq.quantization.layers import weighted_layers
+from zeroq.quantization.layers import QuantizedWeight, weighted_layers
 from zeroq.quantization.size import mean_bits, size_mib
 
 Progress = Callable[[int, int], None]
@@ -231,13 +231,16 @@ def quantize_naively(
 
 def describe(model: nn.Module, quantized: nn.Module, plan: Mapping[str, int]) -> dict[str, Any]:
     """Sizes and counts of a quantized network, for reports and records."""
-    quantizers = activation_quantizers(quantized)
+    quantizers, layers = activation_quantizers(quantized), weighted_layers(quantized).values()
     return {
         "size_mib": size_mib(model, plan),
         "fp32_size_mib": size_mib(model),
         "mean_weight_bits": mean_bits(model, plan),
-        "weight_layers": len(weighted_layers(quantized)),
-        "quantized_weight_layers": sum(bits < FLOAT_BITS for bits in plan.values()),
+        "weight_layers": len(layers),
+        # Counted in the network itself, not in the plan.
+        "quantized_weight_layers": sum(
+            isinstance(layer, QuantizedWeight) and layer.weight_bits.item() < FLOAT_BITS for layer in layers
+        ),
         "quantized_activations": len(quantizers),
         "unreached_activations": [name for name, quantizer in quantizers.items() if not quantizer.calibrated],
     }
