@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from experiments import run
+from experiments import run, stages
 from tests.networks import HandWritten, estimate_statistics
 from zeroq.evaluation import classification
 
@@ -38,9 +38,9 @@ def no_norm() -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def results(tmp_path_factory) -> Path:
-    """One results folder for all tests, so that they share the FP32 score."""
+    """One results folder for a file's tests, so that they share the FP32 score."""
     return tmp_path_factory.mktemp("results")
 
 
@@ -66,4 +66,5 @@ def quick_scores(monkeypatch):
     """Scores without scoring, where only the stages before matter."""
     predictions = torch.zeros(10_000, dtype=torch.long)
     score = classification.Classification(10.0, 50.0, predictions)
-    monkeypatch.setattr(classification, "evaluate", lambda *arguments: score)
+    for stage in ("score", "float_score"):  # the second would be kept for other tests
+        monkeypatch.setattr(stages.Run, stage, lambda *arguments: score)
