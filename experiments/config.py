@@ -6,6 +6,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from zeroq.baselines.dfq import Steps, check_bias_correction
 from zeroq.errors import ZeroQError
 from zeroq.images.batch_norm import check_statistics
 from zeroq.images.checks import check_count
@@ -13,6 +14,7 @@ from zeroq.quantization.affine import check_bits
 
 TRACKER_MODES = ("offline", "online", "disabled")
 IMAGES = ("distilled", "gaussian", "real", "none")
+RANGES = ("images", "statistics", "batch")
 
 
 @dataclass
@@ -39,7 +41,18 @@ class DataConfig:
 class MethodConfig:
     name: str
     images: str
+    ranges: str
     per_channel: bool
+    dfq: bool
+    replace_relu6: bool
+    equalize: bool
+    absorb: bool
+    bias_correction: str
+
+    @property
+    def steps(self) -> Steps | None:
+        """DFQ's steps on the float weights; None where the network is quantized as it is."""
+        return Steps(self.replace_relu6, self.equalize, self.absorb) if self.dfq else None
 
 
 @dataclass
@@ -96,15 +109,14 @@ def typed(config: DictConfig) -> RunConfig:
         raise ZeroQError(f"{error.full_key}: {str(error).splitlines()[0]}") from error
     if run.tracker.mode not in TRACKER_MODES:
         raise ZeroQError(f"tracker.mode must be one of {', '.join(TRACKER_MODES)}, not {run.tracker.mode!r}")
-    if run.method.images not in IMAGES:
-        raise ZeroQError(f"method.images must be one of {', '.join(IMAGES)}, not {run.method.images!r}")
+    check_method(run)
     if not 0 <= run.seed < 2**63:
         raise ZeroQError(f"seed must be a whole number from 0 to 2⁶³ − 1, not {run.seed}")
     check_statistics(run.distill.statistics)
     check_count(run.distill.count)
-    if run.bits.size_mib is not None and run.method.images == "none":
+    if run.bits.size_mib is not None and run.method.ranges != "images":
         raise ZeroQError(f"method {run.method.name} measures no sensitivities, so it cannot keep a budget in MiB")
-    if run.method.images == "none":
+    if run.method.ranges != "images":
         run.bits.mixed = False  # nothing to mix by: every layer gets the mean width
     if not run.bits.mixed:
         check_bits(run.bits.weight)
@@ -113,3 +125,26 @@ def typed(config: DictConfig) -> RunConfig:
     if run.bits.size_mib is not None and not run.bits.mixed:
         raise ZeroQError("bits.size_mib is a budget for mixed precision; choose bits=mp4a8 or set bits.mixed=true")
     return run
+
+
+def check_method(run: RunConfig) -> None:
+    """Raise ZeroQError for a method that does not exist, or whose parts do not go together."""
+    method = run.method
+    for key, known in (("images", IMAGES), ("ranges", RANGES)):
+        if getattr(method, key) not in known:
+            raise ZeroQError(f"method.{key} must be one of {', '.join(known)}, not {getattr(method, key)!r}")
+    check_bias_correction(method.bias_correction)
+    needs = [
+        what
+        for what, wanted in {
+            "method.ranges=images": method.ranges == "images",
+            "method.bias_correction=empirical": method.bias_correction == "empirical",
+        }.items()
+        if wanted
+    ]
+    if needs and method.images == "none":
+        raise ZeroQError(f"{needs[0]} needs images; choose method.images=distilled")
+    if not method.dfq and (method.ranges == "statistics" or method.bias_correction == "analytic"):
+        raise ZeroQError("ranges from statistics and analytic bias correction are parts of DFQ; choose method.dfq=true")
+    if method.ranges == "batch" and (method.dfq or method.bias_correction != "none"):
+        raise ZeroQError("ranges of each batch belong to the naive method, which has no DFQ and no bias correction")

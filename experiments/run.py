@@ -53,6 +53,8 @@ def run(config: DictConfig) -> None:
         soft_wrap=True,
         highlight=False,
     )
+    for step in content["skipped_steps"]:
+        console.print(f"  skipped {step}", soft_wrap=True, highlight=False)
 
 
 def defaults(config: DictConfig, choices: dict[str, str]) -> Callable[[str, str], bool]:

@@ -125,6 +125,7 @@ def record_content(
         "quantized_weight_layers": report["quantized_weight_layers"],
         "quantized_activations": report["quantized_activations"],
         "unreached_activations": report["unreached_activations"],
+        "skipped_steps": report.get("skipped_steps", []),
         "plan": dict(result.plan),
         "parameters": {name: layer.weight.numel() for name, layer in weighted_layers(module).items()},
         "versions": record.versions(),

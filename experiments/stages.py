@@ -23,6 +23,7 @@ from zeroq.pipeline import (
     Settings,
     distill_recording,
     quantize_naively,
+    quantize_with_dfq,
     quantize_with_images,
 )
 from zeroq.precision.sensitivity import SensitivityTable
@@ -67,15 +68,28 @@ class Run:
     def quantize(self, images: torch.Tensor | None) -> QuantizationResult:
         """The method's quantized network."""
         config, module, settings = self.config, self.network.module, self.settings
+        if images is not None:
+            self._image_key = fingerprint(nn.ParameterDict({"images": images}))
+        if steps := config.method.steps:
+            return quantize_with_dfq(
+                module,
+                self.network.input.shape,
+                settings,
+                steps,
+                limits=self.network.input.limits,
+                images=images,
+                ranges_from_images=config.method.ranges == "images",
+                run_stage=self._run_stage,
+            )
         if images is None:
             return quantize_naively(
                 module,
                 config.bits.weight,
                 config.bits.activation,
                 placement=settings.placement,
+                per_channel=settings.per_channel,
                 symmetric=settings.symmetric,
             )
-        self._image_key = fingerprint(nn.ParameterDict({"images": images}))
         return quantize_with_images(module, images, settings, run_stage=self._run_stage)
 
     @property
@@ -159,6 +173,7 @@ class Run:
                 "direction": self.settings.direction,
                 "per_channel": self.settings.per_channel,
                 "symmetric": self.settings.symmetric,
+                "steps": config.method.steps,
             }
             stored, self.seconds[name] = self.cache.get(key, lambda: shown().to_plain())
             return SensitivityTable.from_plain(stored)
@@ -182,4 +197,5 @@ def settings_of(config: RunConfig, module: nn.Module) -> Settings:
         per_channel=config.method.per_channel,
         symmetric=config.symmetric,
         percentile=config.percentile,
+        bias_correction=config.method.bias_correction,
     )

@@ -16,17 +16,20 @@ from experiments.results_argument import output_folder, results_argument
 from zeroq.errors import ZeroQError
 
 # Overrides that the table's columns tell already.
-SHOWN = ("model.name", "placement", "bits.weight", "bits.activation", "bits.mixed")
+SHOWN = ("model.name", "placement", "method.per_channel", "bits.weight", "bits.activation", "bits.mixed")
 # (method, recipe of its images) → column.
 COLUMNS = {
     ("naive", ""): "Naive",
+    ("dfq", ""): "DFQ",
     ("gaussian", ""): "Gaussian",
     ("zeroq", ""): "ZeroQ",
     ("zeroq", "bounded"): "ZeroQ, bounded",
+    ("zeroq+dfq", ""): "ZeroQ + DFQ",
     ("real", ""): "Real data*",
 }
 # The float network's score differs by less between devices and versions of torch.
 SAME_SCORE = {"top1": 0.2, "map": 0.005}
+GRANULARITIES = {"per_channel": "per channel", "per_tensor": "per tensor"}
 METRICS = {"top1": "Top-1 accuracy (%)", "map": "Mean average precision (IoU 0.50:0.95)"}
 
 
@@ -42,7 +45,7 @@ def tables(records: list[dict]) -> dict[str, tuple[str, pandas.DataFrame]]:
 
 
 def method_table(records: list[dict]) -> pandas.DataFrame:
-    """Mean of the metric over seeds: formatted text, one row a network, placement, bit and other setting.
+    """Mean of the metric over seeds: formatted text, one row a network, placement, granularity, bit and other setting.
 
     ``records`` are those of one dataset. Raises ZeroQError where the records of one network stem from different
     weights or test sets, and for two records of the same run.
@@ -53,7 +56,8 @@ def method_table(records: list[dict]) -> pandas.DataFrame:
     columns = [column_and_settings(row) for row in records]
     frame["column"] = [column for column, _ in columns]
     frame["others"] = [settings_label(settings) for _, settings in columns]
-    keys = ["model", "placement", "others", "bits"]
+    frame["weights"] = [GRANULARITIES[row["granularity"]] for row in records]
+    keys = ["model", "placement", "weights", "others", "bits"]
     # Naive under a mixed-precision setting is the uniform run once more.
     frame = frame[(frame.method != "naive") | ~frame.duplicated([*keys, "method", "seed"])]
     if (again := frame.duplicated([*keys, "column", "seed"], keep=False)).any():
@@ -109,9 +113,9 @@ def without_empty_settings(table: pandas.DataFrame) -> pandas.DataFrame:
     return table if table.empty or table["Settings"].any() else table.drop(columns="Settings")
 
 
-def row_order(key: tuple[str, str, str, str]) -> tuple:
-    """By network, placement and settings as text, by bits as numbers."""
-    return *key[:3], bits_order(key[3])
+def row_order(key: tuple[str, str, str, str, str]) -> tuple:
+    """By network, placement, granularity and settings as text, by bits as numbers."""
+    return *key[:4], bits_order(key[4])
 
 
 def bits_label(record: dict) -> str:
@@ -128,10 +132,10 @@ def bits_order(label: str) -> tuple:
 
 
 def table_row(
-    group: pandas.DataFrame, titles: list[str], model: str, placement: str, others: str, bits: str
+    group: pandas.DataFrame, titles: list[str], model: str, placement: str, granularity: str, others: str, bits: str
 ) -> dict[str, str]:
     """One row: FP32, then each method's mean, with ± standard deviation and count where there are several seeds."""
-    row = {"Network": model, "Bits": bits, "Placement": placement, "Settings": others}
+    row = {"Network": model, "Bits": bits, "Placement": placement, "Weights": granularity, "Settings": others}
     # A plan's own size differs a little between methods and seeds; no plan exceeds its budget.
     row["MiB"] = f"{group.size_mib.max():.2f}"
     row["FP32 MiB"] = f"{group.fp32_size_mib.iloc[0]:.2f}"

@@ -18,6 +18,7 @@ def record(**changes) -> dict:
             "distill_loss": None,
             "seed": 0,
             "images": 10_000,
+            "granularity": "per_channel",
             "metric": "top1",
             "value": 90.0,
             "fp32_value": 92.0,

@@ -1,13 +1,23 @@
 """The order of the stages: distil → sensitivity → allocate → quantize → calibrate."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Any, Protocol
 
 import torch
 from torch import nn
 
+from zeroq.baselines.dfq import (
+    BiasCorrection,
+    Steps,
+    check_bias_correction,
+    correct_biases_analytically,
+    prepared,
+    set_ranges,
+    skipped,
+)
+from zeroq.baselines.moments import activation_moments
 from zeroq.errors import ZeroQError
 from zeroq.images.batch_norm import Statistics
 from zeroq.images.distill import Limits, distill
@@ -18,6 +28,7 @@ from zeroq.precision.frontier import ParetoFrontier, budget_bits, pareto_frontie
 from zeroq.precision.refine import refine as measure_jointly
 from zeroq.precision.sensitivity import SensitivityTable, check_candidates, sensitivity
 from zeroq.quantization.affine import FLOAT_BITS, check_bits
+from zeroq.quantization.bias_correction import correct_biases
 from zeroq.quantization.calibrate import calibrate, check_percentile
 from zeroq.quantization.convert import Placement, activation_quantizers, check_placement, quantize, resolve_weight_bits
 from zeroq.quantization.layers import QuantizedWeight, weighted_layers
@@ -43,8 +54,9 @@ class Settings:
 
     ``weight_bits`` is the mean of a mixed-precision plan over ``candidates`` if ``mixed``, else every layer's width
     or a plan.
-    ``refine`` > 0 measures that many plans near the budget jointly and keeps the best. The rest is as in
-    ``quantize``, ``sensitivity`` (``direction``) and ``calibrate`` (``percentile``).
+    ``refine`` > 0 measures that many plans near the budget jointly and keeps the best. ``bias_correction`` is
+    ``empirical`` where the images correct the biases (``correct_biases``), and for DFQ also ``analytic``. The rest is
+    as in ``quantize``, ``sensitivity`` (``direction``) and ``calibrate`` (``percentile``).
     """
 
     weight_bits: float | Mapping[str, int] = 4
@@ -57,6 +69,7 @@ class Settings:
     per_channel: bool = True
     symmetric: bool = False
     percentile: float | None = None
+    bias_correction: BiasCorrection = "none"
 
     def check(self, model: nn.Module) -> None:
         """Raise ZeroQError for what a stage would refuse later, after minutes of work."""
@@ -65,6 +78,7 @@ class Settings:
         check_direction(self.direction)
         check_placement(self.placement)
         check_percentile(self.percentile)
+        check_bias_correction(self.bias_correction)
         if self.refine < 0:
             raise ZeroQError(f"refine is a number of plans, 0 for none, not {self.refine}")
         if not self.mixed:
@@ -207,6 +221,8 @@ def quantize_with_images(
     def quantize_and_calibrate(progress: Progress) -> nn.Module:
         quantized = quantize(model, plan, settings.activation_bits, settings.placement, **granularity)
         calibrate(quantized, images, settings.percentile)
+        if settings.bias_correction == "empirical":
+            correct_biases(quantized, model, images)
         return quantized
 
     quantized = run_stage("calibrate", quantize_and_calibrate)
@@ -219,14 +235,64 @@ def quantize_naively(
     activation_bits: int,
     *,
     placement: Placement = "layer_inputs",
+    per_channel: bool = False,
     symmetric: bool = False,
 ) -> QuantizationResult:
-    """The naive baseline: one width, one weight range a tensor, each batch's own activation range."""
+    """The naive baseline: one width, by default one weight range a tensor, each batch's own activation range."""
     quantized = quantize(
-        model, weight_bits, activation_bits, placement, per_channel=False, symmetric=symmetric, dynamic=True
+        model, weight_bits, activation_bits, placement, per_channel=per_channel, symmetric=symmetric, dynamic=True
     )
     plan = resolve_weight_bits(model, weight_bits)
     return QuantizationResult(quantized, plan, report=describe(model, quantized, plan))
+
+
+def quantize_with_dfq(
+    model: nn.Module,
+    input_shape: tuple[int, int, int],
+    settings: Settings,
+    steps: Steps = Steps(),  # noqa: B008 immutable
+    *,
+    limits: Limits | None = None,
+    images: torch.Tensor | None = None,
+    ranges_from_images: bool = False,
+    run_stage: RunStage = run_plainly,
+) -> QuantizationResult:
+    """DFQ: equalized weights, activation ranges from BatchNorm's statistics, corrected biases.
+
+    ``limits`` are those of ``distill``: the ends of the image's own range. ``ranges_from_images`` takes ranges (and
+    sensitivities) from ``images`` instead, as ``quantize_with_images`` does; ``empirical`` bias correction needs images
+    too. The plan names the layers as the model does. Source: Nagel et al., ICCV 2019.
+
+    Raises ZeroQError where the network cannot be traced, where statistics cannot be followed through it, and for
+    mixed precision without images.
+    """
+    settings.check(model)
+    needs_images = ranges_from_images or settings.bias_correction == "empirical"
+    if needs_images and images is None:
+        raise ZeroQError("ranges from images and empirical bias correction need images; distil some")
+    if settings.mixed and not ranges_from_images:
+        raise ZeroQError("DFQ measures no sensitivities, so it has no mixed precision; take the ranges from images")
+    graph = prepared(model, steps)
+    if ranges_from_images:
+        result = quantize_with_images(graph, images, settings, run_stage=run_stage)
+    else:
+
+        def quantize_uniformly(progress: Progress) -> QuantizationResult:
+            plan = resolve_weight_bits(graph, settings.weight_bits)
+            granularity = {"per_channel": settings.per_channel, "symmetric": settings.symmetric}
+            quantized = quantize(graph, plan, settings.activation_bits, settings.placement, **granularity)
+            set_ranges(quantized, *activation_moments(graph, input_shape, limits))
+            if settings.bias_correction == "empirical":
+                correct_biases(quantized, graph, images)
+            return QuantizationResult(quantized, plan, images)
+
+        result = run_stage("calibrate", quantize_uniformly)
+    if settings.bias_correction == "analytic":
+        layer_inputs, _ = activation_moments(graph, input_shape, limits)
+        correct_biases_analytically(result.model, graph, layer_inputs)
+    report = describe(model, result.model, result.plan)
+    report["skipped_steps"] = skipped(graph, steps, settings.bias_correction)
+    return replace(result, report=report)
 
 
 def describe(model: nn.Module, quantized: nn.Module, plan: Mapping[str, int]) -> dict[str, Any]:

@@ -17,17 +17,18 @@ Statistics = Literal["image", "batch"]
 SMALLEST_VARIANCE = 1e-12
 
 
+def holds_statistics(module: nn.Module) -> bool:
+    """Whether a module is a BatchNorm layer with recorded statistics."""
+    return getattr(module, "running_mean", None) is not None and getattr(module, "running_var", None) is not None
+
+
 def batch_norms(model: nn.Module) -> dict[str, nn.Module]:
     """Every BatchNorm layer with recorded statistics, by name; a layer used twice is named once.
 
     Known by what it holds, not by its class: libraries' frozen BatchNorms are no subclasses of torch's. Raises
     ZeroQError for one without ``eps``, which cannot be compared with what it normalises by.
     """
-    layers = {
-        name: module
-        for name, module in model.named_modules()
-        if getattr(module, "running_mean", None) is not None and getattr(module, "running_var", None) is not None
-    }
+    layers = {name: module for name, module in model.named_modules() if holds_statistics(module)}
     for name, layer in layers.items():
         if not hasattr(layer, "eps"):
             raise ZeroQError(

@@ -35,21 +35,55 @@ SCENES = InputSpecification(shape=(1, 128, 128), mean=(0.312,), std=(0.231,))
 
 
 class RawRetinaNet(nn.Module):
-    """Normalised images [N, C, H, W] → ``cls_logits`` [N, anchors, classes], ``bbox_regression`` [N, anchors, 4]."""
+    """Normalised images [N, C, H, W] → ``cls_logits`` [N, anchors, classes], ``bbox_regression`` [N, anchors, 4].
+
+    ``pyramid`` are the feature maps that anchors are laid over.
+    """
 
     def __init__(self, detector: RetinaNet):
         super().__init__()
         self.backbone, self.head = detector.backbone, detector.head
 
+    def forward(self, images: Tensor) -> dict[str, Tensor | list[Tensor]]:
+        pyramid = list(self.backbone(images).values())
+        return {"pyramid": pyramid, **self.head(pyramid)}
+
+
+class _Backbone(nn.Module):
+    """The pyramid of a network with the outputs of ``RawRetinaNet``, which may be a traced graph without parts."""
+
+    out_channels = None  # only needed to build a head
+
+    def __init__(self, raw: nn.Module):
+        super().__init__()
+        self.raw = raw
+
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        return self.head(list(self.backbone(images).values()))
+        self.outputs = self.raw(images)
+        return dict(enumerate(self.outputs["pyramid"]))
 
 
-def detector_of(**settings) -> Callable[[RawRetinaNet], RetinaNet]:
+class _Head(nn.Module):
+    """What the backbone's network said of the same images."""
+
+    def __init__(self, backbone: _Backbone):
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, pyramid: list[Tensor]) -> dict[str, Tensor]:
+        return {name: self.backbone.outputs[name] for name in ("cls_logits", "bbox_regression")}
+
+    def compute_loss(self, *arguments) -> dict[str, Tensor]:
+        """In training, of a network that has its own head."""
+        return self.backbone.raw.head.compute_loss(*arguments)
+
+
+def detector_of(**settings) -> Callable[[nn.Module], RetinaNet]:
     """A function that puts RetinaNet's pre- and post-processing, with these settings, around a raw network."""
 
-    def detector(raw: RawRetinaNet) -> RetinaNet:
-        return RetinaNet(raw.backbone, num_classes=None, head=raw.head, **settings).eval()
+    def detector(raw: nn.Module) -> RetinaNet:
+        backbone = _Backbone(raw)
+        return RetinaNet(backbone, num_classes=None, head=_Head(backbone), **settings).eval()
 
     return detector
 
@@ -84,7 +118,7 @@ def build_embedded() -> RawRetinaNet:
     return RawRetinaNet(_assemble(body, PYRAMID_CHANNELS, SCENE_CLASSES))
 
 
-def embedded_detector(raw: RawRetinaNet) -> RetinaNet:
+def embedded_detector(raw: nn.Module) -> RetinaNet:
     """The embedded network with its pre- and post-processing, for scenes as float [1, 128, 128] in [0, 1]."""
     size = SCENES.shape[1]
     octave = [2 ** (third / 3) for third in range(3)]

@@ -47,6 +47,12 @@ class QuantizedWeight(_Converted):
     channel, or one) and ``weight_bits`` say which integers they stand for.
     """
 
+    def _load_from_state_dict(self, state: dict, prefix: str, *arguments) -> None:
+        # Bias correction gives a bias to layers that had none.
+        if self.bias is None and f"{prefix}bias" in state:
+            self.bias = nn.Parameter(torch.empty_like(state[f"{prefix}bias"], device=self.weight.device))
+        super()._load_from_state_dict(state, prefix, *arguments)
+
 
 class QuantizedOutput(_Converted):
     """A layer without weights whose output is quantized."""
@@ -88,6 +94,28 @@ def _check_weights_elsewhere(model: nn.Module, layers: dict[str, nn.Module]) -> 
 def channel_axis(layer: nn.Module) -> int:
     """The axis of a weight along which its output channels lie."""
     return 1 if isinstance(layer, TRANSPOSED) else 0
+
+
+def weight_by_input(layer: nn.Module, weight: torch.Tensor) -> torch.Tensor:
+    """A Conv or Linear weight as [groups, outputs of a group, inputs of a group, kernel]; not for transposed layers."""
+    groups = getattr(layer, "groups", 1)
+    return weight.reshape(groups, weight.shape[0] // groups, weight.shape[1], -1)
+
+
+def constant_response(layer: nn.Module, weight: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """What a weight of this layer makes of inputs that are constant in each channel, without padding: [outputs].
+
+    ``values`` is [channels]; a Linear layer behind a flattened map has several inputs a channel.
+    """
+    grouped = weight_by_input(layer, weight)
+    groups, _, inputs, _ = grouped.shape
+    spread = values.repeat_interleave(groups * inputs // len(values)).view(groups, inputs)
+    return torch.einsum("goik,gi->go", grouped, spread).flatten()
+
+
+def shift_bias(layer: nn.Module, change: torch.Tensor) -> None:
+    """Add ``change`` [outputs] to a layer's bias, which it is given where it has none."""
+    layer.bias = nn.Parameter(change.to(layer.weight) if layer.bias is None else layer.bias.detach() + change)
 
 
 def quantize_weight(layer: nn.Module, bits: int, *, per_channel: bool = True, symmetric: bool = False) -> None:

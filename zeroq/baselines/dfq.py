@@ -1,0 +1,107 @@
+"""Data-free quantization through weight equalization and bias correction (Nagel et al., ICCV 2019)."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import fx, nn
+
+from zeroq.baselines.equalization import absorb_high_biases, equalizable_pairs, equalize
+from zeroq.baselines.folding import fold_batch_norms, replace_relu6
+from zeroq.baselines.graph import trace
+from zeroq.baselines.moments import Moments
+from zeroq.errors import ZeroQError
+from zeroq.images.batch_norm import batch_norms
+from zeroq.quantization.activations import ActivationQuantizer
+from zeroq.quantization.layers import TRANSPOSED, constant_response, shift_bias, weighted_layers
+
+BiasCorrection = Literal["none", "analytic", "empirical"]
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Which of DFQ's steps on float weights are taken, after BatchNorm was folded."""
+
+    replace_relu6: bool = True
+    equalize: bool = True
+    absorb: bool = True
+
+
+def prepared(model: nn.Module, steps: Steps) -> fx.GraphModule:
+    """A copy of a network after DFQ's steps on its float weights; the given network is untouched.
+
+    Raises ZeroQError where the network cannot be traced.
+    """
+    graph = fold_batch_norms(trace(model))
+    for taken, step in (
+        (steps.replace_relu6, replace_relu6),
+        (steps.equalize, equalize),
+        (steps.absorb, absorb_high_biases),
+    ):
+        if taken:
+            graph = step(graph)
+    return graph
+
+
+def skipped(graph: fx.GraphModule, steps: Steps, bias_correction: BiasCorrection) -> list[str]:
+    """Which of the steps that were asked for found nothing to do in a prepared network, and why."""
+    reasons = []
+    has_statistics = any(hasattr(layer, "output_mean") for layer in weighted_layers(graph).values())
+    if not has_statistics:
+        reasons.append("BatchNorm folding: there is no BatchNorm behind a Conv or Linear layer")
+        if steps.absorb:
+            reasons.append("high-bias absorption: no layer has BatchNorm's statistics")
+        if bias_correction == "analytic":
+            reasons.append("analytic bias correction: no layer has BatchNorm's statistics")
+    if steps.equalize and not equalizable_pairs(graph):
+        reasons.append("cross-layer equalization: no two layers follow each other without a branch")
+    if unfolded := batch_norms(graph):
+        reasons.append(f"BatchNorm folding of {len(unfolded)} layers that follow no layer of their own")
+    return reasons
+
+
+def set_ranges(
+    quantized: nn.Module, layer_inputs: dict[str, list[Moments]], relu_outputs: dict[str, list[Moments]]
+) -> None:
+    """Give every activation quantizer of a quantized graph the range that BatchNorm's statistics imply: β ± 6γ.
+
+    ``layer_inputs`` and ``relu_outputs`` are those of ``activation_moments`` of the float graph.
+    """
+    for name, module in quantized.named_modules():
+        for attribute, moments in (("input_quantizer", layer_inputs), ("output_quantizer", relu_outputs)):
+            quantizer = getattr(module, attribute, None)
+            if not isinstance(quantizer, ActivationQuantizer) or name not in moments:
+                continue
+            quantizer.start_recording(None)
+            for seen in moments[name]:
+                quantizer(torch.stack([seen.low.min(), seen.high.max()]))
+            quantizer.freeze()
+
+
+def correct_biases_analytically(
+    quantized: nn.Module, graph: fx.GraphModule, layer_inputs: dict[str, list[Moments]]
+) -> None:
+    """Take from each layer's bias what the rounding of its weights adds to its mean output (Eq. 16 to 20).
+
+    The error of the weights times the mean of the input, which ``activation_moments`` gives. Padding is taken for
+    more of the same, and transposed convolutions are left alone. Changes ``quantized`` in place.
+    """
+    for name, calls in layer_inputs.items():
+        layer, original = quantized.get_submodule(name), graph.get_submodule(name)
+        if isinstance(layer, TRANSPOSED):
+            continue
+        mean = torch.stack([_channel_means(seen.mean) for seen in calls]).mean(0)
+        shift_bias(layer, -constant_response(layer, layer.weight.detach() - original.weight.detach(), mean))
+
+
+def check_bias_correction(bias_correction: str) -> None:
+    """Raise ZeroQError for a correction that does not exist."""
+    if bias_correction not in get_args(BiasCorrection):
+        raise ZeroQError(
+            f"bias_correction must be one of {', '.join(get_args(BiasCorrection))}, not {bias_correction!r}"
+        )
+
+
+def _channel_means(values: torch.Tensor) -> torch.Tensor:
+    """[1, channels, …] → [channels]."""
+    return values[0].flatten(1).mean(1) if values.dim() > 2 else values[0]

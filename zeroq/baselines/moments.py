@@ -1,0 +1,186 @@
+"""What BatchNorm's parameters say about every activation: means, standard deviations and ranges, without an image."""
+
+import operator
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.nn import functional
+
+from zeroq.baselines.clipped_normal import clipped_normal_moments
+from zeroq.errors import ZeroQError
+from zeroq.images.batch_norm import holds_statistics
+from zeroq.images.distill import Limits, check_limits
+from zeroq.networks.state import model_device
+from zeroq.quantization.layers import RELUS, WEIGHTED_LAYERS
+
+# Standard deviations between a channel's mean and the ends of its range.
+DEVIATIONS = 6
+
+# What moves or pools values and treats all alike: it does the same to their means, deviations and ends.
+STRUCTURAL_MODULES = (
+    *(nn.Identity, nn.Dropout, nn.Dropout2d, nn.Flatten, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d),
+    *(nn.AdaptiveMaxPool2d, nn.Upsample, nn.ZeroPad2d, nn.PixelShuffle, nn.ChannelShuffle),
+)
+STRUCTURAL_FUNCTIONS = (
+    *(torch.cat, torch.flatten, torch.transpose, torch.permute, torch.reshape, torch.chunk, torch.split, torch.mean),
+    *(operator.getitem, functional.max_pool2d, torch.max_pool2d, functional.avg_pool2d, functional.dropout),
+    *(functional.adaptive_avg_pool2d, functional.interpolate, functional.pad, functional.channel_shuffle),
+)
+STRUCTURAL_METHODS = (
+    *("view", "reshape", "flatten", "transpose", "permute", "contiguous", "chunk", "split", "squeeze", "unsqueeze"),
+    *("mean", "expand"),
+)
+SHAPES = (getattr, "size", "dim")
+SUMS = (operator.add, operator.iadd, torch.add, "add", "add_")
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Of one activation, as tensors of its shape [1, …]: mean, standard deviation, smallest and largest value."""
+
+    mean: torch.Tensor
+    std: torch.Tensor
+    low: torch.Tensor
+    high: torch.Tensor
+
+    @classmethod
+    def normal(cls, mean: torch.Tensor, std: torch.Tensor) -> "Moments":
+        """Of a normal variable, with ends six standard deviations from the mean."""
+        return cls(mean, std, mean - DEVIATIONS * std, mean + DEVIATIONS * std)
+
+    def clipped(self, low: float, high: float) -> "Moments":
+        """Behind an activation that clips."""
+        mean, std = clipped_normal_moments(self.mean, self.std, low, high)
+        return Moments(mean, std, self.low.clamp(low, high), self.high.clamp(low, high))
+
+    def plus(self, other: "Moments") -> "Moments":
+        """Of the sum of two activations, which are taken as independent."""
+        normal = Moments.normal(self.mean + other.mean, (self.std**2 + other.std**2).sqrt())
+        low, high = torch.maximum(normal.low, self.low + other.low), torch.minimum(normal.high, self.high + other.high)
+        return Moments(normal.mean, normal.std, low, high)
+
+
+def activation_moments(
+    graph: fx.GraphModule, input_shape: tuple[int, int, int], limits: Limits | None = None
+) -> tuple[dict[str, list[Moments]], dict[str, list[Moments]]]:
+    """What enters each Conv and Linear layer, and what leaves each ReLU module: by name, one entry a call.
+
+    A layer with a folded BatchNorm gives N(β, γ²) in each channel, and ReLU clips it; sums and layers without
+    statistics take their inputs as independent. The images have mean 0 and standard deviation 1, and where ``limits``
+    are known (the smallest and largest normalised pixel of each channel), these are their ends.
+
+    Raises ZeroQError for an operation whose effect is not known.
+    """
+    propagation = _Propagation(graph)
+    image = torch.zeros(1, *input_shape, device=model_device(graph))
+    pixels = Moments.normal(image, torch.ones_like(image))
+    lowest, highest = check_limits(limits, image)
+    if lowest is not None:
+        pixels = Moments(pixels.mean, pixels.std, lowest.expand_as(image)[None, 0], highest.expand_as(image)[None, 0])
+    with torch.no_grad():
+        propagation.run(pixels)
+    return dict(propagation.layer_inputs), dict(propagation.relu_outputs)
+
+
+class _Propagation(fx.Interpreter):
+    def __init__(self, graph: fx.GraphModule):
+        super().__init__(graph)
+        self.layer_inputs: dict[str, list[Moments]] = defaultdict(list)
+        self.relu_outputs: dict[str, list[Moments]] = defaultdict(list)
+
+    def run_node(self, node: fx.Node) -> Any:
+        arguments, named = self.fetch_args_kwargs_from_env(node)
+        if node.op == "output" or not _moments_in((arguments, named)):
+            return super().run_node(node)
+        if node.op == "call_module":
+            return self._module(node, self.fetch_attr(node.target), arguments, named)
+        if node.target in SUMS:
+            return _sum(*arguments)
+        if node.target in (functional.relu, torch.relu, "relu", "relu_"):
+            return arguments[0].clipped(0, torch.inf)
+        if node.target in (functional.relu6,):
+            return arguments[0].clipped(0, 6)
+        call = getattr(super(), node.op)
+        if node.target in SHAPES:
+            return call(node.target, *_field(arguments, named, "mean"))
+        if node.target in (STRUCTURAL_METHODS if node.op == "call_method" else STRUCTURAL_FUNCTIONS):
+            return _structural(lambda *values: call(node.target, *values), arguments, named)
+        raise _unknown(node, node.target if isinstance(node.target, str) else node.target.__name__)
+
+    def _module(self, node: fx.Node, module: nn.Module, arguments: tuple, named: dict) -> Any:
+        if isinstance(module, WEIGHTED_LAYERS):
+            (given,) = arguments or named.values()
+            self.layer_inputs[node.target].append(given)
+            return _layer(module, given)
+        if holds_statistics(module) and type(module).forward is nn.BatchNorm2d.forward:
+            output = module(arguments[0].mean)
+            return Moments.normal(_channels(module.bias, 0, output), _channels(module.weight, 1, output).abs())
+        if isinstance(module, nn.Hardtanh):  # ReLU6 is one
+            output = arguments[0].clipped(module.min_val, module.max_val)
+        elif isinstance(module, nn.ReLU):
+            output = arguments[0].clipped(0, torch.inf)
+        elif isinstance(module, STRUCTURAL_MODULES):
+            return _structural(lambda values, options: module(*values, **options), arguments, named)
+        else:
+            raise _unknown(node, type(module).__name__)
+        if isinstance(module, RELUS):
+            self.relu_outputs[node.target].append(output)
+        return output
+
+
+def _layer(layer: nn.Module, given: Moments) -> Moments:
+    """Of a Conv or Linear layer's output: from its BatchNorm, or else from its weights and independent inputs."""
+    mean = layer(given.mean)
+    if hasattr(layer, "output_mean"):
+        return Moments.normal(_channels(layer.output_mean, 0, mean), _channels(layer.output_std, 1, mean))
+    weight, bias = layer.weight.data, layer.bias
+    try:
+        layer.weight.data, layer.bias = weight**2, None
+        variance = layer(given.std**2)
+    finally:
+        layer.weight.data, layer.bias = weight, bias
+    return Moments.normal(mean, variance.clamp_min(0).sqrt())
+
+
+def _channels(values: torch.Tensor | None, default: float, like: torch.Tensor) -> torch.Tensor:
+    """One value for each channel, spread over a tensor [1, channels, …] (or [1, channels])."""
+    if values is None:
+        return torch.full_like(like, default)
+    return values.detach().view(1, -1, *(1 for _ in like.shape[2:])).expand_as(like)
+
+
+def _sum(one: Any, other: Any) -> Moments:
+    if isinstance(one, Moments) and isinstance(other, Moments):
+        return one.plus(other)
+    moments, constant = (one, other) if isinstance(one, Moments) else (other, one)
+    return Moments(moments.mean + constant, moments.std, moments.low + constant, moments.high + constant)
+
+
+def _structural(call: Callable, arguments: tuple, named: dict) -> Any:
+    results = [call(*_field(arguments, named, field.name)) for field in fields(Moments)]
+    if isinstance(results[0], torch.Tensor):
+        return Moments(*results)
+    return tuple(Moments(*parts) for parts in zip(*results, strict=True))
+
+
+def _field(arguments: tuple, named: dict, name: str) -> tuple[tuple, dict]:
+    return fx.node.map_aggregate(
+        (arguments, named), lambda value: getattr(value, name) if isinstance(value, Moments) else value
+    )
+
+
+def _moments_in(values: Any) -> bool:
+    found = []
+    fx.node.map_aggregate(values, lambda value: found.append(isinstance(value, Moments)))
+    return any(found)
+
+
+def _unknown(node: fx.Node, operation: str) -> ZeroQError:
+    return ZeroQError(
+        f"DFQ cannot tell what {operation} (node {node.name!r}) does to the statistics of BatchNorm; take the ranges "
+        f"from images instead, and no analytic bias correction: method zeroq+dfq"
+    )

@@ -1,0 +1,79 @@
+"""Empirical bias correction: quantized layers give on average what the float ones give."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import torch
+from torch import nn
+
+from zeroq.errors import ZeroQError
+from zeroq.images.checks import check_images, forward
+from zeroq.networks.state import evaluating
+from zeroq.quantization.layers import shift_bias, weighted_layers
+
+
+def correct_biases(quantized: nn.Module, model: nn.Module, images: torch.Tensor) -> None:
+    """Shift the bias of every layer until its mean output over the images is the float network's, channel by channel.
+
+    In order of execution, so that each layer sees inputs that are corrected already. ``quantized`` is a calibrated copy
+    of ``model`` and is changed in place; a layer without bias gets one. Source: Nagel et al. 2019, section 4.3 and
+    appendix D.
+
+    Raises ZeroQError for images that the network does not accept, and where the two do not have the same layers.
+    """
+    check_images(images)
+    layers = weighted_layers(quantized)
+    if layers.keys() != weighted_layers(model).keys():
+        raise ZeroQError("the quantized network has other layers than the float one; quantize the one that is given")
+    wanted = mean_outputs(model, images)
+    calls = {name: len(means) for name, means in wanted.items()}
+    pending = dict(wanted)
+    while pending:
+        # A layer that is called several times needs all its calls before it can be corrected, so it ends a pass.
+        gathered: dict[str, list[torch.Tensor]] = defaultdict(list)
+
+        def correct(name: str, layer: nn.Module, output: torch.Tensor) -> torch.Tensor | None:
+            if name not in pending or (gathered and name not in gathered):  # noqa: B023 one pass, one dict
+                return None
+            found = _channel_means(layer, output)
+            if calls[name] > 1:
+                gathered[name].append(found)  # noqa: B023
+                return None
+            change = pending.pop(name)[0] - found
+            shift_bias(layer, change)
+            return output + change.view(-1, *(1 for _ in output.shape[2:]))
+
+        with _watched(quantized, correct), evaluating(quantized), torch.no_grad():
+            forward(quantized, images)
+        for name, found in gathered.items():
+            shift_bias(layers[name], torch.stack(pending.pop(name)).mean(0) - torch.stack(found).mean(0))
+
+
+def mean_outputs(model: nn.Module, images: torch.Tensor) -> dict[str, list[torch.Tensor]]:
+    """The mean output of each channel of every Conv and Linear layer, one entry a call, in order of execution."""
+    found: dict[str, list[torch.Tensor]] = defaultdict(list)
+
+    def record(name: str, layer: nn.Module, output: torch.Tensor) -> None:
+        found[name].append(_channel_means(layer, output))
+
+    with _watched(model, record), evaluating(model), torch.no_grad():
+        forward(model, images)
+    return dict(found)
+
+
+@contextmanager
+def _watched(model: nn.Module, see) -> Iterator[None]:
+    """Call ``see`` with (name, layer, output) for every layer inside; what it returns replaces the output."""
+    with ExitStack() as hooks:
+        for name, layer in weighted_layers(model).items():
+            hooks.enter_context(
+                layer.register_forward_hook(lambda layer, inputs, output, name=name: see(name, layer, output))
+            )
+        yield
+
+
+def _channel_means(layer: nn.Module, output: torch.Tensor) -> torch.Tensor:
+    if isinstance(layer, nn.Linear):
+        return output.flatten(0, -2).mean(0)
+    return output.transpose(0, 1).flatten(1).mean(1)
