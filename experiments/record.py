@@ -20,16 +20,18 @@ SILENT_KEYS = ("force", "results", "tracker", "device", "data.root", "hydra")
 PACKAGES = ("torch", "torchvision", "pytorchcv", "timm", "pycocotools", "numpy")
 
 
-def other_settings(overrides: list[str], is_default: Callable[[str, str], bool]) -> dict[str, str]:
+def other_settings(overrides: list[str], changed_value: Callable[[str, str], str | None]) -> dict[str, str]:
     """What a command line sets beyond model, method, bits and seed, in alphabetical order.
 
-    ``is_default`` tells of a (key, value) whether it would be so anyway.
+    ``changed_value`` gives the value of a (key, value as it was typed) as it is recorded, None for one that would be so
+    anyway.
     """
     settings = {}
     for override in overrides:
-        key, _, value = override.lstrip("+~").partition("=")
-        silent = key in (*NAMED_GROUPS, "seed", *SILENT_KEYS) or key.split(".")[0] in SILENT_KEYS
-        if not silent and not is_default(key, value):
+        key, _, typed = override.lstrip("+~").partition("=")
+        if key in (*NAMED_GROUPS, "seed", *SILENT_KEYS) or key.split(".")[0] in SILENT_KEYS:
+            continue
+        if (value := changed_value(key, typed)) is not None:
             settings[key] = value
     return dict(sorted(settings.items()))
 

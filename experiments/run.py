@@ -7,6 +7,7 @@ A run whose record exists is skipped; force=true runs it again. Stages that do n
 score, distilled images, sensitivities) are computed once and kept in results/cache.
 """
 
+import json
 import signal
 import sys
 from collections.abc import Callable
@@ -36,7 +37,7 @@ def run(config: DictConfig) -> None:
     try:
         settings = typed(config)
         choices = hydra_config.runtime.choices
-        others = other_settings(list(hydra_config.overrides.task), defaults(config, choices))
+        others = other_settings(list(hydra_config.overrides.task), changes(config, choices))
         name = run_name(choices, others, settings.seed)
         content = execute(settings, name, others)
     except (ZeroQError, OSError) as error:
@@ -57,22 +58,26 @@ def run(config: DictConfig) -> None:
         console.print(f"  skipped {step}", soft_wrap=True, highlight=False)
 
 
-def defaults(config: DictConfig, choices: dict[str, str]) -> Callable[[str, str], bool]:
-    """Whether a group's choice, or a key's value in this config, is what the rest of the command line implies."""
+def changes(config: DictConfig, choices: dict[str, str]) -> Callable[[str, str], str | None]:
+    """A function (key, value as it was typed) → the value in one spelling; None where the rest implies it anyway."""
     named, chosen = (
         hydra.compose("config", [f"{group}={choices[group]}" for group in groups], return_hydra_config=True)
         for groups in (NAMED_GROUPS, GROUPS)
     )
 
-    def is_default(key: str, value: str) -> bool:
+    def changed_value(key: str, typed: str) -> str | None:
         if key in choices:
-            return named.hydra.runtime.choices[key] == value
+            return None if named.hydra.runtime.choices[key] == typed else typed
+        value = OmegaConf.select(config, key)
         try:
-            return OmegaConf.select(chosen, key) == OmegaConf.select(config, key)
+            if OmegaConf.select(chosen, key) == value:
+                return None
         except OmegaConfBaseException:  # refers to a value that only this command line gives
-            return False
+            pass
+        plain = OmegaConf.to_object(value) if OmegaConf.is_config(value) else value
+        return plain if isinstance(plain, str) else json.dumps(plain, separators=(",", ":"))
 
-    return is_default
+    return changed_value
 
 
 def check_choices(arguments: list[str]) -> None:
