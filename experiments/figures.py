@@ -21,9 +21,10 @@ import numpy
 import pandas
 from matplotlib.ticker import MaxNLocator
 
+from experiments.labels import settings_label
 from experiments.record import read_records
 from experiments.results_argument import output_folder, results_argument
-from experiments.tables import column_and_settings, recipe_label, settings_label
+from experiments.tables import column_and_settings, recipe_label
 from zeroq.errors import ZeroQError
 from zeroq.quantization.size import BITS_PER_MIB
 

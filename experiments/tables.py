@@ -11,37 +11,45 @@ from pathlib import Path
 
 import pandas
 
+from experiments.ablation import ablation_table, is_ablation
+from experiments.labels import GRANULARITIES, bits_label, settings_label
 from experiments.record import formatted, read_records
 from experiments.results_argument import output_folder, results_argument
 from zeroq.errors import ZeroQError
 
-# Overrides that the table's columns tell already.
-SHOWN = ("model.name", "placement", "method.per_channel", "bits.weight", "bits.activation", "bits.mixed")
-# (method, recipe of its images) → column.
+# Column → method, and the settings that belong to it.
 COLUMNS = {
-    ("naive", ""): "Naive",
-    ("dfq", ""): "DFQ",
-    ("gaussian", ""): "Gaussian",
-    ("zeroq", ""): "ZeroQ",
-    ("zeroq", "bounded"): "ZeroQ, bounded",
-    ("zeroq+dfq", ""): "ZeroQ + DFQ",
-    ("real", ""): "Real data*",
+    "Naive": ("naive", {}),
+    "DFQ": ("dfq", {}),
+    "Gaussian": ("gaussian", {}),
+    "ZeroQ": ("zeroq", {}),
+    "ZeroQ, bounded": ("zeroq", {"distill": "bounded"}),
+    "ZeroQ, biases": ("zeroq", {"method.bias_correction": "empirical"}),
+    "ZeroQ + DFQ": ("zeroq+dfq", {}),
+    "Real data*": ("real", {}),
 }
 # The float network's score differs by less between devices and versions of torch.
 SAME_SCORE = {"top1": 0.2, "map": 0.005}
-GRANULARITIES = {"per_channel": "per channel", "per_tensor": "per tensor"}
 METRICS = {"top1": "Top-1 accuracy (%)", "map": "Mean average precision (IoU 0.50:0.95)"}
 
 
 def tables(records: list[dict]) -> dict[str, tuple[str, pandas.DataFrame]]:
-    """Name → (title, table): one of the methods for each dataset, and one of the BatchNorm loss."""
+    """Name → (title, table): one of the methods for each dataset, DFQ's steps, and the BatchNorm loss."""
     found = {}
-    kinds = {(record["metric"], record["dataset"]) for record in records}
+    whole = [record for record in records if not is_ablation(record)]
+    kinds = {(record["metric"], record["dataset"]) for record in whole}
     for metric, dataset in sorted(kinds, key=lambda kind: (list(METRICS).index(kind[0]), kind[1])):
-        same = [record for record in records if (record["metric"], record["dataset"]) == (metric, dataset)]
+        same = [record for record in whole if (record["metric"], record["dataset"]) == (metric, dataset)]
         found[f"{metric}-{dataset}"] = (f"{METRICS[metric]}, {dataset}", method_table(same))
+    steps = ablation_table([record for record in records if record["method"] == "dfq"])
     losses = loss_table(records)
-    return found if losses.empty else found | {"batch_norm_loss": ("BatchNorm loss of the calibration images", losses)}
+    for name, title, table in (
+        ("dfq_ablation", "DFQ step by step", steps),
+        ("batch_norm_loss", "BatchNorm loss of the calibration images", losses),
+    ):
+        if not table.empty:
+            found[name] = (title, table)
+    return found
 
 
 def method_table(records: list[dict]) -> pandas.DataFrame:
@@ -63,8 +71,8 @@ def method_table(records: list[dict]) -> pandas.DataFrame:
     if (again := frame.duplicated([*keys, "column", "seed"], keep=False)).any():
         raise ZeroQError(f"two records are of the same run: {', '.join(frame.run[again][:2])}; delete one of them")
     groups = frame.groupby(keys)
-    own = sorted(set(frame.column) - set(COLUMNS.values()))
-    titles = [*(title for title in COLUMNS.values() if title in set(frame.column)), *own]
+    own = sorted(set(frame.column) - COLUMNS.keys())
+    titles = [*(title for title in COLUMNS if title in set(frame.column)), *own]
     rows = [table_row(groups.get_group(key), titles, *key) for key in sorted(groups.groups, key=row_order)]
     return without_empty_settings(pandas.DataFrame(rows))
 
@@ -92,20 +100,19 @@ def check_same_origin(frame: pandas.DataFrame) -> None:
 
 def column_and_settings(record: dict) -> tuple[str, dict[str, str]]:
     """The column that a record belongs into, and the settings that the column does not tell."""
-    method, settings = record["method"], record["settings"]
-    if title := COLUMNS.get((method, settings.get("distill", ""))):
-        return title, {key: value for key, value in settings.items() if key != "distill"}
-    return COLUMNS.get((method, ""), method), settings
+    settings = record["settings"]
+    fitting = [
+        (title, own)
+        for title, (method, own) in COLUMNS.items()
+        if method == record["method"] and own.items() <= settings.items()
+    ]
+    title, own = max(fitting, key=lambda column: len(column[1]), default=(record["method"], {}))
+    return title, {key: value for key, value in settings.items() if key not in own}
 
 
 def recipe_label(settings: dict[str, str]) -> str:
     """What was set that changes distilled images: the recipe, and the checkpoint that they were distilled from."""
     return settings_label({k: v for k, v in settings.items() if k.startswith("distill") or k == "model.checkpoint"})
-
-
-def settings_label(settings: dict[str, str]) -> str:
-    """What was set beyond the columns of the table, empty for the defaults."""
-    return " ".join(f"{key}={value}" for key, value in settings.items() if key not in SHOWN)
 
 
 def without_empty_settings(table: pandas.DataFrame) -> pandas.DataFrame:
@@ -116,12 +123,6 @@ def without_empty_settings(table: pandas.DataFrame) -> pandas.DataFrame:
 def row_order(key: tuple[str, str, str, str, str]) -> tuple:
     """By network, placement, granularity and settings as text, by bits as numbers."""
     return *key[:4], bits_order(key[4])
-
-
-def bits_label(record: dict) -> str:
-    """``W8/A8`` for uniform widths, ``MP4/A8`` for mixed precision."""
-    width = str(record["w_bits"])
-    return f"{width if width.startswith('MP') else 'W' + width}/A{record['a_bits']}"
 
 
 def bits_order(label: str) -> tuple:

@@ -45,6 +45,13 @@ from zeroq.networks.pretrained import PretrainedNetwork
         (["model=imagenet/resnet18"], "data.root is missing"),
         (["bits.weight=nan"], "bits must be 2…8"),
         (["device=toaster"], "device 'toaster' cannot be used"),
+        (["method.ranges=guessed"], "method.ranges must be one of"),
+        (["method.images=none"], "method.ranges=images needs images"),
+        (["method=dfq", "method.bias_correction=empirical"], "method.bias_correction=empirical needs images"),
+        (["method.bias_correction=analytic"], "parts of DFQ; choose method.dfq=true"),
+        (["method.bias_correction=magic"], "bias_correction must be one of"),
+        (["method=naive", "method.dfq=true"], "belong to the naive method"),
+        (["method=dfq", "bits=mp4a8", "bits.size_mib=0.4"], "cannot keep a budget in MiB"),
     ],
 )
 def test_mistakes_get_one_sentence_and_leave_nothing(command, results, capsys, arguments, sentence):

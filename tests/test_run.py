@@ -9,10 +9,12 @@ import matplotlib.pyplot as plt
 import pandas
 import pytest
 import yaml
+from torch import nn
 
-from experiments import figures, run, runner, tables
+from experiments import figures, run, runner, sources, tables
 from tests.command_line import QUICK, only_runs
 from zeroq.networks import zoo
+from zeroq.networks.pretrained import PretrainedNetwork
 
 RECORD_KEYS = {
     *("model", "dataset", "method", "w_bits", "a_bits", "placement", "granularity", "size_mib", "fp32_size_mib"),
@@ -92,6 +94,30 @@ def test_sweep_runs_every_combination_and_naive_needs_no_images(command, results
     capsys.readouterr()
     assert command(*sweep) == 0
     assert capsys.readouterr().out.count("skipped") == 2
+
+
+@pytest.mark.parametrize(
+    ("method", "granularity", "ranges"), [("dfq", "per_tensor", 0), ("zeroq+dfq", "per_channel", 21)]
+)
+def test_dfq_and_its_record(command, results, method, granularity, ranges):
+    assert command(f"method={method}", "bits=w4a8", "tracker=disabled", *QUICK) == 0
+    (folder,) = (results / "runs").glob(f"fashion-resnet18,{method},w4a8*")
+    content = json.loads((folder / "record.json").read_text())
+    assert (content["method"], content["granularity"]) == (method, granularity)
+    assert content["weight_layers"] == content["quantized_weight_layers"] == content["quantized_activations"] == 21
+    assert content["unreached_activations"] == content["skipped_steps"] == []
+    assert content["value"] > 80
+    assert content["size_mib"] == pytest.approx(content["fp32_size_mib"] / 8)
+    sensitivities = pandas.read_csv(folder / "sensitivity.csv") if ranges else []
+    assert len(sensitivities) == ranges
+
+
+def test_skipped_steps_are_said(command, capsys, monkeypatch, no_norm):
+    flat = nn.Sequential(nn.Conv2d(1, 3, 1), *no_norm, nn.Linear(5, 10))
+    network = PretrainedNetwork(flat, zoo.input_specification("resnet18"))
+    monkeypatch.setitem(sources.NETWORKS, "embedded", lambda architecture, checkpoint: network)
+    assert command("model.name=test/no-norm", "tracker=disabled", "method=dfq") == 0
+    assert "skipped BatchNorm folding: there is no BatchNorm" in capsys.readouterr().out
 
 
 def test_budget_in_mib_is_labelled_with_its_mean_bits(command, results):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from experiments.ablation import ablation_table
 from experiments.figures import comparable_records, recipe_words, setting_words
 from experiments.tables import loss_table, method_table, tables
 from zeroq import ZeroQError
@@ -115,6 +116,32 @@ def test_losses_of_another_checkpoint_have_a_row_of_their_own():
 def test_a_checkpoint_has_rows_of_its_own():
     other = record(network="2b3c", settings={"model.checkpoint": "mine.pt"})
     assert list(method_table([record(), other]).Settings) == ["", "model.checkpoint=mine.pt"]
+
+
+def test_methods_of_other_granularity_never_share_a_row():
+    table = method_table([record(), record(method="dfq", granularity="per_tensor", settings={})])
+    assert list(table.Weights) == ["per channel", "per tensor"]
+    both = [record(), record(method="dfq", settings={"method.per_channel": "true"})]
+    assert len(method_table(both)) == 1
+
+
+def test_ablation_goes_from_no_step_to_all():
+    steps = ("method.replace_relu6", "method.equalize", "method.absorb")
+    settings = [dict.fromkeys(steps[index:], "false") | {"method.bias_correction": "none"} for index in range(4)]
+    runs = [record(method="dfq", value=float(index), settings=each) for index, each in enumerate(settings)]
+    runs += [record(method="dfq", value=4.0, settings={})]
+    runs += [
+        record(method="dfq", value=50.0 + index, settings=each, w_bits="32", a_bits=32)
+        for index, each in enumerate(settings)
+    ]
+    runs += [record(method="dfq", model="fashion/resnet18b", settings={})]  # without a step switched off
+    table = ablation_table(runs)
+    assert list(table["W8/A8"]) == ["0.00", "1.00", "2.00", "3.00", "4.00"]
+    assert list(table["FP32 after the steps"]) == ["50.00", "51.00", "52.00", "53.00", "53.00"]
+    assert list(table["Bias correction"]) == ["–", "–", "–", "–", "analytic"]
+    whole = tables(runs)
+    assert list(whole) == ["top1-fashion-mnist", "dfq_ablation"]
+    assert list(whole["top1-fashion-mnist"][1]["DFQ"]) == ["4.00", "90.00"]
 
 
 def test_naive_is_uniform_once():
