@@ -11,10 +11,21 @@ DEMO := results/demo
 EVERY_NETWORK := model=fashion/resnet18,fashion/resnet50,fashion/resnet152,fashion/mobilenetv2,fashion/shufflenet,$\
     fashion/squeezenext,fashion/inceptionv3,fashion/retinanet
 EVERY_BITS := bits=w8a8,w6a6,w4a8,w4a4,mp4a8
+UNIFORM_BITS := bits=w8a8,w6a6,w4a8
 # Holds val/<wnid>/*.JPEG, and train/ for method=real.
 IMAGENET ?= data/imagenet
 EFFICIENTNET := $(RUN) -m experiments.run -m model=imagenet/efficientnet_lite0 data.root=$(IMAGENET)
 WIDE := bits=mp4a8 'bits.candidates=[2,3,4,5,6,8]'
+
+# DFQ's steps, one after the other, before the correction of biases.
+define ABLATION
+$(1) method=dfq method.bias_correction=none method.absorb=false method.equalize=false method.replace_relu6=false
+	$(1) method=dfq method.bias_correction=none method.absorb=false method.equalize=false
+	$(1) method=dfq method.bias_correction=none method.absorb=false
+	$(1) method=dfq method.bias_correction=none
+endef
+FLOAT := bits=w8a8 bits.weight=32 bits.activation=32
+COMMA := ,
 
 # glibc gives large blocks back to the kernel after every step and asks for them again; keeping them
 # makes training on a CPU about 1.7 times faster.
@@ -56,6 +67,11 @@ runs: $(INSTALLED) $(DATA) ## The committed runs of the embedded networks again 
 	$(RUN) -m experiments.run -m $(EVERY_NETWORK) method=naive,gaussian,zeroq,real $(EVERY_BITS)
 	$(RUN) -m experiments.run -m $(EVERY_NETWORK) distill=bounded $(EVERY_BITS)
 	$(RUN) -m experiments.run -m model=fashion/resnet50 method=naive,zeroq bits=w4a8 bits.activation=32
+	$(RUN) -m experiments.run -m $(EVERY_NETWORK) $(UNIFORM_BITS) \
+	    method=naive,dfq,zeroq,zeroq+dfq method.per_channel=true,false
+	$(RUN) -m experiments.run -m $(EVERY_NETWORK) $(UNIFORM_BITS) method.bias_correction=empirical
+	$(call ABLATION,$(RUN) -m experiments.run -m model=fashion/mobilenetv2 bits=w8a8$(COMMA)w4a8)
+	$(call ABLATION,$(RUN) -m experiments.run -m model=fashion/mobilenetv2 $(FLOAT))
 	$(RUN) -m experiments.figures
 	$(RUN) -m experiments.tables
 
@@ -73,6 +89,12 @@ runs-imagenet: $(INSTALLED) ## The committed runs of EfficientNet-Lite0 again (I
 	$(EFFICIENTNET) placement=after_relu distill=bounded $(WIDE) distill.count=8,16
 	$(EFFICIENTNET) placement=after_relu distill=bounded $(WIDE) bits.refine=8
 	$(EFFICIENTNET) placement=after_relu distill=bounded $(WIDE) sensitivity_direction=symmetric
+	$(EFFICIENTNET) bits=w8a8 method=dfq,zeroq method.per_channel=false
+	$(EFFICIENTNET) bits=w8a8 method=zeroq+dfq method.per_channel=false method.replace_relu6=true,false
+	$(EFFICIENTNET) bits=w8a8 method=dfq method.replace_relu6=false
+	$(EFFICIENTNET) bits=w8a8 method=dfq method.replace_relu6=false method.bias_correction=none method.absorb=true,false
+	$(call ABLATION,$(EFFICIENTNET) bits=w8a8)
+	$(call ABLATION,$(EFFICIENTNET) $(FLOAT))
 	$(RUN) -m experiments.figures
 	$(RUN) -m experiments.tables
 

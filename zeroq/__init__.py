@@ -3,11 +3,19 @@
 Cai, Yao, Dong, Gholami, Mahoney, Keutzer: ZeroQ: A Novel Zero Shot Quantization Framework (CVPR 2020).
 """
 
+from zeroq.baselines.dfq import Steps
 from zeroq.errors import ZeroQError
 from zeroq.images.batch_norm import batch_norm_loss
 from zeroq.images.distill import DistillationDivergedError, distill
 from zeroq.images.noise import gaussian_images
-from zeroq.pipeline import QuantizationResult, Settings, quantize_with_images, zero_shot_quantize
+from zeroq.pipeline import (
+    QuantizationResult,
+    Settings,
+    quantize_naively,
+    quantize_with_dfq,
+    quantize_with_images,
+    zero_shot_quantize,
+)
 from zeroq.precision.frontier import ParetoFrontier, allocate, pareto_frontier
 from zeroq.precision.plan import BitPlan
 from zeroq.precision.refine import refine
@@ -25,6 +33,7 @@ __all__ = [
     "QuantizationResult",
     "SensitivityTable",
     "Settings",
+    "Steps",
     "ZeroQError",
     "allocate",
     "batch_norm_loss",
@@ -33,6 +42,8 @@ __all__ = [
     "gaussian_images",
     "pareto_frontier",
     "quantize",
+    "quantize_naively",
+    "quantize_with_dfq",
     "quantize_with_images",
     "refine",
     "sensitivity",
