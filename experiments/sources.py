@@ -54,6 +54,10 @@ def load_network(config: ModelConfig) -> PretrainedNetwork:
     if config.source not in NETWORKS:
         raise ZeroQError(f"model.source must be one of {', '.join(NETWORKS)}, not {config.source!r}")
     classes = {} if config.classes is None else {"classes": config.classes}
+    if classes and (config.source not in ("timm", "torchvision") or config.classes < 1):
+        raise ZeroQError(
+            "model.classes is the number of classes of your checkpoint for model=timm or model=torchvision"
+        )
     return NETWORKS[config.source](config.architecture, config.checkpoint, **classes)
 
 

@@ -68,8 +68,15 @@ def method_table(records: list[dict]) -> pandas.DataFrame:
     keys = ["model", "placement", "weights", "others", "bits"]
     # Naive under a mixed-precision setting is the uniform run once more.
     frame = frame[(frame.method != "naive") | ~frame.duplicated([*keys, "method", "seed"])]
-    if (again := frame.duplicated([*keys, "column", "seed"], keep=False)).any():
-        raise ZeroQError(f"two records are of the same run: {', '.join(frame.run[again][:2])}; delete one of them")
+    # The label of a mixed plan is rounded; its budget is a setting.
+    frame["budget"] = [
+        str([settings.get(key) for key in ("bits.weight", "bits.size_mib")]) for settings in frame.settings
+    ]
+    uniform = ~frame.w_bits.str.startswith("MP")
+    frame.loc[uniform, "budget"] = ""
+    for _, runs in frame.groupby([*keys, "budget", "column", "seed"]).run:
+        if len(runs) > 1:
+            raise ZeroQError(f"two records are of the same run: {' and '.join(runs[:2])}; delete one of them")
     groups = frame.groupby(keys)
     own = sorted(set(frame.column) - COLUMNS.keys())
     titles = [*(title for title in COLUMNS if title in set(frame.column)), *own]

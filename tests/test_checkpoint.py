@@ -153,7 +153,8 @@ def test_files_that_are_no_checkpoints(tmp_path):
     text.write_text("not weights")
     with pytest.raises(ZeroQError, match="no checkpoint that can be read safely"):
         read_state_dict(text)
-    for content in (b"", b"\x80", b"\x80\x02}q", bytes(100), b"PK\x03\x04"):
+    struct_error = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03"
+    for content in (b"", b"\x80", b"\x80\x02}q", bytes(100), b"PK\x03\x04", struct_error):
         text.write_bytes(content)
         with pytest.raises(ZeroQError, match="no checkpoint that can be read safely"):
             read_state_dict(text)

@@ -186,8 +186,13 @@ class Experts(nn.Module):
         return nn.functional.conv2d(self.stem(x) + self.position[..., None, None], self.experts.mean(0)).mean((2, 3))
 
 
-@pytest.mark.parametrize("network", [Experts(), models.vit_b_16(), timm.create_model("tf_efficientnet_cc_b0_4e")])
-def test_weights_that_would_stay_float_are_refused(network):
+@pytest.mark.parametrize(
+    "build",
+    [Experts, models.vit_b_16, lambda: timm.create_model("tf_efficientnet_cc_b0_4e")],
+    ids=["own", "vit", "timm"],
+)
+def test_weights_that_would_stay_float_are_refused(build):
+    network = build()
     with pytest.raises(
         zeroq.ZeroQError, match=r"weights outside Conv and Linear layers would stay in float, the largest"
     ):

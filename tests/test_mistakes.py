@@ -45,6 +45,8 @@ from zeroq.networks.pretrained import PretrainedNetwork
         (["model=imagenet/resnet18"], "data.root is missing"),
         (["bits.weight=nan"], "bits must be 2…8"),
         (["device=toaster"], "device 'toaster' cannot be used"),
+        (["+model.classes=10"], "model.classes is the number of classes of your checkpoint"),
+        (["model=timm", "model.name=resnet18", "model.classes=0", "data=fashion_mnist"], "model.classes is the number"),
         (["method.ranges=guessed"], "method.ranges must be one of"),
         (["method.images=none"], "method.ranges=images needs images"),
         (["method=dfq", "method.bias_correction=empirical"], "method.bias_correction=empirical needs images"),

@@ -96,8 +96,10 @@ def test_another_device_may_round_the_float_network_differently():
 
 
 def test_two_records_of_one_run_are_no_two_seeds():
-    with pytest.raises(ZeroQError, match=r"two records are of the same run: a,b, c,d"):
-        method_table([record(), record(run="c,d")])
+    others = [record(seed=1), record(w_bits="MP4"), record(w_bits="MP4", settings={"bits.weight": "3.995"})]
+    method_table([record(), *others])
+    with pytest.raises(ZeroQError, match=r"two records are of the same run: a,b and c,d"):
+        method_table([*others, record(), record(run="c,d")])
 
 
 def test_a_method_of_one_s_own_has_a_column():

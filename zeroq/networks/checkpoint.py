@@ -19,6 +19,11 @@ PREFIXES = ("module.", "_orig_mod.")
 # torch's AveragedModel counts its updates beside the weights.
 AVERAGED = "n_averaged"
 NAMES_SHOWN = 5
+# What torch raises depends on the byte at which a file that is none of its own stops to look like one.
+READ_ERRORS = (
+    *(SafetensorError, UnpicklingError, RuntimeError, EOFError, LookupError, ValueError, AssertionError),
+    struct.error,
+)
 
 
 def load_checkpoint(network: nn.Module, path: Path) -> None:
@@ -54,8 +59,7 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise ZeroQError(f"{path} cannot be read: {error.strerror or error}") from error
-    # What torch raises depends on the byte at which a file that is none of its own stops to look like one.
-    except (SafetensorError, UnpicklingError, RuntimeError, EOFError, LookupError, ValueError, struct.error) as error:
+    except READ_ERRORS as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ZeroQError(
             f"{path} is no checkpoint that can be read safely ({reason}); save the weights alone, "
