@@ -190,6 +190,8 @@ def choose_device(name: str) -> torch.device:
     """The named device, or for ``auto`` a GPU where there is one."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("meta"):
+        raise ZeroQError("device meta holds no values; try device=cpu")
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:

@@ -87,7 +87,8 @@ def method_table(records: list[dict]) -> pandas.DataFrame:
 def check_same_origin(frame: pandas.DataFrame) -> None:
     """Raise ZeroQError where records of one network, and of one checkpoint of it, are not comparable."""
     # A checkpoint that was asked for shows in the row's settings.
-    checkpoints = [settings.get("model.checkpoint", "") for settings in frame.settings]
+    keys = ("model.checkpoint", "model.architecture")
+    checkpoints = [" ".join(settings.get(key, "") for key in keys) for settings in frame.settings]
     for (model, _), records in frame.groupby(["model", checkpoints]):
         lowest, highest = (records.loc[index()] for index in (records.fp32_value.idxmin, records.fp32_value.idxmax))
         different = [

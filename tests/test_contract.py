@@ -10,6 +10,8 @@ from torchvision import models
 
 import zeroq
 from tests.networks import HandWritten, estimate_statistics
+from zeroq.pipeline import describe
+from zeroq.quantization.layers import weighted_layers
 
 SHAPE = (3, 32, 32)
 
@@ -166,6 +168,12 @@ def test_settings_are_refused_before_distilling(timm_network, monkeypatch):
     ]:
         with pytest.raises(zeroq.ZeroQError, match=sentence):
             zeroq.zero_shot_quantize(timm_network, SHAPE, **arguments)
+
+
+def test_quantized_layers_are_counted_in_the_network_itself(hand_written):
+    plan = dict.fromkeys(weighted_layers(hand_written), 4)
+    assert describe(hand_written, hand_written, plan)["quantized_weight_layers"] == 0
+    assert describe(hand_written, zeroq.quantize(hand_written, plan), plan)["quantized_weight_layers"] == 4
 
 
 @pytest.mark.parametrize("network", [models.segmentation.fcn_resnet50, models.detection.fcos_resnet50_fpn])

@@ -10,6 +10,7 @@ from PIL import Image
 from timm.data import ImageNetInfo
 from torch import nn
 
+from experiments import sources, stages
 from experiments.config import DataConfig
 from experiments.sources import load_dataset, number_of_classes
 from tests.test_data import DATA
@@ -23,6 +24,7 @@ from zeroq.networks.imagenet import input_specification
 from zeroq.networks.pretrained import InputSpecification, PretrainedNetwork
 
 SPECIFICATION = input_specification((224, 224))
+SMALL = InputSpecification((3, 32, 32), (0.5, 0.5, 0.5), (1, 1, 1))
 WORDNET_IDS = ImageNetInfo().label_names()
 
 
@@ -103,6 +105,25 @@ def test_an_unreadable_photograph_among_a_thousand_is_named(imagenet, unreadable
     with pytest.raises(ZeroQError, match=f"{WORDNET_IDS[567]}/image.JPEG is no readable photograph"):
         check_readable(dataset.files, lambda *progress: done.append(progress))
     assert done[-1] == (567, 1000)
+
+
+def test_a_photograph_that_is_damaged_later_is_named_in_one_sentence(imagenet, unreadable):
+    with pytest.raises(ZeroQError) as raised:
+        list(ImageNet(imagenet, SPECIFICATION).batches())
+    assert str(raised.value).startswith(str(unreadable))
+    assert "\n" not in str(raised.value)
+
+
+def test_the_command_line_reads_every_photograph_before_it_works(imagenet, unreadable, command, capsys, monkeypatch):
+    network = PretrainedNetwork(nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 1000)), SMALL)
+    monkeypatch.setitem(sources.NETWORKS, "torchvision", lambda architecture, checkpoint: network)
+    monkeypatch.setattr(stages.Run, "calibration_images", lambda run: pytest.fail("work was begun"))
+    shared = ("model=torchvision", "model.name=small", f"data.root={imagenet}", "tracker=disabled")
+    assert command(*shared, "method=naive") == 1
+    assert f"{WORDNET_IDS[567]}/image.JPEG is no readable photograph" in capsys.readouterr().out.replace("\n", "")
+    monkeypatch.setitem(sources.NETWORKS, "torchvision", lambda *arguments: pytest.fail("weights before data"))
+    assert command(*shared, "method=real") == 1
+    assert "train is no folder" in capsys.readouterr().out
 
 
 def test_of_the_training_photographs_only_those_drawn_are_read(imagenet, unreadable, tmp_path):

@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2.functional import to_dtype, to_image
 
-from zeroq.datasets.photographs import preprocessing, read_photograph
+from zeroq.datasets.photographs import preprocessing, read_photograph, served
 from zeroq.errors import ZeroQError
 from zeroq.images.checks import check_count
 from zeroq.networks.pretrained import InputSpecification
@@ -61,7 +61,7 @@ class COCO(Dataset):
 
     def batches(self, batch_size: int = 4) -> Iterator[tuple[list[torch.Tensor], list[int]]]:
         """Every photograph once, in the order of their ids: (images float [3, H, W] in [0, 1], their ids)."""
-        for batch in DataLoader(self, batch_size, num_workers=2, collate_fn=list):
+        for batch in served(DataLoader(self, batch_size, num_workers=2, collate_fn=list)):
             images, identifiers = zip(*batch, strict=True)
             yield list(images), list(identifiers)
 

@@ -8,7 +8,7 @@ from timm.data import ImageNetInfo
 from torch.utils.data import DataLoader
 from torchvision import datasets
 
-from zeroq.datasets.photographs import preprocessing, read_photograph
+from zeroq.datasets.photographs import preprocessing, read_photograph, served
 from zeroq.errors import ZeroQError
 from zeroq.images.checks import check_count
 from zeroq.networks.pretrained import InputSpecification
@@ -39,7 +39,7 @@ class ImageNet:
 
     def batches(self, batch_size: int = 100) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Every image once, in order: (images float [n, 3, H, W], labels int64 [n])."""
-        yield from DataLoader(self._folder, batch_size, num_workers=2)
+        yield from served(DataLoader(self._folder, batch_size, num_workers=2))
 
     def sample(self, count: int, *, seed: int) -> torch.Tensor:
         """``count`` different images drawn at random, prepared: float [count, 3, H, W]."""

@@ -1,6 +1,6 @@
 """Photographs in files: what every dataset of them needs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -58,6 +58,14 @@ def check_readable(paths: Sequence[Path], on_photograph: Callable[[int, int], No
         except BaseException:
             pool.shutdown(cancel_futures=True)  # else the rest is decoded first
             raise
+
+
+def served(loader: Iterable) -> Iterator:
+    """A DataLoader's batches; what its workers raise comes as the sentence alone, without their traceback."""
+    try:
+        yield from loader
+    except ZeroQError as error:
+        raise ZeroQError(str(error).strip().splitlines()[-1].partition("ZeroQError: ")[2] or str(error)) from None
 
 
 def _decode(path: Path) -> None:
