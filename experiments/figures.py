@@ -21,7 +21,7 @@ import numpy
 import pandas
 from matplotlib.ticker import MaxNLocator
 
-from experiments.labels import settings_label
+from experiments.labels import GRANULARITIES, settings_label
 from experiments.record import read_records
 from experiments.results_argument import output_folder, results_argument
 from experiments.tables import column_and_settings, recipe_label
@@ -160,10 +160,11 @@ def recipe_words(record: dict) -> tuple[str, ...]:
 
 
 def setting_words(record: dict) -> tuple[str, ...]:
-    """The network, the placement where it is not the default, and other settings."""
+    """The network, placement and granularity where they are not the default, and other settings."""
     _, settings = column_and_settings(record)
     placement = "" if record["placement"] == "layer_inputs" else record["placement"]
-    return tuple(filter(None, [record["model"], placement, settings_label(settings)]))
+    granularity = "" if record["granularity"] == "per_channel" else GRANULARITIES[record["granularity"]]
+    return tuple(filter(None, [record["model"], placement, granularity, settings_label(settings)]))
 
 
 def image_figures(words: tuple[str, ...], records: list[dict], runs: Path):
