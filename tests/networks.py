@@ -51,3 +51,27 @@ def estimate_statistics(model: nn.Module, shape: tuple[int, int, int]) -> nn.Mod
             coarse = torch.randn(16, shape[0], shape[1] // 4, shape[2] // 4, generator=generator)
             model(functional.interpolate(coarse, shape[1:], mode="bilinear"))
     return model.eval()
+
+
+def normal_chain(activation: nn.Module, groups: int = 1, padding: int = 0) -> nn.Sequential:
+    """A network whose BatchNorm output is N(β, γ²) in each channel for images that are white noise."""
+    torch.manual_seed(0)
+    convolution = nn.Conv2d(4, 4, 1, bias=False)
+    convolution.weight.data = torch.eye(4)[..., None, None]
+    norm = nn.BatchNorm2d(4, eps=0)
+    norm.bias.data = torch.tensor([-1.0, 0.5, 5.0, 20.0])
+    norm.weight.data = torch.tensor([1.0, -2.0, 0.7, 3.0])
+    second = nn.Conv2d(4, 8, 3, groups=groups, padding=padding)
+    return nn.Sequential(convolution, norm, activation, second).eval()
+
+
+def outputs(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    with torch.no_grad():
+        found = network(images)
+    if isinstance(found, dict):
+        return torch.cat([found[key].flatten() for key in ("cls_logits", "bbox_regression")])
+    return found
+
+
+def assert_equal_outputs(network: nn.Module, images: torch.Tensor, expected: torch.Tensor) -> None:
+    assert torch.allclose(outputs(network, images), expected, rtol=0, atol=1e-4 * max(1, expected.abs().max().item()))

@@ -273,6 +273,8 @@ def quantize_with_dfq(
     if settings.mixed and not ranges_from_images:
         raise ZeroQError("DFQ measures no sensitivities, so it has no mixed precision; take the ranges from images")
     graph = prepared(model, steps)
+    if not ranges_from_images or settings.bias_correction == "analytic":
+        layer_inputs, relu_outputs = activation_moments(graph, input_shape, limits)
     if ranges_from_images:
         result = quantize_with_images(graph, images, settings, run_stage=run_stage)
     else:
@@ -281,14 +283,13 @@ def quantize_with_dfq(
             plan = resolve_weight_bits(graph, settings.weight_bits)
             granularity = {"per_channel": settings.per_channel, "symmetric": settings.symmetric}
             quantized = quantize(graph, plan, settings.activation_bits, settings.placement, **granularity)
-            set_ranges(quantized, *activation_moments(graph, input_shape, limits))
+            set_ranges(quantized, layer_inputs, relu_outputs)
             if settings.bias_correction == "empirical":
                 correct_biases(quantized, graph, images)
             return QuantizationResult(quantized, plan, images)
 
         result = run_stage("calibrate", quantize_uniformly)
     if settings.bias_correction == "analytic":
-        layer_inputs, _ = activation_moments(graph, input_shape, limits)
         correct_biases_analytically(result.model, graph, layer_inputs)
     report = describe(model, result.model, result.plan)
     report["skipped_steps"] = skipped(graph, steps, settings.bias_correction)

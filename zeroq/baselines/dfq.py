@@ -6,14 +6,14 @@ from typing import Literal, get_args
 import torch
 from torch import fx, nn
 
-from zeroq.baselines.equalization import absorb_high_biases, equalizable_pairs, equalize
+from zeroq.baselines.equalization import absorb_high_biases, equalize, unabsorbed_channels, unequal_channels
 from zeroq.baselines.folding import fold_batch_norms, replace_relu6
-from zeroq.baselines.graph import trace
+from zeroq.baselines.graph import layer_pairs, trace
 from zeroq.baselines.moments import Moments
 from zeroq.errors import ZeroQError
 from zeroq.images.batch_norm import batch_norms
 from zeroq.quantization.activations import ActivationQuantizer
-from zeroq.quantization.layers import TRANSPOSED, constant_response, shift_bias, weighted_layers
+from zeroq.quantization.layers import TRANSPOSED, channel_means, constant_response, shift_bias, weighted_layers
 
 BiasCorrection = Literal["none", "analytic", "empirical"]
 
@@ -44,7 +44,7 @@ def prepared(model: nn.Module, steps: Steps) -> fx.GraphModule:
 
 
 def skipped(graph: fx.GraphModule, steps: Steps, bias_correction: BiasCorrection) -> list[str]:
-    """Which of the steps that were asked for found nothing to do in a prepared network, and why."""
+    """Which of the steps that were asked for were not taken in a prepared network, or not everywhere, and why."""
     reasons = []
     has_statistics = any(hasattr(layer, "output_mean") for layer in weighted_layers(graph).values())
     if not has_statistics:
@@ -53,10 +53,14 @@ def skipped(graph: fx.GraphModule, steps: Steps, bias_correction: BiasCorrection
             reasons.append("high-bias absorption: no layer has BatchNorm's statistics")
         if bias_correction == "analytic":
             reasons.append("analytic bias correction: no layer has BatchNorm's statistics")
-    if steps.equalize and not equalizable_pairs(graph):
-        reasons.append("cross-layer equalization: no two layers follow each other without a branch")
     if unfolded := batch_norms(graph):
         reasons.append(f"BatchNorm folding of {len(unfolded)} layers that follow no layer of their own")
+    if steps.equalize and not layer_pairs(graph):
+        reasons.append("cross-layer equalization: no two layers follow each other without a branch")
+    if steps.equalize and (channels := unequal_channels(graph)):
+        reasons.append(f"cross-layer equalization where a channel has next to no weight (channels: {channels})")
+    if steps.absorb and (channels := unabsorbed_channels(graph)):
+        reasons.append(f"high-bias absorption where the next layer pads, which is not exact (channels: {channels})")
     return reasons
 
 
@@ -81,7 +85,7 @@ def set_ranges(
 def correct_biases_analytically(
     quantized: nn.Module, graph: fx.GraphModule, layer_inputs: dict[str, list[Moments]]
 ) -> None:
-    """Take from each layer's bias what the rounding of its weights adds to its mean output (Eq. 16 to 20).
+    """Take from each layer's bias what the rounding of its weights adds to its mean output (Nagel et al., section 4.2).
 
     The error of the weights times the mean of the input, which ``activation_moments`` gives. Padding is taken for
     more of the same, and transposed convolutions are left alone. Changes ``quantized`` in place.
@@ -90,7 +94,7 @@ def correct_biases_analytically(
         layer, original = quantized.get_submodule(name), graph.get_submodule(name)
         if isinstance(layer, TRANSPOSED):
             continue
-        mean = torch.stack([_channel_means(seen.mean) for seen in calls]).mean(0)
+        mean = torch.stack([channel_means(layer, seen.mean) for seen in calls]).mean(0)
         shift_bias(layer, -constant_response(layer, layer.weight.detach() - original.weight.detach(), mean))
 
 
@@ -100,8 +104,3 @@ def check_bias_correction(bias_correction: str) -> None:
         raise ZeroQError(
             f"bias_correction must be one of {', '.join(get_args(BiasCorrection))}, not {bias_correction!r}"
         )
-
-
-def _channel_means(values: torch.Tensor) -> torch.Tensor:
-    """[1, channels, …] → [channels]."""
-    return values[0].flatten(1).mean(1) if values.dim() > 2 else values[0]

@@ -1,34 +1,39 @@
-"""Cross-layer equalization and high-bias absorption (Nagel et al. 2019, sections 4.1 and 4.2)."""
+"""Cross-layer equalization and high-bias absorption (Nagel et al. 2019, section 4.1)."""
+
+import warnings
 
 import torch
 from torch import fx, nn
 from torch.nn import functional
 
-from zeroq.baselines.graph import HOMOGENEOUS_MODULES, LayerPair, layer_pairs
-from zeroq.quantization.layers import TRANSPOSED, constant_response, shift_bias, weight_by_input
+from zeroq.baselines.graph import LayerPair, kind, layer_pairs
+from zeroq.quantization.layers import constant_response, shift_bias, weight_by_input
 
 # Of the logarithm of a scale: ranges of a pair then differ by less than a thousandth.
 SETTLED = 1e-4
 LARGEST_SWEEPS = 1000
+# Of a layer's largest weight range: a channel below it is dead. Equalization would scale what is left of it, its bias,
+# far beyond what the other channels give.
+SMALLEST_RANGE = 1e-5
 # What keeps its input's zero point of reference: f(max(x, 0) - c) = f(max(x, 0)) - c for a constant c of each channel.
 SHIFTABLE = (
     *(nn.Identity, nn.Dropout, nn.Dropout2d, nn.Flatten, nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d),
     *(torch.flatten, functional.dropout, functional.max_pool2d, functional.adaptive_avg_pool2d),
     *("contiguous", "flatten"),
 )
-RELUS = (nn.ReLU, functional.relu, torch.relu, "relu", "relu_")
+RECTIFIERS = (nn.ReLU, functional.relu, torch.relu, "relu", "relu_")
 # Standard deviations between a channel's mean and the values that absorption takes for the smallest.
-DEVIATIONS = 3
+SMALLEST = 3
 
 
 def equalize(graph: fx.GraphModule) -> fx.GraphModule:
     """Scale channels between the layers of every pair until both have the same weight range in each (Eq. 11).
 
     Iterated over all pairs until the scales settle, so that chains (the depthwise triples of MobileNetV2) are equal
-    as a whole. A channel without any weight on one side is left alone. The outputs stay the same. Changes the graph
-    in place and returns it.
+    as a whole. The outputs stay the same, but for rounding. Unlike in the paper, a channel of next to no weight on one
+    side is left alone (``unequal_channels``). Changes the graph in place and returns it.
     """
-    pairs = equalizable_pairs(graph)
+    pairs = layer_pairs(graph)
     for _ in range(LARGEST_SWEEPS):
         largest = 0.0
         for pair in pairs:
@@ -38,15 +43,26 @@ def equalize(graph: fx.GraphModule) -> fx.GraphModule:
             _multiply_inputs(second, scale)
             largest = max(largest, scale.log().abs().max().item())
         if largest < SETTLED:
-            break
+            return graph
+    warnings.warn(f"cross-layer equalization has not settled after {LARGEST_SWEEPS} sweeps", stacklevel=2)
     return graph
+
+
+def unequal_channels(graph: fx.GraphModule) -> int:
+    """How many channels equalization leaves alone for want of weight on one side."""
+    pairs = [(graph.get_submodule(pair.first), graph.get_submodule(pair.second)) for pair in layer_pairs(graph)]
+    return sum((~_alive(output_ranges(one), input_ranges(other, len(one.weight)))).sum().item() for one, other in pairs)
 
 
 def pair_scale(first: nn.Module, second: nn.Module) -> torch.Tensor:
     """By what to divide each output channel of the first layer and to multiply each input of the second: [channels]."""
     one = output_ranges(first)
     other = input_ranges(second, len(one))
-    return torch.where((one > 0) & (other > 0), (one / other).sqrt(), 1.0)
+    return torch.where(_alive(one, other), (one / other).sqrt(), 1.0)
+
+
+def _alive(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    return (one > SMALLEST_RANGE * one.max()) & (other > SMALLEST_RANGE * other.max())
 
 
 def output_ranges(layer: nn.Module) -> torch.Tensor:
@@ -61,51 +77,46 @@ def input_ranges(layer: nn.Module, channels: int) -> torch.Tensor:
 
 
 def absorb_high_biases(graph: fx.GraphModule) -> fx.GraphModule:
-    """Move what a channel always has in excess of 0, c = max(0, β - 3γ), into the next layer's bias (section 4.2).
+    """Move what a channel always has in excess of 0, c = max(0, β - 3γ), into the next layer's bias.
 
-    Exact where no value is below c: the ReLU between the two then passes everything. It is not done across zero
-    padding, where the border sees 0 instead of c. Layers without recorded statistics (``fold_batch_norms``) are left
-    alone. Changes the graph in place and returns it.
+    Exact where no value is below c: the ReLU between the two then passes everything. Unlike in the paper, it is not
+    done across zero padding, where the border sees 0 instead of c (``unabsorbed_channels``). Layers without recorded
+    statistics (``fold_batch_norms``) are left alone. Changes the graph in place and returns it.
     """
-    for pair in equalizable_pairs(graph):
+    for pair, excess in _excesses(graph):
         first, second = graph.get_submodule(pair.first), graph.get_submodule(pair.second)
-        if not (hasattr(first, "output_mean") and _shifts(graph, pair, second)):
+        if not _shifts(graph, pair):
             continue
-        excess = (first.output_mean - DEVIATIONS * first.output_std).clamp_min(0)
         shift_bias(first, -excess)
         first.output_mean -= excess
         shift_bias(second, constant_response(second, second.weight.detach(), excess))
     return graph
 
 
-def equalizable_pairs(graph: fx.GraphModule) -> list[LayerPair]:
-    """The pairs whose second layer's inputs are the first's channels in order; not those of transposed layers."""
-    return [pair for pair in layer_pairs(graph) if _admits(*map(graph.get_submodule, (pair.first, pair.second)))]
+def unabsorbed_channels(graph: fx.GraphModule) -> int:
+    """How many channels of pairs joined by a ReLU have a bias that the next layer cannot absorb exactly."""
+    return sum((excess > 0).sum().item() for pair, excess in _excesses(graph) if not _shifts(graph, pair))
 
 
-def _admits(first: nn.Module, second: nn.Module) -> bool:
-    if isinstance(first, TRANSPOSED) or isinstance(second, TRANSPOSED):
-        return False
-    return second.weight.shape[1] * getattr(second, "groups", 1) % len(first.weight) == 0
+def _excesses(graph: fx.GraphModule) -> list[tuple[LayerPair, torch.Tensor]]:
+    """c = max(0, β - 3γ) [channels] of every pair that a ReLU joins and whose first layer has statistics."""
+    found = []
+    for pair in layer_pairs(graph):
+        first = graph.get_submodule(pair.first)
+        if hasattr(first, "output_mean") and any(kind(graph, node) in RECTIFIERS for node in pair.between):
+            found.append((pair, (first.output_mean - SMALLEST * first.output_std).clamp_min(0)))
+    return found
 
 
-def _shifts(graph: fx.GraphModule, pair: LayerPair, second: nn.Module) -> bool:
-    kinds = [_kind(graph, node) for node in pair.between]
-    relus = [kind for kind in kinds if kind in RELUS]
+def _shifts(graph: fx.GraphModule, pair: LayerPair) -> bool:
+    """Whether a constant that is taken from the first layer's channels reaches the second one everywhere."""
+    second = graph.get_submodule(pair.second)
     padded = getattr(second, "padding", 0)
     unpadded = padded == "valid" or (not isinstance(padded, str) and not any(torch.tensor(padded).flatten().tolist()))
     # A forward of its own may pad too, as timm's Conv2dSame does.
     own_forward = type(second).forward not in (nn.Conv2d.forward, nn.Linear.forward)
-    others = [kind for kind in kinds if kind not in RELUS]
-    return bool(relus) and all(kind in SHIFTABLE for kind in others) and unpadded and not own_forward
-
-
-def _kind(graph: fx.GraphModule, node: fx.Node):
-    """A module's class, a function or a method's name."""
-    if node.op != "call_module":
-        return node.target
-    module = graph.get_submodule(node.target)
-    return next(kind for kind in HOMOGENEOUS_MODULES if isinstance(module, kind))
+    between = all(kind(graph, node) in (*SHIFTABLE, *RECTIFIERS) for node in pair.between)
+    return between and unpadded and not own_forward
 
 
 def _divide_outputs(layer: nn.Module, scale: torch.Tensor) -> None:

@@ -13,19 +13,27 @@ from torch.nn import functional
 
 from zeroq.errors import ZeroQError
 from zeroq.images.batch_norm import holds_statistics
-from zeroq.quantization.layers import WEIGHTED_LAYERS
+from zeroq.quantization.layers import WEIGHTED_LAYERS, is_affine, weighted_layers
 
-# What scales with its input channel by channel, f(s·x) = s·f(x) for s > 0, and keeps the channels in order.
-HOMOGENEOUS_MODULES = (
-    *(nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.Identity, nn.Dropout, nn.Dropout2d, nn.Flatten),
-    *(nn.MaxPool1d, nn.MaxPool2d, nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d),
-    *(nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d, nn.ZeroPad2d),
+# What does the same to every value, f(s·x) = s·f(x) for s > 0; by class, function or method.
+ELEMENTWISE = (
+    *(nn.Identity, nn.Dropout, nn.ReLU, nn.LeakyReLU, nn.PReLU),
+    *(functional.dropout, functional.relu, torch.relu, functional.leaky_relu),
+    *("relu", "relu_", "contiguous"),
 )
-HOMOGENEOUS_FUNCTIONS = (
-    *(functional.relu, torch.relu, functional.leaky_relu, functional.dropout, functional.interpolate),
-    *(functional.max_pool2d, torch.max_pool2d, functional.avg_pool2d, functional.adaptive_avg_pool2d, torch.flatten),
-)
-HOMOGENEOUS_METHODS = ("relu", "relu_", "contiguous", "flatten")
+# What scales in the same way and works within each channel of a map, and over how many spatial axes.
+WITHIN_CHANNELS = {
+    nn.MaxPool1d: 1,
+    nn.AvgPool1d: 1,
+    **dict.fromkeys([nn.Dropout2d, nn.ZeroPad2d, nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d], 2),
+    **dict.fromkeys([nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d], 2),
+    **dict.fromkeys(
+        [functional.max_pool2d, torch.max_pool2d, functional.avg_pool2d, functional.adaptive_avg_pool2d], 2
+    ),
+    functional.interpolate: 2,
+}
+FLATTENING = (nn.Flatten, torch.flatten, "flatten")
+SPATIAL_AXES = {nn.Conv1d: 1, nn.Conv2d: 2, nn.Conv3d: 3}
 TORCH = str(Path(torch.__file__).parent)
 
 
@@ -49,15 +57,20 @@ def trace(model: nn.Module) -> fx.GraphModule:
     tracer = _Tracer()
     root = copy.deepcopy(model).eval()
     try:
-        return fx.GraphModule(root, tracer.trace(root))
+        graph = fx.GraphModule(root, tracer.trace(root))
     except Exception as error:
         module = " in ".join(reversed(tracer.within)) or type(model).__name__
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(TORCH)]
-        place = frames[-1]
+        place, reason = frames[-1], (str(error) or type(error).__name__).splitlines()[0]
         raise ZeroQError(
             f"the network cannot be traced: {module} stops at {place.filename}:{place.lineno}, `{place.line}` "
-            f"({str(error).splitlines()[0]}); DFQ needs the graph, method zeroq needs no tracing"
+            f"({reason}); DFQ needs the graph, method zeroq needs no tracing"
         ) from error
+    # An auxiliary head that only training uses is quantized, and has its size, as with any other method.
+    for name, layer in weighted_layers(root).items():
+        if name not in dict(graph.named_modules()):
+            graph.add_submodule(name, layer)
+    return graph
 
 
 class _Tracer(fx.Tracer):
@@ -84,41 +97,82 @@ def layer_calls(graph: fx.GraphModule) -> dict[str, list[fx.Node]]:
     return dict(calls)
 
 
+def kind(graph: fx.GraphModule, node: fx.Node) -> type | Callable | str:
+    """What a node does: its module's class, its function or its method's name."""
+    return type(graph.get_submodule(node.target)) if node.op == "call_module" else node.target
+
+
+def changeable_layers(graph: fx.GraphModule) -> dict[str, list[fx.Node]]:
+    """Of ``layer_calls``, the layers whose weight and bias say all that they do, and that nothing else uses."""
+    owners = defaultdict(set)
+    for name, parameter in graph.named_parameters(remove_duplicate=False):
+        owners[id(parameter)].add(name)
+    # A parameter that the network's own code refers to is used outside its layer, too.
+    used = {node.target for node in graph.graph.nodes if node.op == "get_attr"}
+    layers = {}
+    for name, calls in layer_calls(graph).items():
+        layer = graph.get_submodule(name)
+        names = [owners[id(parameter)] for parameter in (layer.weight, layer.bias) if parameter is not None]
+        if all(len(owned) == 1 and not owned & used for owned in names) and is_affine(layer):
+            layers[name] = calls
+    return layers
+
+
 def layer_pairs(graph: fx.GraphModule) -> list[LayerPair]:
     """Every pair of Conv or Linear layers that a positive scale of each channel can move between.
 
-    Between the two there are only operations that scale with their input, and no branch, sum, concatenation or
-    shuffle. Where a layer is called several times, each call must lead to the second layer, and all of the second's
-    calls must come from there.
+    Between the two there are only operations that scale with their input and keep the channels in order, and no
+    branch, sum, concatenation or shuffle. Where a layer is called several times, each call must lead to the second
+    layer, and all of the second's calls must come from there. Transposed convolutions are left out.
     """
-    calls = layer_calls(graph)
+    layers = changeable_layers(graph)
     pairs = []
-    for first, nodes in calls.items():
+    for first, nodes in layers.items():
         paths = [_path(graph, node) for node in nodes]
         if None in paths:
             continue
         ends = [path[-1] for path in paths]
         second = ends[0].target
-        if {node.target for node in ends} == {second} and set(ends) == set(calls[second]) and second != first:
-            pairs.append(LayerPair(first, second, tuple(node for path in paths for node in path[:-1])))
+        if second not in layers or second == first or set(ends) != set(layers[second]):
+            continue
+        pairs.append(LayerPair(first, second, tuple(node for path in paths for node in path[:-1])))
     return pairs
 
 
 def _path(graph: fx.GraphModule, node: fx.Node) -> list[fx.Node] | None:
-    """The nodes behind a call up to the next layer's, or None where something else comes first."""
+    """The nodes behind a call up to the next layer's, or None where the channels do not get there one by one."""
+    first = graph.get_submodule(node.target)
+    axes = _spatial_axes(first)  # of what flows; 0 for vectors and tokens, whose channels lie along the last axis
+    flattened = False
     path = []
-    while True:
-        if len(node.users) != 1:
-            return None
+    while axes is not None and len(node.users) == 1:
         (node,) = node.users
         path.append(node)
-        module = graph.get_submodule(node.target) if node.op == "call_module" else None
-        if isinstance(module, WEIGHTED_LAYERS):
-            return path
-        scales = {
-            "call_module": isinstance(module, HOMOGENEOUS_MODULES),
-            "call_function": node.target in HOMOGENEOUS_FUNCTIONS,
-            "call_method": node.target in HOMOGENEOUS_METHODS,
-        }
-        if not scales.get(node.op, False):
+        what = kind(graph, node)
+        if node.op == "call_module" and isinstance(second := graph.get_submodule(node.target), WEIGHTED_LAYERS):
+            inputs = second.weight.shape[1] * getattr(second, "groups", 1)
+            same = inputs == len(first.weight) or (flattened and inputs % len(first.weight) == 0)
+            return path if same and _spatial_axes(second) == axes else None
+        if what in FLATTENING and axes and _flattens_maps(graph, node):
+            axes, flattened = 0, True
+        elif what not in ELEMENTWISE and (not axes or WITHIN_CHANNELS.get(what) != axes):
             return None
+    return None
+
+
+def _spatial_axes(layer: nn.Module) -> int | None:
+    """Over how many axes a layer slides, 0 for a Linear one; None for transposed convolutions."""
+    if isinstance(layer, nn.Linear):
+        return 0
+    return next((axes for convolution, axes in SPATIAL_AXES.items() if isinstance(layer, convolution)), None)
+
+
+def _flattens_maps(graph: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether a flattening makes vectors of maps, [N, C, …] → [N, C · …]."""
+    if node.op == "call_module":
+        module = graph.get_submodule(node.target)
+        axes = (module.start_dim, module.end_dim)
+    else:
+        given = dict(zip(("start_dim", "end_dim"), node.args[1:], strict=False)) | node.kwargs
+        axes = (given.get("start_dim", 0), given.get("end_dim", -1))
+    return axes == (1, -1)

@@ -1,5 +1,6 @@
 """What BatchNorm's parameters say about every activation: means, standard deviations and ranges, without an image."""
 
+import copy
 import operator
 from collections import defaultdict
 from collections.abc import Callable
@@ -11,31 +12,34 @@ from torch import fx, nn
 from torch.nn import functional
 
 from zeroq.baselines.clipped_normal import clipped_normal_moments
+from zeroq.baselines.graph import kind
 from zeroq.errors import ZeroQError
 from zeroq.images.batch_norm import holds_statistics
 from zeroq.images.distill import Limits, check_limits
-from zeroq.networks.state import model_device
-from zeroq.quantization.layers import RELUS, WEIGHTED_LAYERS
+from zeroq.networks.state import model_device, model_dtype
+from zeroq.quantization.layers import RELUS, WEIGHTED_LAYERS, is_affine
 
 # Standard deviations between a channel's mean and the ends of its range.
 DEVIATIONS = 6
 
-# What moves or pools values and treats all alike: it does the same to their means, deviations and ends.
-STRUCTURAL_MODULES = (
+# What moves or pools values and treats all alike, by class, function or method: it does the same to their means,
+# deviations and ends.
+STRUCTURAL = (
     *(nn.Identity, nn.Dropout, nn.Dropout2d, nn.Flatten, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d),
     *(nn.AdaptiveMaxPool2d, nn.Upsample, nn.ZeroPad2d, nn.PixelShuffle, nn.ChannelShuffle),
-)
-STRUCTURAL_FUNCTIONS = (
     *(torch.cat, torch.flatten, torch.transpose, torch.permute, torch.reshape, torch.chunk, torch.split, torch.mean),
     *(operator.getitem, functional.max_pool2d, torch.max_pool2d, functional.avg_pool2d, functional.dropout),
     *(functional.adaptive_avg_pool2d, functional.interpolate, functional.pad, functional.channel_shuffle),
-)
-STRUCTURAL_METHODS = (
     *("view", "reshape", "flatten", "transpose", "permute", "contiguous", "chunk", "split", "squeeze", "unsqueeze"),
     *("mean", "expand"),
 )
 SHAPES = (getattr, "size", "dim")
 SUMS = (operator.add, operator.iadd, torch.add, "add", "add_")
+# Between what an activation clips.
+CLIPPING = {
+    **dict.fromkeys([nn.ReLU, functional.relu, torch.relu, "relu", "relu_"], (0, torch.inf)),
+    **dict.fromkeys([nn.ReLU6, functional.relu6], (0, 6)),
+}
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,15 @@ class Moments:
         mean, std = clipped_normal_moments(self.mean, self.std, low, high)
         return Moments(mean, std, self.low.clamp(low, high), self.high.clamp(low, high))
 
+    def times(self, factor: float) -> "Moments":
+        """Of a multiple."""
+        ends = (factor * self.low, factor * self.high)
+        return Moments(factor * self.mean, abs(factor) * self.std, torch.minimum(*ends), torch.maximum(*ends))
+
+    def shifted(self, constant: float | torch.Tensor) -> "Moments":
+        """Of the sum with a constant."""
+        return Moments(self.mean + constant, self.std, self.low + constant, self.high + constant)
+
     def plus(self, other: "Moments") -> "Moments":
         """Of the sum of two activations, which are taken as independent."""
         normal = Moments.normal(self.mean + other.mean, (self.std**2 + other.std**2).sqrt())
@@ -76,7 +89,7 @@ def activation_moments(
     Raises ZeroQError for an operation whose effect is not known.
     """
     propagation = _Propagation(graph)
-    image = torch.zeros(1, *input_shape, device=model_device(graph))
+    image = torch.zeros(1, *input_shape, device=model_device(graph), dtype=model_dtype(graph))
     pixels = Moments.normal(image, torch.ones_like(image))
     lowest, highest = check_limits(limits, image)
     if lowest is not None:
@@ -96,40 +109,33 @@ class _Propagation(fx.Interpreter):
         arguments, named = self.fetch_args_kwargs_from_env(node)
         if node.op == "output" or not _moments_in((arguments, named)):
             return super().run_node(node)
-        if node.op == "call_module":
-            return self._module(node, self.fetch_attr(node.target), arguments, named)
-        if node.target in SUMS:
-            return _sum(*arguments)
-        if node.target in (functional.relu, torch.relu, "relu", "relu_"):
-            return arguments[0].clipped(0, torch.inf)
-        if node.target in (functional.relu6,):
-            return arguments[0].clipped(0, 6)
-        call = getattr(super(), node.op)
-        if node.target in SHAPES:
-            return call(node.target, *_field(arguments, named, "mean"))
-        if node.target in (STRUCTURAL_METHODS if node.op == "call_method" else STRUCTURAL_FUNCTIONS):
-            return _structural(lambda *values: call(node.target, *values), arguments, named)
-        raise _unknown(node, node.target if isinstance(node.target, str) else node.target.__name__)
-
-    def _module(self, node: fx.Node, module: nn.Module, arguments: tuple, named: dict) -> Any:
-        if isinstance(module, WEIGHTED_LAYERS):
-            (given,) = arguments or named.values()
+        what = kind(self.module, node)
+        module = self.fetch_attr(node.target) if node.op == "call_module" else None
+        inputs = (*arguments, *named.values())
+        given = next((value for value in inputs if isinstance(value, Moments)), None)  # None: several, in a list
+        if isinstance(module, WEIGHTED_LAYERS) and len(inputs) == 1 and is_affine(module):
             self.layer_inputs[node.target].append(given)
             return _layer(module, given)
-        if holds_statistics(module) and type(module).forward is nn.BatchNorm2d.forward:
-            output = module(arguments[0].mean)
-            return Moments.normal(_channels(module.bias, 0, output), _channels(module.weight, 1, output).abs())
-        if isinstance(module, nn.Hardtanh):  # ReLU6 is one
-            output = arguments[0].clipped(module.min_val, module.max_val)
-        elif isinstance(module, nn.ReLU):
-            output = arguments[0].clipped(0, torch.inf)
-        elif isinstance(module, STRUCTURAL_MODULES):
-            return _structural(lambda values, options: module(*values, **options), arguments, named)
-        else:
-            raise _unknown(node, type(module).__name__)
-        if isinstance(module, RELUS):
-            self.relu_outputs[node.target].append(output)
-        return output
+        if module is not None and holds_statistics(module) and type(module).forward is nn.BatchNorm2d.forward:
+            like = module(given.mean)
+            return Moments.normal(_channels(module.bias, 0, like), _channels(module.weight, 1, like).abs())
+        if what in CLIPPING or what is nn.Hardtanh:
+            output = given.clipped(*CLIPPING.get(what) or (module.min_val, module.max_val))
+            if what in RELUS:
+                self.relu_outputs[node.target].append(output)
+            return output
+        if what in SUMS:
+            return _sum(*arguments, **named)
+        call = getattr(super(), node.op)
+        if what in SHAPES:
+            return call(node.target, *_field(arguments, named, "mean"))
+        if what in STRUCTURAL:
+            return _structural(lambda values, options: call(node.target, values, options), arguments, named)
+        raise ZeroQError(
+            f"DFQ cannot tell what {getattr(what, '__name__', what)} (node {node.name!r}) does to the statistics of "
+            f"BatchNorm; take the ranges from images instead, and no analytic bias correction: method zeroq+dfq with "
+            f"bias_correction empirical or none"
+        )
 
 
 def _layer(layer: nn.Module, given: Moments) -> Moments:
@@ -137,13 +143,9 @@ def _layer(layer: nn.Module, given: Moments) -> Moments:
     mean = layer(given.mean)
     if hasattr(layer, "output_mean"):
         return Moments.normal(_channels(layer.output_mean, 0, mean), _channels(layer.output_std, 1, mean))
-    weight, bias = layer.weight.data, layer.bias
-    try:
-        layer.weight.data, layer.bias = weight**2, None
-        variance = layer(given.std**2)
-    finally:
-        layer.weight.data, layer.bias = weight, bias
-    return Moments.normal(mean, variance.clamp_min(0).sqrt())
+    squared = copy.deepcopy(layer)
+    squared.weight, squared.bias = nn.Parameter(layer.weight.detach() ** 2), None
+    return Moments.normal(mean, squared(given.std**2).clamp_min(0).sqrt())
 
 
 def _channels(values: torch.Tensor | None, default: float, like: torch.Tensor) -> torch.Tensor:
@@ -153,11 +155,12 @@ def _channels(values: torch.Tensor | None, default: float, like: torch.Tensor) -
     return values.detach().view(1, -1, *(1 for _ in like.shape[2:])).expand_as(like)
 
 
-def _sum(one: Any, other: Any) -> Moments:
-    if isinstance(one, Moments) and isinstance(other, Moments):
-        return one.plus(other)
-    moments, constant = (one, other) if isinstance(one, Moments) else (other, one)
-    return Moments(moments.mean + constant, moments.std, moments.low + constant, moments.high + constant)
+def _sum(input: Any, other: Any, *, alpha: float = 1) -> Moments:
+    if isinstance(input, Moments) and isinstance(other, Moments):
+        return input.plus(other.times(alpha))
+    if isinstance(input, Moments):
+        return input.shifted(alpha * other)
+    return other.times(alpha).shifted(input)
 
 
 def _structural(call: Callable, arguments: tuple, named: dict) -> Any:
@@ -177,10 +180,3 @@ def _moments_in(values: Any) -> bool:
     found = []
     fx.node.map_aggregate(values, lambda value: found.append(isinstance(value, Moments)))
     return any(found)
-
-
-def _unknown(node: fx.Node, operation: str) -> ZeroQError:
-    return ZeroQError(
-        f"DFQ cannot tell what {operation} (node {node.name!r}) does to the statistics of BatchNorm; take the ranges "
-        f"from images instead, and no analytic bias correction: method zeroq+dfq"
-    )

@@ -10,44 +10,47 @@ from torch import nn
 from zeroq.errors import ZeroQError
 from zeroq.images.checks import check_images, forward
 from zeroq.networks.state import evaluating
-from zeroq.quantization.layers import shift_bias, weighted_layers
+from zeroq.quantization.layers import channel_means, is_affine, shift_bias, weighted_layers
 
 
 def correct_biases(quantized: nn.Module, model: nn.Module, images: torch.Tensor) -> None:
     """Shift the bias of every layer until its mean output over the images is the float network's, channel by channel.
 
     In order of execution, so that each layer sees inputs that are corrected already. ``quantized`` is a calibrated copy
-    of ``model`` and is changed in place; a layer without bias gets one. Source: Nagel et al. 2019, section 4.3 and
-    appendix D.
+    of ``model`` and is changed in place; a layer without bias gets one, and one whose own forward does more than adding
+    its bias (``is_affine``) is left alone. Source: Nagel et al. 2019, section 4.2 and appendix D.
 
-    Raises ZeroQError for images that the network does not accept, and where the two do not have the same layers.
+    Raises ZeroQError for images that the network does not accept, where the two do not have the same layers, and where
+    they do not call the same ones.
     """
     check_images(images)
-    layers = weighted_layers(quantized)
-    if layers.keys() != weighted_layers(model).keys():
+    layers, originals = weighted_layers(quantized), weighted_layers(model)
+    if layers.keys() != originals.keys():
         raise ZeroQError("the quantized network has other layers than the float one; quantize the one that is given")
-    wanted = mean_outputs(model, images)
-    calls = {name: len(means) for name, means in wanted.items()}
-    pending = dict(wanted)
+    pending = {name: means for name, means in mean_outputs(model, images).items() if is_affine(originals[name])}
+    calls = {name: len(means) for name, means in pending.items()}
     while pending:
+        before = len(pending)
         # A layer that is called several times needs all its calls before it can be corrected, so it ends a pass.
         gathered: dict[str, list[torch.Tensor]] = defaultdict(list)
 
         def correct(name: str, layer: nn.Module, output: torch.Tensor) -> torch.Tensor | None:
             if name not in pending or (gathered and name not in gathered):  # noqa: B023 one pass, one dict
                 return None
-            found = _channel_means(layer, output)
+            found = channel_means(layer, output)
             if calls[name] > 1:
                 gathered[name].append(found)  # noqa: B023
                 return None
             change = pending.pop(name)[0] - found
             shift_bias(layer, change)
-            return output + change.view(-1, *(1 for _ in output.shape[2:]))
+            return output + (change if isinstance(layer, nn.Linear) else change.view(-1, *(1,) * (output.dim() - 2)))
 
         with _watched(quantized, correct), evaluating(quantized), torch.no_grad():
             forward(quantized, images)
         for name, found in gathered.items():
             shift_bias(layers[name], torch.stack(pending.pop(name)).mean(0) - torch.stack(found).mean(0))
+        if len(pending) == before:
+            raise ZeroQError(f"the float network calls {next(iter(pending))!r}, and the quantized one does not")
 
 
 def mean_outputs(model: nn.Module, images: torch.Tensor) -> dict[str, list[torch.Tensor]]:
@@ -55,7 +58,7 @@ def mean_outputs(model: nn.Module, images: torch.Tensor) -> dict[str, list[torch
     found: dict[str, list[torch.Tensor]] = defaultdict(list)
 
     def record(name: str, layer: nn.Module, output: torch.Tensor) -> None:
-        found[name].append(_channel_means(layer, output))
+        found[name].append(channel_means(layer, output))
 
     with _watched(model, record), evaluating(model), torch.no_grad():
         forward(model, images)
@@ -71,9 +74,3 @@ def _watched(model: nn.Module, see) -> Iterator[None]:
                 layer.register_forward_hook(lambda layer, inputs, output, name=name: see(name, layer, output))
             )
         yield
-
-
-def _channel_means(layer: nn.Module, output: torch.Tensor) -> torch.Tensor:
-    if isinstance(layer, nn.Linear):
-        return output.flatten(0, -2).mean(0)
-    return output.transpose(0, 1).flatten(1).mean(1)

@@ -5,6 +5,7 @@ place that refers to it (a ModuleList, an attribute, a second use) sees the conv
 Conv2d keeps its own forward, and ``isinstance(layer, nn.Conv2d)`` stays true.
 """
 
+import copy
 from functools import cache
 
 import torch
@@ -111,6 +112,49 @@ def constant_response(layer: nn.Module, weight: torch.Tensor, values: torch.Tens
     groups, _, inputs, _ = grouped.shape
     spread = values.repeat_interleave(groups * inputs // len(values)).view(groups, inputs)
     return torch.einsum("goik,gi->go", grouped, spread).flatten()
+
+
+def channel_means(layer: nn.Module, values: torch.Tensor) -> torch.Tensor:
+    """The mean of each channel of a layer's input or output: [channels].
+
+    Channels lie along the last axis for Linear layers, which take vectors and tokens, and else along axis 1.
+    """
+    if isinstance(layer, nn.Linear):
+        return values.flatten(0, -2).mean(0)
+    return values.transpose(0, 1).flatten(1).mean(1)
+
+
+def is_affine(layer: nn.Module) -> bool:
+    """Whether a layer does what its weight and bias say, and nothing else: output = weight ∗ input + bias.
+
+    A subclass with a forward of its own is tried on random numbers: it may pad its input, but standardizing its weight
+    or applying an activation makes it another function.
+    """
+    if type(layer).forward in {kind.forward for kind in WEIGHTED_LAYERS}:
+        return True
+    tried, changed = copy.deepcopy(layer), copy.deepcopy(layer)
+    random = torch.Generator().manual_seed(0)
+    channels = layer.weight.shape[channel_axis(layer)] * (layer.groups if isinstance(layer, TRANSPOSED) else 1)
+    shift = torch.rand(channels, generator=random).to(layer.weight)
+    changed.weight = nn.Parameter(2 * layer.weight.detach())
+    changed.bias = nn.Parameter(shift if layer.bias is None else 2 * layer.bias.detach() + shift)
+    if isinstance(layer, nn.Linear):
+        shape: tuple[int, ...] = (layer.in_features,)
+    else:
+        extent = zip(layer.kernel_size, layer.dilation, strict=True)
+        shape = (layer.in_channels, *(dilation * (size - 1) + 2 for size, dilation in extent))
+    values = torch.randn(2, *shape, generator=random).to(layer.weight)
+    with torch.no_grad():
+        try:
+            output, negated, constant = (tried(given) for given in (values, -values, 0 * values))
+            expected = 2 * output + shift.view(-1, *(1 for _ in output.shape[2:]))
+            found = changed(values)
+        except (RuntimeError, TypeError, ValueError):  # it wants something else than one such tensor
+            return False
+    tolerance = 1e-4 * output.abs().max().item()
+    return torch.allclose(found, expected, atol=tolerance) and torch.allclose(
+        output + negated, 2 * constant, atol=tolerance
+    )
 
 
 def shift_bias(layer: nn.Module, change: torch.Tensor) -> None:
