@@ -2,7 +2,8 @@
 
 import pandas
 
-from experiments.labels import GRANULARITIES, bits_label, settings_label
+from experiments.comparable import check_each_run_once, check_same_origin
+from experiments.labels import GRANULARITIES, averaged, bits_label, settings_label
 from experiments.record import formatted
 
 # Settings that switch a step of DFQ off or change it, with what they are without being set.
@@ -12,7 +13,7 @@ STEPS = {
     "method.absorb": ("Absorption", "true"),
     "method.bias_correction": ("Bias correction", "analytic"),
 }
-NETWORK = ["Network", "Placement", "Weights"]
+NETWORK = {"model": "Network", "placement": "Placement", "granularity": "Weights"}
 WORDS = {"true": "yes", "false": "–", "none": "–"}
 FLOAT = "W32/A32"
 
@@ -25,33 +26,42 @@ def is_ablation(record: dict) -> bool:
 def ablation_table(records: list[dict]) -> pandas.DataFrame:
     """One row a set of steps, for networks that were run without some of them; ``records`` are those of DFQ.
 
-    The float network's score after the steps comes from a record with 32 bits for weights and activations.
+    The float network's score after the steps comes from a record with 32 bits for weights and activations. Raises
+    ZeroQError where the records of one network stem from different weights or test sets, and for two of the same run.
     """
     studied = {record["model"] for record in records if is_ablation(record)}
-    rows = []
-    for record in records:
-        settings = record["settings"]
-        if record["model"] in studied and not settings_label({k: v for k, v in settings.items() if k not in STEPS}):
-            network = dict(zip(NETWORK, [record["model"], record["placement"], record["granularity"]], strict=True))
-            steps = {title: settings.get(key, default) for key, (title, default) in STEPS.items()}
-            score = formatted(record["value"], record["metric"])
-            rows.append({**network, **steps, "bits": bits_label(record), "score": score})
-    if not rows:
-        return pandas.DataFrame()
-    frame = pandas.DataFrame(rows)
+    frame = pandas.DataFrame([record for record in records if record["model"] in studied and has_only_steps(record)])
+    if frame.empty:
+        return frame
+    check_same_origin(frame)
+    frame = frame.rename(columns=NETWORK)
+    for key, (title, default) in STEPS.items():
+        frame[title] = [settings.get(key, default) for settings in frame.settings]
+    frame["bits"] = [bits_label(record) for record in frame.to_dict("records")]
     titles = [title for title, _ in STEPS.values()]
+    rows = [*NETWORK.values(), *titles]
+    check_each_run_once(frame, [*rows, "bits"])
     is_float = frame.bits == FLOAT
-    scores = frame[~is_float].pivot(index=[*NETWORK, *titles], columns="bits", values="score").reset_index()
-    # Corrected biases change nothing where nothing was rounded.
-    shared = [*NETWORK, *titles[:-1]]
-    floats = frame[is_float].drop_duplicates(shared).set_index(shared).score.rename("FP32 after the steps")
-    table = scores.join(floats, on=shared).fillna("–")
+    cells = {
+        key: averaged(group.value, group.metric.iloc[0]) for key, group in frame[~is_float].groupby([*rows, "bits"])
+    }
+    scores = pandas.Series(cells).rename_axis([*rows, "bits"]).unstack("bits")
+    # Corrected biases change nothing where nothing was rounded, nor does a seed, for there are no images.
+    floats = frame[is_float].drop_duplicates(shared := [*NETWORK.values(), *titles[:-1]]).set_index(shared)
+    kept = [formatted(value, metric) for value, metric in zip(floats.value, floats.metric, strict=True)]
+    kept = pandas.Series(kept, floats.index, dtype=str, name="FP32 after the steps")
+    table = scores.reset_index().join(kept, on=shared).fillna("–")
     # From no step to all of them.
-    table = table.iloc[sorted(table.index, key=lambda row: [*table.loc[row, NETWORK], *sorted_steps(table.loc[row])])]
+    order = sorted(table.index, key=lambda row: [*table.loc[row, NETWORK.values()], *sorted_steps(table.loc[row])])
+    table = table.loc[order, [*rows, kept.name, *scores.columns]].reset_index(drop=True)
     table["Weights"] = table["Weights"].map(GRANULARITIES)
     table[titles] = table[titles].replace(WORDS)
-    bits = [column for column in table if column not in (*NETWORK, *titles, floats.name)]
-    return table[[*NETWORK, *titles, floats.name, *bits]].reset_index(drop=True)
+    return table
+
+
+def has_only_steps(record: dict) -> bool:
+    """Whether DFQ's steps are all that was set."""
+    return not settings_label({key: value for key, value in record["settings"].items() if key not in STEPS})
 
 
 def sorted_steps(row: pandas.Series) -> list[bool]:

@@ -1,4 +1,8 @@
-"""How records' settings read in tables and figures."""
+"""How records' settings and scores read in tables and figures."""
+
+import pandas
+
+from experiments.record import formatted
 
 # Overrides that the table's columns tell already.
 SHOWN = ("model.name", "placement", "method.per_channel", "bits.weight", "bits.activation", "bits.mixed")
@@ -14,3 +18,11 @@ def bits_label(record: dict) -> str:
 def settings_label(settings: dict[str, str]) -> str:
     """What was set beyond the columns of the table, empty for the defaults."""
     return " ".join(f"{key}={value}" for key, value in settings.items() if key not in SHOWN)
+
+
+def averaged(values: pandas.Series, metric: str) -> str:
+    """The mean over seeds, with ± standard deviation and count where there are several, – where there is none."""
+    if values.empty:
+        return "–"
+    spread = f" ± {formatted(values.std(), metric)} ({len(values)})" if len(values) > 1 else ""
+    return formatted(values.mean(), metric) + spread

@@ -29,6 +29,8 @@ CONF = Path(__file__).parents[1] / "conf"
 # What went wrong in this process: Hydra would answer an exception with a traceback.
 failures: list[str] = []
 GROUPS = ("model", "method", "bits", "distill", "data", "tracker")
+# What a value with commas that is one value starts with: a list, a dictionary, words in quotes.
+QUOTES = ("[", "{", "'", '"')
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
@@ -84,11 +86,11 @@ def check_choices(arguments: list[str]) -> None:
     """Raise ZeroQError for a choice that a config group does not have (Hydra's own message takes a page)."""
     for argument in arguments:
         group, separator, value = argument.partition("=")
+        if "," in value and value[0] not in QUOTES and not {"-m", "--multirun"} & set(arguments):
+            raise ZeroQError(f"{argument}: several values are a sweep: add -m to the command line")
         if group not in GROUPS or not separator:
             continue
         known = sorted(str(path.relative_to(CONF / group).with_suffix("")) for path in (CONF / group).rglob("*.yaml"))
-        if "," in value and not {"-m", "--multirun"} & set(arguments):
-            raise ZeroQError(f"{argument}: several values are a sweep: add -m to the command line")
         for choice in value.split(","):
             if choice not in known:
                 close = get_close_matches(choice, known, n=1)

@@ -57,13 +57,14 @@ def execute(config: RunConfig, name: str, other_settings: dict[str, str]) -> dic
         images = run.calibration_images()
         # The faster layout for inference on CPUs too, but not for a backward pass over few channels.
         network.module.to(memory_format=torch.channels_last)
+        losses = statistics_losses(run, images)
         reference = run.float_score()
         result = run.quantize(images)
         started = time.perf_counter()
         score = run.score(result.model, "evaluate")
         run.seconds["evaluate"] = time.perf_counter() - started
 
-        content = record_content(run, result, other_settings, score=score, reference=reference)
+        content = record_content(run, result, other_settings, losses, score=score, reference=reference)
         sensitivity, frontier = result.sensitivity, frontier_table(result)
         picture = write_files(folder, config, content, run.losses, images, sensitivity, frontier)
         tracker.log_record(
@@ -88,17 +89,32 @@ def check_same_inputs(config: RunConfig, folder: Path) -> None:
             )
 
 
+def statistics_losses(run: Run, images: torch.Tensor | None) -> dict[str, float | None]:
+    """The BatchNorm loss of a run's images, and of as many of noise; None without images or without BatchNorm."""
+    config, module = run.config, run.network.module
+    losses: dict[str, float | None] = dict.fromkeys(("distill_loss", "calibration_loss", "gaussian_loss"))
+    if images is None or not batch_norms(module):
+        return losses
+    statistics = config.distill.statistics
+    noise = gaussian_images(run.network.input.shape, config.distill.count, seed=config.seed)
+    losses["calibration_loss"] = batch_norm_loss(module, images, statistics=statistics)
+    losses["gaussian_loss"] = batch_norm_loss(module, noise, statistics=statistics)
+    if config.method.images == "distilled":
+        losses["distill_loss"] = losses["calibration_loss"]
+    return losses
+
+
 def record_content(
     run: Run,
     result: QuantizationResult,
     other_settings: dict[str, str],
+    losses: dict[str, float | None],
     *,
     score: Score,
     reference: Score,
 ) -> dict[str, Any]:
     """The numbers of ``record.json``."""
     config, module, report = run.config, run.network.module, result.report
-    has_statistics = result.images is not None and bool(batch_norms(module))
     content = {
         "model": config.model.label,
         "dataset": config.data.name,
@@ -116,9 +132,7 @@ def record_content(
         "fp32_value": round(reference.value, 4),
         "agreement": None,
         "seed": config.seed,
-        "distill_loss": None,
-        "calibration_loss": None,
-        "gaussian_loss": None,
+        **losses,
         "seconds": {stage: round(seconds, 3) for stage, seconds in run.seconds.items()},
         "needs_data": config.method.images == "real",
         "weight_layers": report["weight_layers"],
@@ -137,13 +151,6 @@ def record_content(
     if isinstance(score, classification.Classification):
         content["top5"] = round(score.top5, 4)
         content["agreement"] = round(score.agreement(reference.predictions), 6)
-    if has_statistics:
-        statistics = config.distill.statistics
-        noise = gaussian_images(run.network.input.shape, config.distill.count, seed=config.seed)
-        content["calibration_loss"] = batch_norm_loss(module, result.images, statistics=statistics)
-        content["gaussian_loss"] = batch_norm_loss(module, noise, statistics=statistics)
-        if config.method.images == "distilled":
-            content["distill_loss"] = content["calibration_loss"]
     return content
 
 

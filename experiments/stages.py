@@ -184,10 +184,13 @@ class Run:
 
 
 def settings_of(config: RunConfig, module: nn.Module) -> Settings:
-    """The quantization settings; a budget in MiB becomes mean weight bits."""
+    """The quantization settings; a budget in MiB becomes mean weight bits, at most those of the widest candidate."""
     bits = config.bits
+    mean_bits = bits.weight
+    if bits.size_mib is not None:
+        mean_bits = min(average_bits_for(module, bits.size_mib), max(bits.candidates, default=0))
     return Settings(
-        bits.weight if bits.size_mib is None else average_bits_for(module, bits.size_mib),
+        mean_bits,
         bits.activation,
         bits.mixed,
         candidates=bits.candidates,

@@ -12,7 +12,8 @@ from pathlib import Path
 import pandas
 
 from experiments.ablation import ablation_table, is_ablation
-from experiments.labels import GRANULARITIES, bits_label, settings_label
+from experiments.comparable import check_each_run_once, check_same_origin
+from experiments.labels import GRANULARITIES, averaged, bits_label, settings_label
 from experiments.record import formatted, read_records
 from experiments.results_argument import output_folder, results_argument
 from zeroq.errors import ZeroQError
@@ -28,8 +29,6 @@ COLUMNS = {
     "ZeroQ + DFQ": ("zeroq+dfq", {}),
     "Real data*": ("real", {}),
 }
-# The float network's score differs by less between devices and versions of torch.
-SAME_SCORE = {"top1": 0.2, "map": 0.005}
 METRICS = {"top1": "Top-1 accuracy (%)", "map": "Mean average precision (IoU 0.50:0.95)"}
 
 
@@ -74,36 +73,12 @@ def method_table(records: list[dict]) -> pandas.DataFrame:
     ]
     uniform = ~frame.w_bits.str.startswith("MP")
     frame.loc[uniform, "budget"] = ""
-    for _, runs in frame.groupby([*keys, "budget", "column", "seed"]).run:
-        if len(runs) > 1:
-            raise ZeroQError(f"two records are of the same run: {' and '.join(runs[:2])}; delete one of them")
+    check_each_run_once(frame, [*keys, "budget", "column"])
     groups = frame.groupby(keys)
     own = sorted(set(frame.column) - COLUMNS.keys())
     titles = [*(title for title in COLUMNS if title in set(frame.column)), *own]
     rows = [table_row(groups.get_group(key), titles, *key) for key in sorted(groups.groups, key=row_order)]
     return without_empty_settings(pandas.DataFrame(rows))
-
-
-def check_same_origin(frame: pandas.DataFrame) -> None:
-    """Raise ZeroQError where records of one network, and of one checkpoint of it, are not comparable."""
-    # A checkpoint that was asked for shows in the row's settings.
-    keys = ("model.checkpoint", "model.architecture")
-    checkpoints = [" ".join(settings.get(key, "") for key in keys) for settings in frame.settings]
-    for (model, _), records in frame.groupby(["model", checkpoints]):
-        lowest, highest = (records.loc[index()] for index in (records.fp32_value.idxmin, records.fp32_value.idxmax))
-        different = [
-            (what, records.drop_duplicates(key).run)
-            for what, key in {"weights": "network", "numbers of test images": "images"}.items()
-        ]
-        # Test sets of the same size show in what the float network makes of them.
-        if highest.fp32_value - lowest.fp32_value > SAME_SCORE[highest.metric]:
-            different.append(("scores of the float network", [lowest.run, highest.run]))
-        for what, runs in different:
-            if len(runs) > 1:
-                raise ZeroQError(
-                    f"the records of {model} have {len(runs)} different {what}, for example {' and '.join(runs[:2])}; "
-                    f"run the old ones again with force=true, or keep them apart, results=…"
-                )
 
 
 def column_and_settings(record: dict) -> tuple[str, dict[str, str]]:
@@ -151,9 +126,7 @@ def table_row(
     metric = group.metric.iloc[0]
     row["FP32"] = formatted(group.fp32_value.iloc[0], metric)
     for title in titles:
-        values = group[group.column == title].value
-        spread = f" ± {formatted(values.std(), metric)} ({len(values)})" if len(values) > 1 else ""
-        row[title] = f"{formatted(values.mean(), metric)}{spread}" if len(values) else "–"
+        row[title] = averaged(group[group.column == title].value, metric)
     return row
 
 

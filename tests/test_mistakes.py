@@ -36,6 +36,7 @@ from zeroq.networks.pretrained import PretrainedNetwork
         (["model=coco/retinanet_resnet50", "data.root=/proc"], "/proc/val2017 is missing"),
         (["model=fashion/resnet18", "data=cifar10"], "takes images of 1 channels, cifar10 has 3"),
         (["model=fashion/resnet18,fashion/mobilenetv2"], "several values are a sweep: add -m"),
+        (["seed=0,1"], "several values are a sweep: add -m"),
         (["bits=mp4a8", "bits.weight=10"], "above the widest candidate"),
         (["model=imagenet/resnet18", "data.root=/nowhere"], "/nowhere is no folder; give the one that holds your copy"),
         (["tracker.mode=loud"], "tracker.mode must be one of"),

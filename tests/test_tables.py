@@ -146,6 +146,17 @@ def test_ablation_goes_from_no_step_to_all():
     assert list(whole["top1-fashion-mnist"][1]["DFQ"]) == ["4.00", "90.00"]
 
 
+def test_ablation_averages_seeds_and_nothing_else():
+    steps = {"settings": {"method.equalize": "false"}, "method": "dfq"}
+    runs = [record(**steps), record(**steps, seed=1, value=91.0), record(**steps, model="fashion/b", value=80.0)]
+    runs.append(record(method="dfq", model="fashion/b", value=70.0))
+    assert list(ablation_table(runs)["W8/A8"]) == ["80.00", "70.00", "90.50 ± 0.71 (2)"]
+    with pytest.raises(ZeroQError, match=r"two records are of the same run: a,b and c,d"):
+        ablation_table([*runs, record(**steps, run="c,d")])
+    with pytest.raises(ZeroQError, match="have 2 different weights"):
+        ablation_table([*runs, record(**steps, seed=2, network="3c4d")])
+
+
 def test_naive_is_uniform_once():
     (row,) = method_table([record(method="naive", w_bits="4")] * 2).to_dict("records")
     assert row["Naive"] == "90.00"
