@@ -72,6 +72,8 @@ runs: $(INSTALLED) $(DATA) ## The committed runs of the embedded networks again 
 	$(RUN) -m experiments.run -m $(EVERY_NETWORK) $(UNIFORM_BITS) method.bias_correction=empirical
 	$(RUN) -m experiments.run -m model=fashion/resnet50,fashion/resnet152,fashion/shufflenet bits=w4a8 \
 	    method=dfq method.equalize=false method.bias_correction=analytic,none
+	$(RUN) -m experiments.run -m model=fashion/resnet50,fashion/resnet152,fashion/shufflenet bits=w4a8 \
+	    method=zeroq+dfq method.per_channel=false method.equalize=false
 	$(call ABLATION,$(RUN) -m experiments.run -m model=fashion/mobilenetv2 bits=w8a8$(COMMA)w4a8)
 	$(call ABLATION,$(RUN) -m experiments.run -m model=fashion/mobilenetv2 $(FLOAT))
 	$(RUN) -m experiments.figures

@@ -40,7 +40,7 @@ def tables(records: list[dict]) -> dict[str, tuple[str, pandas.DataFrame]]:
     for metric, dataset in sorted(kinds, key=lambda kind: (list(METRICS).index(kind[0]), kind[1])):
         same = [record for record in whole if (record["metric"], record["dataset"]) == (metric, dataset)]
         found[f"{metric}-{dataset}"] = (f"{METRICS[metric]}, {dataset}", method_table(same))
-    steps = ablation_table([record for record in records if record["method"] == "dfq"])
+    steps = ablation_table(records)
     losses = loss_table(records)
     for name, title, table in (
         ("dfq_ablation", "DFQ step by step", steps),
