@@ -217,6 +217,13 @@ class Twice(Chain):
         return super().forward(x) + self.second(torch.cat([x, x[:, :1]], 1)[..., 1:-1, 1:-1])
 
 
+class CalledTwice(Chain):
+    """One of the first layer's two outputs goes elsewhere."""
+
+    def forward(self, x):
+        return super().forward(x).sum() + self.first(x).sum()
+
+
 class Returned(Chain):
     """What is between the two is an output, too."""
 
@@ -248,12 +255,16 @@ LEFT_ALONE = {
     "sigmoid": Chain(torch.sigmoid),
     "two inputs": Twice(nn.ReLU()),
     "branch": Returned(nn.ReLU()),
+    "called twice": CalledTwice(nn.ReLU()),
     "tied": Tied(),
     "linear over width": sequence(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Linear(12, 5)),
     "linear over places": sequence(nn.Conv2d(3, 4, 1), nn.Flatten(2), nn.Linear(144, 5)),
     "pooled tokens": sequence(nn.Flatten(2), nn.Linear(144, 8), nn.MaxPool1d(2), nn.Linear(4, 4)),
     "convolved tokens": sequence(nn.Flatten(2), nn.Linear(144, 3), nn.Conv1d(3, 4, 1)),
     "linear over length": sequence(nn.Flatten(2), nn.Conv1d(3, 4, 1), nn.Linear(144, 8)),
+    "pooled across channels": sequence(
+        nn.Flatten(2), nn.Conv1d(3, 4, 1), nn.MaxPool2d(3, 1, padding=1), nn.Conv1d(4, 4, 1)
+    ),
     "transposed": sequence(nn.ConvTranspose2d(3, 4, 1), nn.Conv2d(4, 4, 1), nn.ReLU(), nn.ConvTranspose2d(4, 4, 1)),
     "standardized": sequence(nn.Conv2d(3, 4, 1), StdConv2d(4, 4, 1)),
 }

@@ -141,21 +141,18 @@ def layer_pairs(graph: fx.GraphModule) -> list[LayerPair]:
 
 def _path(graph: fx.GraphModule, node: fx.Node) -> list[fx.Node] | None:
     """The nodes behind a call up to the next layer's, or None where the channels do not get there one by one."""
-    first = graph.get_submodule(node.target)
-    axes = _spatial_axes(first)  # of what flows; 0 for vectors and tokens, whose channels lie along the last axis
-    flattened = False
+    # Of what flows; 0 for vectors and tokens, whose channels lie along the last axis.
+    axes = _spatial_axes(graph.get_submodule(node.target))
     path = []
     while axes is not None and len(node.users) == 1:
         (node,) = node.users
         path.append(node)
         what = kind(graph, node)
         if node.op == "call_module" and isinstance(second := graph.get_submodule(node.target), WEIGHTED_LAYERS):
-            inputs = second.weight.shape[1] * getattr(second, "groups", 1)
-            same = inputs == len(first.weight) or (flattened and inputs % len(first.weight) == 0)
-            return path if same and _spatial_axes(second) == axes else None
+            return path if _spatial_axes(second) == axes else None
         if what in FLATTENING and axes and _flattens_maps(graph, node):
-            axes, flattened = 0, True
-        elif what not in ELEMENTWISE and (not axes or WITHIN_CHANNELS.get(what) != axes):
+            axes = 0
+        elif what not in ELEMENTWISE and WITHIN_CHANNELS.get(what) != axes:
             return None
     return None
 
