@@ -54,9 +54,17 @@ class Bent(nn.Linear):
         return functional.silu(super().forward(x))
 
 
+class Rectifying(nn.Conv2d):
+    """With an activation before."""
+
+    def forward(self, x):
+        return super().forward(x.relu())
+
+
 def test_a_layer_with_an_activation_inside_is_not_affine():
     assert is_affine(nn.Linear(3, 4))
     assert not is_affine(Bent(3, 4))
+    assert not is_affine(Rectifying(3, 4, 1))
 
 
 class Doubling(nn.BatchNorm2d):
