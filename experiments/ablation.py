@@ -2,9 +2,8 @@
 
 import pandas
 
-from experiments.comparable import check_each_run_once, check_same_origin
-from experiments.labels import GRANULARITIES, averaged, bits_label, settings_label
-from experiments.record import formatted
+from experiments.labels import GRANULARITIES, bits_label, bits_order, settings_label
+from experiments.table import NONE, frame_of, mean_cell
 
 # Settings that switch a step of DFQ off or change it, with what they are without being set.
 STEPS = {
@@ -16,7 +15,9 @@ STEPS = {
 METHODS = {"dfq": "DFQ", "zeroq+dfq": "ZeroQ + DFQ"}
 # What a row is about, before its steps.
 SUBJECT = {"model": "Network", "placement": "Placement", "granularity": "Weights", "method": "Method"}
-WORDS = {"true": "yes", "false": "–", "none": "–"}
+TITLES = [title for title, _ in STEPS.values()]
+OFF = ("false", "none")
+WORDS = {"true": "yes"} | dict.fromkeys(OFF, NONE)
 FLOAT = "W32/A32"
 
 
@@ -28,38 +29,30 @@ def is_ablation(record: dict) -> bool:
 def ablation_table(records: list[dict]) -> pandas.DataFrame:
     """One row a set of steps, for networks, granularities and methods that were run without some of them.
 
-    The float network's score after the steps comes from a record with 32 bits for weights and activations. Raises
-    ZeroQError where the records of one network stem from different weights or test sets, and for two of the same run.
+    The float network's score after the steps comes from a record with 32 bits for weights and activations.
     """
     studied = {subject(record) for record in records if is_ablation(record)}
     frame = pandas.DataFrame([each for each in records if subject(each) in studied and has_only_steps(each)])
     if frame.empty:
         return frame
-    check_same_origin(frame)
-    frame = frame.rename(columns=SUBJECT)
+    frame["bits"] = [bits_label(record) for record in frame.to_dict("records")]
     for key, (title, default) in STEPS.items():
         frame[title] = [settings.get(key, default) for settings in frame.settings]
-    frame["bits"] = [bits_label(record) for record in frame.to_dict("records")]
-    titles = [title for title, _ in STEPS.values()]
-    leading = list(SUBJECT.values())
-    rows = [*leading, *titles]
-    check_each_run_once(frame, [*rows, "bits"])
     is_float = frame.bits == FLOAT
-    cells = {
-        key: averaged(group.value, group.metric.iloc[0]) for key, group in frame[~is_float].groupby([*rows, "bits"])
-    }
-    scores = pandas.Series(cells).rename_axis([*rows, "bits"]).unstack("bits")
-    # Where nothing was rounded, corrected biases, images and their seed change nothing.
-    floats = frame[is_float].drop_duplicates(shared := [*leading[:-1], *titles[:-1]]).set_index(shared)
-    kept = [formatted(value, metric) for value, metric in zip(floats.value, floats.metric, strict=True)]
-    kept = pandas.Series(kept, floats.index, dtype=str, name="FP32 after the steps")
-    table = scores.reset_index().join(kept, on=shared).fillna("–")
+    widths = sorted(set(frame.bits[~is_float]), key=bits_order)
+    rows = []
+    for key, group in frame[~is_float].groupby([*SUBJECT, *TITLES]):
+        row = dict(zip([*SUBJECT, *TITLES], key, strict=True))
+        # Where nothing was rounded, corrected biases, images and their seed change nothing.
+        shared = [name for name in row if name not in ("method", TITLES[-1])]
+        floats = frame[is_float & (frame[shared] == pandas.Series({name: row[name] for name in shared})).all(axis=1)]
+        row["FP32 after the steps"] = mean_cell(floats.head(1))
+        rows.append(row | {bits: mean_cell(group[group.bits == bits]) for bits in widths})
     # From no step to all of them.
-    order = sorted(table.index, key=lambda row: [*table.loc[row, leading], *sorted_steps(table.loc[row])])
-    table = table.loc[order, [*rows, kept.name, *scores.columns]].reset_index(drop=True)
-    table["Weights"], table["Method"] = table["Weights"].map(GRANULARITIES), table["Method"].map(METHODS)
-    table[titles] = table[titles].replace(WORDS)
-    return table
+    rows.sort(key=lambda row: [*(row[name] for name in SUBJECT), *(row[title] not in OFF for title in TITLES)])
+    table = frame_of(rows).rename(columns=SUBJECT)
+    words = {"Weights": GRANULARITIES, "Method": METHODS, **dict.fromkeys(TITLES, WORDS)}
+    return table.replace(words)
 
 
 def subject(record: dict) -> tuple[str, ...]:
@@ -70,8 +63,3 @@ def subject(record: dict) -> tuple[str, ...]:
 def has_only_steps(record: dict) -> bool:
     """Whether DFQ's steps are all that was set."""
     return not settings_label({key: value for key, value in record["settings"].items() if key not in STEPS})
-
-
-def sorted_steps(row: pandas.Series) -> list[bool]:
-    """Whether each step is taken, for sorting."""
-    return [row[title] not in ("false", "none") for title, _ in STEPS.values()]

@@ -21,10 +21,9 @@ import numpy
 import pandas
 from matplotlib.ticker import MaxNLocator
 
-from experiments.labels import GRANULARITIES, settings_label
-from experiments.record import read_records
+from experiments.collect import from_folder
+from experiments.labels import GRANULARITIES, column_and_settings, recipe_label, settings_label
 from experiments.results_argument import output_folder, results_argument
-from experiments.tables import column_and_settings, recipe_label
 from zeroq.errors import ZeroQError
 from zeroq.quantization.size import BITS_PER_MIB
 
@@ -126,7 +125,7 @@ def main() -> None:
     results = results_argument(sys.argv[1:], __doc__)
     runs = results / "runs"
     try:
-        records = read_records(runs)
+        records = from_folder(runs).records
     except ZeroQError as error:
         sys.exit(f"error: {error}")
     folder = output_folder(results / "figures")

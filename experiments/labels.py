@@ -1,12 +1,20 @@
-"""How records' settings and scores read in tables and figures."""
-
-import pandas
-
-from experiments.record import formatted
+"""How records' settings read in tables and figures."""
 
 # Overrides that the table's columns tell already.
 SHOWN = ("model.name", "placement", "method.per_channel", "bits.weight", "bits.activation", "bits.mixed")
 GRANULARITIES = {"per_channel": "per channel", "per_tensor": "per tensor"}
+METRICS = {"top1": "Top-1 accuracy (%)", "map": "Mean average precision (IoU 0.50:0.95)"}
+# Column → method, and the settings that belong to it.
+COLUMNS = {
+    "Naive": ("naive", {}),
+    "DFQ": ("dfq", {}),
+    "Gaussian": ("gaussian", {}),
+    "ZeroQ": ("zeroq", {}),
+    "ZeroQ, bounded": ("zeroq", {"distill": "bounded"}),
+    "ZeroQ, biases": ("zeroq", {"method.bias_correction": "empirical"}),
+    "ZeroQ + DFQ": ("zeroq+dfq", {}),
+    "Real data*": ("real", {}),
+}
 
 
 def bits_label(record: dict) -> str:
@@ -15,14 +23,35 @@ def bits_label(record: dict) -> str:
     return f"{width if width.startswith('MP') else 'W' + width}/A{record['a_bits']}"
 
 
+def bits_order(label: str) -> tuple:
+    """Uniform before mixed, wide before narrow."""
+    weight, activation = label.split("/")
+    mixed = weight.startswith("MP")
+    return mixed, -float(weight.removeprefix("MP").removeprefix("W")), -float(activation[1:])
+
+
+def column_and_settings(record: dict) -> tuple[str, dict[str, str]]:
+    """The column that a record belongs into, and the settings that the column does not tell."""
+    settings = record["settings"]
+    fitting = [
+        (title, own)
+        for title, (method, own) in COLUMNS.items()
+        if method == record["method"] and own.items() <= settings.items()
+    ]
+    title, own = max(fitting, key=lambda column: len(column[1]), default=(record["method"], {}))
+    return title, {key: value for key, value in settings.items() if key not in own}
+
+
+def column_order(title: str) -> tuple[int, str]:
+    """As in ``COLUMNS``, and methods of one's own behind."""
+    return (list(COLUMNS).index(title) if title in COLUMNS else len(COLUMNS)), title
+
+
 def settings_label(settings: dict[str, str]) -> str:
     """What was set beyond the columns of the table, empty for the defaults."""
     return " ".join(f"{key}={value}" for key, value in settings.items() if key not in SHOWN)
 
 
-def averaged(values: pandas.Series, metric: str) -> str:
-    """The mean over seeds, with ± standard deviation and count where there are several, – where there is none."""
-    if values.empty:
-        return "–"
-    spread = f" ± {formatted(values.std(), metric)} ({len(values)})" if len(values) > 1 else ""
-    return formatted(values.mean(), metric) + spread
+def recipe_label(settings: dict[str, str]) -> str:
+    """What was set that changes distilled images: the recipe, and the checkpoint that they were distilled from."""
+    return settings_label({k: v for k, v in settings.items() if k.startswith("distill") or k == "model.checkpoint"})

@@ -17,6 +17,15 @@ from zeroq.errors import ZeroQError
 # Groups whose choice every name states, and overrides that do not change the result.
 NAMED_GROUPS = ("model", "method", "bits")
 SILENT_KEYS = ("force", "results", "tracker", "device", "data.root", "hydra")
+# Of the fields below; a program reads only its own.
+SCHEMA = 1
+FIELDS = {
+    *("schema", "model", "dataset", "method", "w_bits", "a_bits", "placement", "granularity", "settings", "seed"),
+    *("size_mib", "fp32_size_mib", "mean_weight_bits", "metric", "value", "fp32_value", "top5", "agreement"),
+    *("distill_loss", "calibration_loss", "gaussian_loss", "seconds", "needs_data", "skipped_steps"),
+    *("weight_layers", "quantized_weight_layers", "quantized_activations", "unreached_activations"),
+    *("plan", "parameters", "versions", "device", "network", "images", "git_commit"),
+}
 PACKAGES = ("torch", "torchvision", "pytorchcv", "timm", "pycocotools", "numpy")
 
 
@@ -78,18 +87,6 @@ def record_folder(runs: Path, name: str) -> Iterator[Path]:
 def write_json(path: Path, content: Any) -> None:
     """Indented JSON with a final newline."""
     path.write_text(json.dumps(content, indent=2) + "\n")
-
-
-def read_records(runs: Path) -> list[dict[str, Any]]:
-    """Every record below a folder, each with its folder's name as ``run``.
-
-    Raises ZeroQError where there is none, and for a damaged one.
-    """
-    # Folders with a dot in front are runs at work, or killed at work.
-    paths = sorted(path for path in runs.glob("*/record.json") if not path.parent.name.startswith("."))
-    if not paths:
-        raise ZeroQError(f"there are no records in {runs}; make some with `python -m experiments.run`")
-    return [read_record(path.parent) for path in paths]
 
 
 def read_record(folder: Path) -> dict[str, Any]:

@@ -116,6 +116,7 @@ def record_content(
     """The numbers of ``record.json``."""
     config, module, report = run.config, run.network.module, result.report
     content = {
+        "schema": record.SCHEMA,
         "model": config.model.label,
         "dataset": config.data.name,
         "method": config.method.name,
@@ -130,6 +131,7 @@ def record_content(
         "metric": score.metric,
         "value": round(score.value, 4),
         "fp32_value": round(reference.value, 4),
+        "top5": None,
         "agreement": None,
         "seed": config.seed,
         **losses,

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from experiments.record import read_records
+from experiments.collect import from_folder
 from zeroq.networks import zoo
 from zeroq.quantization.affine import FLOAT_BITS
 
-RECORDS = read_records(Path(__file__).parents[1] / "results" / "runs")
-RUNS = {record["run"] for record in RECORDS}
+FOLDER = Path(__file__).parents[1] / "results" / "runs"
+COLLECTION = from_folder(FOLDER)
+RECORDS = COLLECTION.records
+RUNS = {path.parent.name for path in FOLDER.glob("*/record.json")}
 MODELS = sorted({record["model"] for record in RECORDS})
 EFFICIENTNET = "imagenet/efficientnet_lite0"
 BOUNDED = {"distill": "bounded"}
@@ -25,6 +27,10 @@ SMALLEST_RATIO = dict.fromkeys(zoo.ARCHITECTURES, 20) | {"inceptionv3": 10, "shu
 # Uniform 4 bits cost ResNet152 no more than 0.2 points: there is nothing to win back (README).
 NOTHING_TO_WIN = ("resnet152",)
 WEIGHTS_BYTES = 20_000_000
+
+
+def test_no_record_is_left_out():
+    assert COLLECTION.omissions == []
 
 
 def read_card(architecture: str) -> dict:

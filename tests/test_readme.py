@@ -3,10 +3,9 @@
 import re
 from pathlib import Path
 
-import pandas
 import torch
 
-from experiments.record import read_records
+from experiments.collect import from_folder
 from experiments.tables import tables
 
 ROOT = Path(__file__).parents[1]
@@ -23,9 +22,14 @@ def test_python_of_the_readme_runs(monkeypatch, tmp_path):
 
 
 def test_tables_are_those_of_the_records():
-    found = tables(read_records(ROOT / "results" / "runs"))
-    assert {path.stem for path in (ROOT / "results" / "tables").glob("*.csv")} == found.keys()
-    for name, (_, table) in found.items():
-        written = pandas.read_csv(ROOT / "results" / "tables" / f"{name}.csv", dtype=str, keep_default_na=False)
-        assert written.equals(table)
-        assert table.to_markdown(index=False, disable_numparse=True) in README
+    found = tables(from_folder(ROOT / "results" / "runs"))
+    assert {path.stem for path in (ROOT / "results" / "tables").iterdir()} == found.keys()
+    for name, table in found.items():
+        written = ROOT / "results" / "tables" / name
+        assert written.with_suffix(".md").read_text() == table.markdown()
+        assert written.with_suffix(".tex").read_text() == table.latex()
+        assert written.with_suffix(".csv").read_text() == table.frame.to_csv(index=False)
+    own = {table.frame.to_markdown(index=False, disable_numparse=True) for table in found.values()}
+    shown = re.findall(r"(?m)^\| Network .*(?:\n\|.*)+", README)
+    assert len(shown) == 5
+    assert own.issuperset(shown)

@@ -1,10 +1,15 @@
 """Tables and figures: what may share a row, and what may not."""
 
+import json
+
 import pytest
 
+from experiments import record as records_module
 from experiments.ablation import ablation_table
+from experiments.collect import Collection, collection, from_folder
+from experiments.comparison import loss_table, method_table
 from experiments.figures import comparable_records, recipe_words, setting_words
-from experiments.tables import loss_table, method_table, tables
+from experiments.tables import tables
 from zeroq import ZeroQError
 
 
@@ -25,23 +30,43 @@ def record(**changes) -> dict:
             "fp32_value": 92.0,
             "size_mib": 1.0,
             "fp32_size_mib": 4.0,
+            "needs_data": False,
         },
     }
     return plain | changes
+
+
+def whole(run: str, **changes) -> dict:
+    """A record with all its fields."""
+    return dict.fromkeys(records_module.FIELDS) | {"schema": records_module.SCHEMA} | record(run=run, **changes)
+
+
+def collected(*records: dict) -> Collection:
+    """What is usable of records, by their names."""
+    return collection({each["run"]: without_run(each) for each in records})
+
+
+def without_run(content: dict) -> dict:
+    """What ``record.json`` holds: the name is its folder's."""
+    return {key: value for key, value in content.items() if key != "run"}
+
+
+def tables_of(records: list[dict]) -> dict:
+    return tables(Collection(records, []))
 
 
 def test_every_dataset_has_a_table_of_its_own():
     scenes = {"model": "fashion/retinanet", "dataset": "fashion-scenes", "metric": "map"}
     photographs = {"model": "imagenet/resnet18", "dataset": "imagenet"}
     records = [record(), record(**scenes, value=0.5678, fp32_value=0.6), record(**photographs)]
-    found = tables(records)
-    assert list(found) == ["top1-fashion-mnist", "top1-imagenet", "map-fashion-scenes"]
-    title, table = found["map-fashion-scenes"]
-    assert title == "Mean average precision (IoU 0.50:0.95), fashion-scenes"
-    (row,) = table.to_dict("records")
+    found = tables_of(records)
+    assert list(found)[:3] == ["top1-fashion-mnist", "top1-imagenet", "map-fashion-scenes"]
+    table = found["map-fashion-scenes"]
+    assert table.title == "Mean average precision (IoU 0.50:0.95), fashion-scenes"
+    (row,) = table.frame.to_dict("records")
     assert (row["Network"], row["ZeroQ"], row["FP32"]) == ("fashion/retinanet", "0.568", "0.600")
-    losses = tables([record(distill_loss=1.0, gaussian_loss=30.0, seconds={"distill": 2.0})])["batch_norm_loss"][1]
-    assert losses.to_dict("records")[0]["Ratio"] == "30.0"
+    losses = tables_of([record(distill_loss=1.0, gaussian_loss=30.0, seconds={"distill": 2.0})])["batch_norm_loss"]
+    assert losses.frame.to_dict("records")[0]["Ratio"] == "30.0"
 
 
 def test_seeds_are_averaged_and_counted():
@@ -77,29 +102,77 @@ def test_different_settings_never_share_a_row(change):
 
 
 @pytest.mark.parametrize(
-    ("change", "what"),
+    ("change", "reason"),
     [
-        ({"network": "3c4d"}, "weights"),
-        ({"images": 1000}, "numbers of test images"),
-        ({"fp32_value": 90.0}, "scores of the float network"),
+        ({"network": "3c4d"}, "other weights than most records of fashion/resnet18"),
+        ({"images": 1000}, "1000 test images, most records of fashion/resnet18 have 10000"),
+        ({"fp32_value": 90.0}, "the float network scores 90.0 there, 92.0 in most records"),
     ],
 )
-def test_what_is_not_comparable_never_shares_a_table(change, what):
-    with pytest.raises(ZeroQError, match=f"have 2 different {what}, for example [ac],[bd] and [ac],[bd]"):
-        method_table([record(), record(run="c,d", method="gaussian", **change)])
-    own = change | {"settings": {"model.checkpoint": "mine.pt"}}
-    assert len(method_table([record(), record(**own)])) == 2
+def test_what_does_not_fit_the_others_is_left_out_and_named(change, reason):
+    usual = [whole("a"), whole("b", method="naive"), whole("c", seed=1)]
+    found = collected(*usual, odd := whole("odd", method="gaussian", **change))
+    assert [record["run"] for record in found.records] == ["a", "b", "c"]
+    (omission,) = found.omissions
+    assert (omission.run, omission.model) == ("odd", "fashion/resnet18")
+    assert reason in omission.reason
+    for table in (tables(found)["top1-fashion-mnist"], tables(found)["paper-fashion-mnist-resnet18"]):
+        assert table.notes[-1].startswith("Left out: odd (")
+        assert reason in table.notes[-1]
+    # A checkpoint of one's own is another network.
+    odd["settings"] = {"model.checkpoint": "mine.pt"}
+    assert collected(*usual, odd).omissions == []
 
 
 def test_another_device_may_round_the_float_network_differently():
-    assert len(method_table([record(), record(method="gaussian", fp32_value=92.01)])) == 1
+    assert collected(whole("a"), whole("b", method="gaussian", fp32_value=92.01)).omissions == []
 
 
-def test_two_records_of_one_run_are_no_two_seeds():
-    others = [record(seed=1), record(w_bits="MP4"), record(w_bits="MP4", settings={"bits.weight": "3.995"})]
-    method_table([record(), *others])
-    with pytest.raises(ZeroQError, match=r"two records are of the same run: a,b and c,d"):
-        method_table([*others, record(), record(run="c,d")])
+@pytest.mark.parametrize(
+    ("flawed", "reason"),
+    [
+        ({"seed": None, "drop": "seed"}, "lacks seed"),
+        ({"colour": "red"}, "has colour"),
+        ({"schema": 2}, "schema 2, this program reads 1"),
+        ({"schema": None, "drop": "schema"}, "schema None"),
+    ],
+)
+def test_a_record_of_other_fields_is_left_out_and_named(tmp_path, flawed, reason):
+    content = whole("b") | flawed
+    content.pop(content.pop("drop", None), None)
+    texts = {"a": json.dumps(without_run(whole("a"))), "b": json.dumps(without_run(content)), "c": "{", ".partial": "{"}
+    for run, text in texts.items():
+        (tmp_path / run).mkdir()
+        (tmp_path / run / "record.json").write_text(text)
+    found = from_folder(tmp_path)
+    assert [record["run"] for record in found.records] == ["a"]
+    assert [omission.run for omission in found.omissions] == ["b", "c"]
+    assert reason in found.omissions[0].reason
+    assert "damaged: Expecting property name" in found.omissions[1].reason
+    assert sum(note.startswith("Left out: ") for note in tables(found)["paper-w8a8"].notes) == 2
+
+
+def test_no_records_are_a_sentence(tmp_path):
+    with pytest.raises(ZeroQError, match=r"there are no records in .*; make some with"):
+        from_folder(tmp_path)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "record.json").write_text("{}")
+    with pytest.raises(ZeroQError, match=r"no record is usable, for example: left out: a \(schema None"):
+        from_folder(tmp_path)
+
+
+def test_two_records_of_one_run_count_once_or_not_at_all():
+    usual = [whole("a"), whole("b", seed=1), whole("c", w_bits="MP4")]
+    usual.append(whole("d", w_bits="MP4", settings={"bits.weight": "3.995"}))
+    same = collected(*usual, whole("again", value=90.1))
+    assert [record["run"] for record in same.records] == ["again", "b", "c", "d"]
+    assert same.omissions == []
+    other = collected(*usual, whole("again", value=80.0))
+    assert [record["run"] for record in other.records] == ["b", "c", "d"]
+    assert [str(omission) for omission in other.omissions] == [
+        "left out: a (90.0, but again, of the same run, disagrees)",
+        "left out: again (80.0, but a, of the same run, disagrees)",
+    ]
 
 
 def test_a_method_of_one_s_own_has_a_column():
@@ -141,9 +214,9 @@ def test_ablation_goes_from_no_step_to_all():
     assert list(table["W8/A8"]) == ["0.00", "1.00", "2.00", "3.00", "4.00"]
     assert list(table["FP32 after the steps"]) == ["50.00", "51.00", "52.00", "53.00", "53.00"]
     assert list(table["Bias correction"]) == ["–", "–", "–", "–", "analytic"]
-    whole = tables(runs)
-    assert list(whole) == ["top1-fashion-mnist", "dfq_ablation"]
-    assert list(whole["top1-fashion-mnist"][1]["DFQ"]) == ["4.00", "90.00"]
+    found = tables_of(runs)
+    assert list(found)[:2] == ["top1-fashion-mnist", "dfq_ablation"]
+    assert list(found["top1-fashion-mnist"].frame["DFQ"]) == ["4.00", "90.00"]
 
 
 def test_ablation_averages_seeds_and_nothing_else():
@@ -151,15 +224,12 @@ def test_ablation_averages_seeds_and_nothing_else():
     runs = [record(**steps), record(**steps, seed=1, value=91.0), record(**steps, model="fashion/b", value=80.0)]
     runs.append(record(method="dfq", model="fashion/b", value=70.0))
     assert list(ablation_table(runs)["W8/A8"]) == ["80.00", "70.00", "90.50 ± 0.71 (2)"]
-    with pytest.raises(ZeroQError, match=r"two records are of the same run: a,b and c,d"):
-        ablation_table([*runs, record(**steps, run="c,d")])
-    with pytest.raises(ZeroQError, match="have 2 different weights"):
-        ablation_table([*runs, record(**steps, seed=2, network="3c4d")])
 
 
 def test_naive_is_uniform_once():
-    (row,) = method_table([record(method="naive", w_bits="4")] * 2).to_dict("records")
-    assert row["Naive"] == "90.00"
+    found = collected(whole("mp4a8", method="naive", w_bits="4"), whole("w4a8", method="naive", w_bits="4"))
+    (row,) = method_table(found.records).to_dict("records")
+    assert (row["Naive"], row["Naive"].runs) == ("90.00", ("w4a8",))
 
 
 def test_uniform_comes_before_mixed_and_wide_before_narrow():

@@ -1,0 +1,68 @@
+"""A table: cells that know their records, and its three formats."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas
+
+from experiments.record import formatted
+
+NONE = "–"
+
+
+class Cell(str):
+    """Text of a table, with the names of the runs whose records it comes from."""
+
+    runs: tuple[str, ...]
+
+    def __new__(cls, text: str, runs: Iterable[str] = ()):
+        cell = super().__new__(cls, text)
+        cell.runs = tuple(runs)
+        return cell
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text under a title, with notes at its foot."""
+
+    title: str
+    frame: pandas.DataFrame
+    notes: tuple[str, ...] = ()
+
+    def markdown(self) -> str:
+        """A pipe table with its notes below."""
+        lines = [self.frame.to_markdown(index=False, disable_numparse=True)]
+        return "\n".join([*lines, *(f"\n{note}" for note in self.notes)]) + "\n"
+
+    def latex(self) -> str:
+        r"""A booktabs tabular (``\usepackage{booktabs}``) with its notes below."""
+        notes = pandas.DataFrame({"note": self.notes}).to_latex(index=False, header=False, escape=True)
+        lines = [line.removesuffix(r" \\") for line in notes.splitlines() if line.endswith(r"\\")]
+        return self.frame.to_latex(index=False, escape=True) + "".join(f"\\par\\small {line}\n" for line in lines)
+
+    def write(self, path: Path) -> None:
+        """``path`` with the suffixes .md, .tex and .csv; the last holds the rows alone."""
+        path.with_suffix(".md").write_text(self.markdown())
+        path.with_suffix(".tex").write_text(self.latex())
+        self.frame.to_csv(path.with_suffix(".csv"), index=False)
+
+
+def frame_of(rows: list[dict[str, str]]) -> pandas.DataFrame:
+    """A frame that keeps its cells as they are (pandas would turn them into plain text)."""
+    return pandas.DataFrame(rows, dtype=object)
+
+
+def mean_cell(records: pandas.DataFrame) -> Cell:
+    """The mean score over seeds, with ± standard deviation and count where there are several, – where there is none."""
+    if records.empty:
+        return Cell(NONE)
+    values, metric = records.value, records.metric.iloc[0]
+    spread = f" ± {formatted(values.std(), metric)} ({len(values)})" if len(values) > 1 else ""
+    return Cell(formatted(values.mean(), metric) + spread, records.run)
+
+
+def float_cell(records: pandas.DataFrame) -> Cell:
+    """The float network's score."""
+    first = records.iloc[0]
+    return Cell(formatted(first.fp32_value, first.metric), [first.run])
