@@ -1,15 +1,19 @@
-"""Stages stored by content, so that all bit settings of a network share its images and sensitivities."""
+"""Stages stored by content, so that all bit settings of a network share its images and sensitivities.
+
+Any number of processes may share a folder: what one of them computes, the others wait for.
+"""
 
 import hashlib
 import json
-import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from filelock import FileLock
 from torch import nn
 
 import zeroq
@@ -29,25 +33,47 @@ class StageCache:
         """(value, seconds that computing it took), computed now or earlier."""
         digest = hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()
         path = self.folder / f"{key['stage']}-{digest[:20]}.pt"
-        if path.exists():
+        with claimed(self.folder, path.stem):
             try:
                 stored = torch.load(path, weights_only=True)
                 return stored["value"], stored["seconds"]
-            except (RuntimeError, EOFError, UnpicklingError):
+            except (FileNotFoundError, RuntimeError, EOFError, UnpicklingError):
                 pass  # a damaged file is computed again
-        started = time.perf_counter()
-        value = compute()
-        seconds = time.perf_counter() - started
-        partial = path.with_suffix(f".{os.getpid()}.partial")
+            started = time.perf_counter()
+            value = compute()
+            seconds = time.perf_counter() - started
+            self._store(path, {"value": value, "seconds": seconds})
+        return value, seconds
+
+    def _store(self, path: Path, content: dict[str, Any]) -> None:
+        partial = path.with_suffix(".partial")  # of a process that holds the claim: another's is from one that died
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            torch.save({"value": value, "seconds": seconds}, partial)
+            torch.save(content, partial)
             partial.rename(path)
         except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
             raise ZeroQError(f"cannot write to {self.folder}: {str(error).splitlines()[0]}") from error
         finally:
             partial.unlink(missing_ok=True)
-        return value, seconds
+
+
+@contextmanager
+def claimed(folder: Path, name: str) -> Iterator[None]:
+    """Let one process at a time do the thing of this name; the claim of a process that dies is free again.
+
+    Raises ZeroQError where the folder cannot be written.
+    """
+    digest = hashlib.sha256(name.encode()).hexdigest()
+    try:
+        locks = folder / "locks"
+        locks.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(locks / digest[:20])
+        lock.acquire()
+    except OSError as error:
+        raise ZeroQError(f"cannot write to {folder} ({error.strerror}); choose another folder, results=…") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def fingerprint(model: nn.Module) -> str:

@@ -1,11 +1,10 @@
 """A run's record: a folder that is there whole or not at all."""
 
+import hashlib
 import json
-import os
 import platform
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -59,26 +58,31 @@ def run_name(choices: dict[str, str], settings: dict[str, str], seed: int) -> st
 def record_folder(runs: Path, name: str) -> Iterator[Path]:
     """A scratch folder that becomes ``runs/name`` when the block ends well, and vanishes when it does not.
 
-    Raises ZeroQError where ``runs`` cannot be written.
+    For one process at a time (``claimed``): what lies there from another is of one that was killed. Raises ZeroQError
+    where ``runs`` cannot be written.
     """
+    scratch = runs / f".partial-{hashlib.sha256(name.encode()).hexdigest()[:20]}"
+    old = scratch.with_name(f"{scratch.name}-old")
+    target = runs / name
     try:
-        runs.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=".partial-", dir=runs))
+        if old.exists() and not target.exists():
+            old.rename(target)
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir(parents=True)
     except OSError as error:
         raise ZeroQError(
             f"cannot write records to {runs} ({error.strerror}); choose another folder with results=…"
         ) from error
     try:
         yield scratch
-        scratch.chmod(0o755)
-        target, old = runs / name, scratch.with_name(f"{scratch.name}-old")
+        shutil.rmtree(old, ignore_errors=True)
         if target.exists():  # force=true: the old record goes only when the new one is in its place
-            os.rename(target, old)
+            target.rename(old)
         try:
-            os.rename(scratch, target)
+            scratch.rename(target)
         finally:
             if old.exists() and not target.exists():
-                os.rename(old, target)
+                old.rename(target)
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

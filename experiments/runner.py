@@ -8,12 +8,13 @@ from typing import Any
 
 import pandas
 import torch
+import wandb
 from omegaconf import OmegaConf
 from torchvision.transforms.v2.functional import to_pil_image
 from torchvision.utils import make_grid
 
 from experiments import record, tracker
-from experiments.cache import fingerprint
+from experiments.cache import claimed, fingerprint
 from experiments.config import RunConfig
 from experiments.progress import progress_bar
 from experiments.sources import check_data, load_dataset, load_network
@@ -39,38 +40,44 @@ def execute(config: RunConfig, name: str, other_settings: dict[str, str]) -> dic
     ``other_settings`` is what the run was told beyond model, method, bits and seed, for its record.
     """
     runs = config.results / "runs"
-    if (runs / name / "record.json").exists() and not config.force:
-        check_same_inputs(config, runs / name)
-        return None
-    with record.record_folder(runs, name) as folder, tracker.tracked(config, name, folder) as wandb_run:
-        # What fails at once comes before downloads, and what takes seconds before what takes minutes.
-        device = choose_device(config.device)
-        check_data(config.data)
-        if config.method.images == "real":
-            check_data(config.data, train=True)
-        network = load_network(config.model)
-        network.module.to(device)
-        dataset = load_dataset(config.data, network)
-        run = Run(config, network, dataset)
-        with progress_bar("check images") as progress:
-            check_readable(dataset.files, progress)
-        images = run.calibration_images()
-        # The faster layout for inference on CPUs too, but not for a backward pass over few channels.
-        network.module.to(memory_format=torch.channels_last)
-        losses = statistics_losses(run, images)
-        reference = run.float_score()
-        result = run.quantize(images)
-        started = time.perf_counter()
-        score = run.score(result.model, "evaluate")
-        run.seconds["evaluate"] = time.perf_counter() - started
+    with claimed(config.results / "cache", name):
+        if (runs / name / "record.json").exists() and not config.force:
+            check_same_inputs(config, runs / name)
+            return None
+        with record.record_folder(runs, name) as folder, tracker.tracked(config, name, folder) as wandb_run:
+            return carry_out(config, other_settings, folder, wandb_run)
 
-        content = record_content(run, result, other_settings, losses, score=score, reference=reference)
-        sensitivity, frontier = result.sensitivity, frontier_table(result)
-        picture = write_files(folder, config, content, run.losses, images, sensitivity, frontier)
-        tracker.log_record(
-            wandb_run, content, losses=run.losses, sensitivity=sensitivity, frontier=frontier, images=picture
-        )
-        record.write_json(folder / "record.json", content)
+
+def carry_out(config: RunConfig, other_settings: dict[str, str], folder: Path, wandb_run: wandb.Run) -> dict[str, Any]:
+    """Do a run's stages and write its record into a folder."""
+    # What fails at once comes before downloads, and what takes seconds before what takes minutes.
+    device = choose_device(config.device)
+    check_data(config.data)
+    if config.method.images == "real":
+        check_data(config.data, train=True)
+    network = load_network(config.model)
+    network.module.to(device)
+    dataset = load_dataset(config.data, network)
+    run = Run(config, network, dataset)
+    with progress_bar("check images") as progress:
+        check_readable(dataset.files, progress)
+    images = run.calibration_images()
+    # The faster layout for inference on CPUs too, but not for a backward pass over few channels.
+    network.module.to(memory_format=torch.channels_last)
+    losses = statistics_losses(run, images)
+    reference = run.float_score()
+    result = run.quantize(images)
+    started = time.perf_counter()
+    score = run.score(result.model, "evaluate")
+    run.seconds["evaluate"] = time.perf_counter() - started
+
+    content = record_content(run, result, other_settings, losses, score=score, reference=reference)
+    sensitivity, frontier = result.sensitivity, frontier_table(result)
+    picture = write_files(folder, config, content, run.losses, images, sensitivity, frontier)
+    tracker.log_record(
+        wandb_run, content, losses=run.losses, sensitivity=sensitivity, frontier=frontier, images=picture
+    )
+    record.write_json(folder / "record.json", content)
     return content
 
 

@@ -29,7 +29,7 @@ from zeroq.networks.pretrained import PretrainedNetwork
         (["method=real", "distill.count=0"], "count must be at least 1"),
         (["tracker=online"], "log in with `wandb login`"),
         (["data.root=/proc/nowhere"], "cannot create /proc/nowhere"),
-        (["results=/proc/nowhere"], "cannot write records to /proc/nowhere"),
+        (["results=/proc/nowhere"], "cannot write to /proc/nowhere"),
         (["distill.learning_rate=1e30", "distill.iterations=40", "distill.count=2"], "smaller learning rate"),
         (["model=imagenet/resnet18", "data=fashion_mnist", "model.architecture=vgg"], "ImageNet has no 'vgg'"),
         (["model=imagenet/resnet18", "data.root=/proc"], "/proc/val is no folder"),

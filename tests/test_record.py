@@ -1,5 +1,8 @@
 """A record is there whole or not at all."""
 
+import multiprocessing
+import os
+
 import pytest
 
 from experiments import record
@@ -22,3 +25,28 @@ def test_failed_write_leaves_nothing(tmp_path):
     with pytest.raises(OSError, match="full"):
         write_half()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_run_left_is_cleared_away(tmp_path):
+    def half() -> None:
+        with record.record_folder(tmp_path, "name") as folder:
+            (folder / "record.json").write_text("half")
+            os._exit(9)
+
+    process = multiprocessing.get_context("fork").Process(target=half)
+    process.start()
+    process.join()
+    assert [path.name[:8] for path in tmp_path.iterdir()] == [".partial"]
+    with record.record_folder(tmp_path, "name") as folder:
+        assert list(folder.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["name"]
+
+
+def test_a_run_that_was_killed_while_it_replaced_its_record(tmp_path):
+    with record.record_folder(tmp_path, "name") as folder:
+        (folder / "record.json").write_text("first")
+        scratch = folder
+    (tmp_path / "name").rename(scratch.with_name(f"{scratch.name}-old"))  # as it lies for a moment
+    with pytest.raises(OSError, match="full"), record.record_folder(tmp_path, "name"):
+        raise OSError("disk full")
+    assert (tmp_path / "name" / "record.json").read_text() == "first"
