@@ -1,21 +1,25 @@
 """Quantize one network with one method and one bit setting, or sweep over many.
 
     python -m experiments.run model=fashion/mobilenetv2 method=zeroq bits=mp4a8 seed=0
-    python -m experiments.run -m model=fashion/resnet18,fashion/mobilenetv2 method=zeroq,gaussian bits=w8a8,w4a8
+    python -m experiments.run -m model=fashion/resnet18,fashion/mobilenetv2 method=zeroq,gaussian bits=w4a8,mp4a8
 
-A run whose record exists is skipped; force=true runs it again. Stages that do not differ between runs (the FP32
-score, distilled images, sensitivities) are computed once and kept in results/cache.
+A run whose record exists is skipped; force=true runs it again, and --list only says which runs are done and which are
+left. Stages that do not differ between runs (the FP32 score, distilled images, sensitivities) are computed once and
+kept in results/cache.
 """
 
 import json
+import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -23,41 +27,65 @@ from experiments.config import typed
 from experiments.progress import console
 from experiments.record import NAMED_GROUPS, formatted, other_settings, run_name
 from experiments.runner import execute
+from experiments.sweep import DIED, Outcome, SweepLog, summary
 from zeroq.errors import ZeroQError
 
 CONF = Path(__file__).parents[1] / "conf"
-# What went wrong in this process: Hydra would answer an exception with a traceback.
-failures: list[str] = []
 GROUPS = ("model", "method", "bits", "distill", "data", "tracker")
 # What a value with commas that is one value starts with: a list, a dictionary, words in quotes.
 QUOTES = ("[", "{", "'", '"')
+LIST = "--list"
+SWEEP = ("-m", "--multirun")
+# Of the runs in this process.
+outcomes: list[Outcome] = []
+listing = False
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def run(config: DictConfig) -> None:
     hydra_config = HydraConfig.get()
+    log = None
+    if hydra_config.mode == RunMode.MULTIRUN:
+        log = SweepLog(Path(hydra_config.sweep.dir))
+        log.write(hydra_config.job.num, Outcome(hydra_config.job.override_dirname, "failed", DIED))
+    outcome = outcome_of(config, hydra_config)
+    outcomes.append(outcome)
+    if log is not None:
+        log.write(hydra_config.job.num, outcome)
+
+
+def outcome_of(config: DictConfig, hydra_config: DictConfig) -> Outcome:
+    """Do one run and say how it ended; a mistake is an outcome too, so that a sweep goes on."""
+    name = hydra_config.job.override_dirname
     try:
         settings = typed(config)
         choices = hydra_config.runtime.choices
         others = other_settings(list(hydra_config.overrides.task), changes(config, choices))
         name = run_name(choices, others, settings.seed)
+        if listing:
+            done = (settings.results / "runs" / name / "record.json").exists()
+            say(f"{'done' if done else 'left'}  {name}")
+            return Outcome(name, "done" if done else "left")
         content = execute(settings, name, others)
     except (ZeroQError, OSError) as error:
-        console.print(f"error: {error}", style="red", soft_wrap=True, markup=False, highlight=False)
-        failures.append(str(error))  # a sweep goes on, and ends with 1
-        return
+        say(f"error: {error}", style="red")
+        return Outcome(name, "failed", str(error))
     if content is None:
-        console.print(f"{name}: done before, skipped (force=true runs it again)", soft_wrap=True, highlight=False)
-        return
-    console.print(
+        say(f"{name}: done before, skipped (force=true runs it again)")
+        return Outcome(name, "skipped")
+    say(
         f"{name}: {formatted(content['value'], content['metric'])} {content['metric']} "
         f"(FP32 {formatted(content['fp32_value'], content['metric'])}), "
-        f"{content['size_mib']:.2f} MiB (FP32 {content['fp32_size_mib']:.2f})",
-        soft_wrap=True,
-        highlight=False,
+        f"{content['size_mib']:.2f} MiB (FP32 {content['fp32_size_mib']:.2f})"
     )
     for step in content["skipped_steps"]:
-        console.print(f"  skipped {step}", soft_wrap=True, highlight=False)
+        say(f"  skipped {step}")
+    return Outcome(name, "done")
+
+
+def say(line: str, style: str | None = None) -> None:
+    """A line on the console as it is, names with brackets and numbers included."""
+    console.print(line, style=style, soft_wrap=True, markup=False, highlight=False)
 
 
 def changes(config: DictConfig, choices: dict[str, str]) -> Callable[[str, str], str | None]:
@@ -86,7 +114,7 @@ def check_choices(arguments: list[str]) -> None:
     """Raise ZeroQError for a choice that a config group does not have (Hydra's own message takes a page)."""
     for argument in arguments:
         group, separator, value = argument.partition("=")
-        if "," in value and value[0] not in QUOTES and not {"-m", "--multirun"} & set(arguments):
+        if "," in value and value[0] not in QUOTES and not set(SWEEP) & set(arguments):
             raise ZeroQError(f"{argument}: several values are a sweep: add -m to the command line")
         if group not in GROUPS or not separator:
             continue
@@ -99,17 +127,35 @@ def check_choices(arguments: list[str]) -> None:
 
 
 def main() -> None:
+    global listing  # Hydra calls ``run`` with a config and nothing else
     # A polite kill cleans up like Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    arguments = sys.argv[1:]
+    listing = LIST in arguments
+    sweeps = bool(set(SWEEP) & set(arguments))
+    outcomes.clear()
+    folder = f"cache/sweeps/{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+    sys.argv[1:] = [argument for argument in arguments if argument != LIST]
+    if sweeps:
+        sys.argv.append(f"hydra.sweep.dir=${{results}}/{folder}")
+    if listing:
+        sys.argv.append("hydra/launcher=basic")
     try:
-        check_choices(sys.argv[1:])
-        failures.clear()
+        check_choices(arguments)
         run()
     except ZeroQError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("interrupted: no record was written; start the same command again to continue")
-    if failures:
+    finally:
+        sys.argv[1:] = arguments
+    if sweeps:
+        results = next((word.partition("=")[2] for word in arguments if word.startswith("results=")), "results")
+        log = SweepLog(Path(results) / folder)
+        outcomes[:] = log.read()
+        say(summary(outcomes))
+        log.remove()
+    if any(outcome.state == "failed" for outcome in outcomes):
         sys.exit(1)
 
 

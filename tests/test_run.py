@@ -93,7 +93,7 @@ def test_sweep_runs_every_combination_and_naive_needs_no_images(command, results
     assert content["granularity"] == "per_tensor"
     capsys.readouterr()
     assert command(*sweep) == 0
-    assert capsys.readouterr().out.count("skipped") == 2
+    assert capsys.readouterr().out.count("done before, skipped") == 2
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,77 @@
+"""Sweeps: what is done and left, what failed, and what survives being killed."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.command_line import QUICK, only_runs
+
+ROOT = Path(__file__).parents[1]
+# A run's numbers that are the same every time.
+CHANGING = ("seconds", "git_commit")
+
+
+def test_a_listing_says_what_is_done_and_runs_nothing(command, results, quick_scores, capsys):
+    quick = (*QUICK, "tracker=disabled", "model=fashion/resnet18", "method=gaussian")
+    assert command(*quick, "bits=w8a8") == 0
+    before = only_runs(results)
+    capsys.readouterr()
+    assert command("-m", "--list", *quick, "bits=w8a8,w4a8,w4a4") == 0
+    plain = "fashion-resnet18,gaussian,{},seed=0,distill.count=2,distill.iterations=2"
+    done, *left, total = capsys.readouterr().out.splitlines()
+    assert done == "done  " + plain.format("w8a8")
+    assert left == ["left  " + plain.format(bits) for bits in ("w4a8", "w4a4")]
+    assert total == "3 runs: 1 done, 2 left"
+    assert only_runs(results) == before
+    assert command("--list", *quick, "bits=w4a8") == 0
+    assert capsys.readouterr().out.splitlines() == [left[0]]
+
+
+def test_a_failed_run_is_a_line_of_the_summary(command, results, quick_scores, capsys):
+    bits = ("bits=w8a8", "bits.weight=8,1,4", "tracker=disabled", "method=naive", "model=fashion/resnet18")
+    assert command("-m", *bits) == 1
+    *_, total, failed = capsys.readouterr().out.splitlines()
+    assert total == "3 runs: 2 done, 1 failed"
+    assert failed.startswith("  failed ")
+    assert failed.endswith(": bits must be 2…8, or 32 for float, not 1.0")
+    assert list((results / "cache" / "sweeps").iterdir()) == []
+
+
+def sweep(results: Path) -> subprocess.Popen:
+    """A sweep of eight small runs in a process group of its own."""
+    command = [sys.executable, "-m", "experiments.run", "-m", f"results={results}", "tracker=disabled", *QUICK]
+    command += ["model=fashion/resnet18,fashion/mobilenetv2", "method=naive,zeroq", "bits=w8a8,mp4a8"]
+    return subprocess.Popen(command, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL)
+
+
+def numbers(results: Path) -> dict[str, dict]:
+    """Every record but for what changes from run to run."""
+    found = {}
+    for path in sorted((results / "runs").glob("[!.]*/record.json")):
+        content = json.loads(path.read_text())
+        found[path.parent.name] = {key: value for key, value in content.items() if key not in CHANGING}
+    return found
+
+
+@pytest.mark.slow
+def test_a_sweep_that_is_killed_at_random_ends_with_the_same_records(tmp_path):
+    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+    assert sweep(undisturbed).wait() == 0
+    chance = random.Random(0)
+    for _ in range(20):
+        process = sweep(killed)
+        time.sleep(chance.uniform(1, 20))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        assert numbers(killed).items() <= numbers(undisturbed).items()
+    assert sweep(killed).wait() == 0
+    assert numbers(killed) == numbers(undisturbed)
+    assert len(numbers(killed)) == 8
+    assert [path for path in (killed / "runs").iterdir() if path.name.startswith(".")] == []
