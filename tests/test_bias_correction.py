@@ -83,6 +83,7 @@ def test_empirical_correction_of_shared_layers_and_those_without_bias(hand_writt
             name: (torch.stack(found[name]).mean(0) - torch.stack(wanted[name]).mean(0)).abs().max() for name in wanted
         }
     assert distances["empirical"]["head"] < 1e-4
+    assert torch.equal(result.model.stem.bias, hand_written.stem.bias)  # it would double what it is given
     # A layer that feeds itself cannot be corrected exactly.
     for name in ("blocks.0.shared", "blocks.1.shared"):
         assert distances["empirical"][name] < distances["none"][name]
@@ -129,17 +130,18 @@ class Multiple(nn.Module):
         return self.last(torch.add(self.one(x), other=functional.relu(self.two(x)), alpha=-2))
 
 
-def test_a_sum_reaches_no_further_than_its_parts():
-    class Double(nn.Module):
+@pytest.mark.parametrize(("factor", "ends"), [(1, (-2, 4)), (-2, (-5, 4))])
+def test_a_sum_reaches_no_further_than_its_parts(factor, ends):
+    class Sum(nn.Module):
         def __init__(self):
             super().__init__()
             self.layer = nn.Conv2d(3, 4, 1)
 
         def forward(self, x):
-            return self.layer(x + x)
+            return self.layer(torch.add(x, x, alpha=factor))
 
-    (found,) = activation_moments(trace(Double()), (3, 4, 4), ([-1.0] * 3, [2.0] * 3))[0]["layer"]
-    assert (found.low.unique().item(), found.high.unique().item()) == (-2, 4)  # less than 6 · √2
+    (found,) = activation_moments(trace(Sum()), (3, 4, 4), ([-1.0] * 3, [2.0] * 3))[0]["layer"]
+    assert (found.low.unique().item(), found.high.unique().item()) == ends  # less than six deviations of the sum
 
 
 def test_moments_of_a_sum_with_a_multiple():
@@ -154,6 +156,20 @@ def test_moments_of_a_sum_with_a_multiple():
         sums = network.one(samples) - 2 * functional.relu(network.two(samples))
     assert torch.allclose(found.mean[0, :, 0, 0], sums.mean((0, 2, 3)), atol=0.02)
     assert torch.allclose(found.std[0, :, 0, 0], sums.std((0, 2, 3)), atol=0.02)
+
+
+def test_a_layer_that_is_called_twice_is_corrected_for_the_mean_of_its_inputs():
+    torch.manual_seed(0)
+    network = Only(Several()).double().eval()
+    inputs, _ = activation_moments(trace(network), (3, 4, 4))
+    mean = torch.stack([seen.mean[0, :, 0, 0] for seen in inputs["network.shared"]]).mean(0)
+    assert mean.dtype == torch.float64
+    layers = []
+    for correction in ("none", "analytic"):
+        result = quantize_with_dfq(network, (3, 4, 4), Settings(3, 8, mixed=False, bias_correction=correction))
+        layers.append(result.model.get_submodule("network.shared"))
+    error = (layers[0].weight - network.network.shared.weight)[..., 0, 0] @ mean
+    assert torch.allclose(layers[1].bias, layers[0].bias - error)
 
 
 def test_a_layer_that_is_called_twice_has_a_range_for_both():
