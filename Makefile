@@ -102,6 +102,18 @@ runs-imagenet: $(INSTALLED) ## The committed runs of EfficientNet-Lite0 again (I
 	$(RUN) -m experiments.figures
 	$(RUN) -m experiments.tables
 
+.PHONY: tables
+tables: $(INSTALLED) ## Every table again, from the records
+	$(RUN) -m experiments.tables
+
+.PHONY: figures
+figures: $(INSTALLED) ## Every figure again, from the records
+	$(RUN) -m experiments.figures
+
+.PHONY: report
+report: tables figures ## One page with all of them: results/report.html
+	$(RUN) -m experiments.report
+
 .PHONY: bench
 bench: $(INSTALLED) ## Time the exact Pareto frontier
 	$(RUN) -m experiments.bench

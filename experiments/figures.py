@@ -2,123 +2,57 @@
 
     python -m experiments.figures [results=FOLDER]
 
-For each network and recipe of its images: distilled images beside Gaussian ones. For each network, placement and
-setting: sensitivity by layer, the Pareto frontier with the chosen plan, bits by layer. Sized for one column of a
-two-column paper.
+For each network and recipe of its images: the images beside each other, and their loss while they were distilled. For
+each network, placement and setting: score against size, sensitivity by layer, the Pareto frontier with the chosen plan
+over random ones, bits by layer.
 """
 
+import io
 import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-
 import matplotlib.pyplot as plt
 import numpy
 import pandas
-from matplotlib.ticker import MaxNLocator
+from PIL import Image
 
 from experiments.collect import from_folder
-from experiments.labels import GRANULARITIES, column_and_settings, recipe_label, settings_label
+from experiments.labels import (
+    GRANULARITIES,
+    METRICS,
+    bits_label,
+    bits_order,
+    column_and_settings,
+    column_order,
+    recipe_label,
+    settings_label,
+)
+from experiments.plots import (
+    STYLE,
+    bits_figure,
+    frontier_figure,
+    images_figure,
+    loss_figure,
+    score_figure,
+    sensitivity_figure,
+)
 from experiments.results_argument import output_folder, results_argument
 from zeroq.errors import ZeroQError
 from zeroq.quantization.size import BITS_PER_MIB
 
-WIDTH = 3.4  # inches: one column
-COLORS = {2: "#d1495b", 3: "#e07a3f", 4: "#edae49", 5: "#9bb46c", 6: "#66a182", 7: "#2e8f9e", 8: "#00798c"}
-STYLE = {
-    "font.size": 8,
-    "axes.titlesize": 8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "legend.frameon": False,
-    "savefig.bbox": "tight",
-    "savefig.dpi": 300,
+# Column → how its images are called, and the record's file that shows them.
+PICTURES = {
+    "Real data*": ("real", "calibration.png"),
+    "ZeroQ": ("distilled", "distilled.png"),
+    "ZeroQ, bounded": ("distilled, bounded", "distilled.png"),
+    "Gaussian": ("Gaussian", "calibration.png"),
 }
-
-
-def sensitivity_figure(table: pandas.DataFrame, title: str) -> plt.Figure:
-    """Ω of every layer, one line a bit width, on a logarithmic scale."""
-    figure, axes = plt.subplots(figsize=(WIDTH, 2.2))
-    layers = numpy.arange(1, len(table) + 1)
-    # A logarithmic scale has no place for the layers that the class scores do not depend on.
-    measured = table.where(table > 0)
-    for bits in table.columns:
-        axes.plot(layers, measured[bits], marker="o", markersize=2.5, linewidth=1, color=COLORS[int(bits)])
-        for value in measured[bits].dropna().tail(1):
-            axes.annotate(
-                f"{bits} bits",
-                (layers[-1], value),
-                (4, 0),
-                textcoords="offset points",
-                va="center",
-                color=COLORS[int(bits)],
-            )
-    unmeasured = layers[measured.isna().all(axis=1)]
-    for layer in unmeasured:
-        label = "Ω = 0" if layer == unmeasured[0] else None
-        axes.axvspan(layer - 0.5, layer + 0.5, color="#e8e8e8", linewidth=0, label=label)
-    if len(unmeasured):
-        axes.legend(loc="lower left")
-    axes.set(xlabel="layer", ylabel="sensitivity Ω (nats)", title=title, yscale="log", xlim=(0.5, len(table) + 0.5))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    return figure
-
-
-def frontier_figure(frontier: pandas.DataFrame, chosen: dict, title: str) -> plt.Figure:
-    """The Pareto frontier of weight size against Ω, with uniform widths and the chosen plan."""
-    figure, axes = plt.subplots(figsize=(WIDTH, 2.4))
-    axes.plot(
-        frontier.size_bits / BITS_PER_MIB,
-        frontier.sensitivity,
-        drawstyle="steps-post",
-        linewidth=1,
-        color="#444444",
-        label="Pareto frontier",
-    )
-    for bits, (size, cost) in chosen["uniform"].items():
-        axes.scatter(size, cost, marker="s", s=18, color=COLORS[bits], zorder=3)
-        axes.annotate(f"all {bits} bits", (size, cost), (0, 5), textcoords="offset points", ha="center")
-    size, cost = chosen["plan"]
-    axes.scatter(size, cost, marker="*", s=90, color="#d1495b", zorder=4, label=f"chosen: {chosen['label']}")
-    axes.set(xlabel="size of the weights (MiB)", ylabel="sum of sensitivities Ω (nats)", title=title, yscale="log")
-    axes.margins(x=0.12, y=0.12)
-    axes.legend(loc="upper right")
-    return figure
-
-
-def bits_figure(plan: dict[str, int], parameters: dict[str, int], title: str) -> plt.Figure:
-    """Bits of every layer, above the layer's share of the weights."""
-    figure, (above, below) = plt.subplots(
-        2, 1, figsize=(WIDTH, 2.4), sharex=True, height_ratios=(2, 1), layout="constrained"
-    )
-    layers = numpy.arange(1, len(plan) + 1)
-    above.bar(layers, list(plan.values()), color=[COLORS[bits] for bits in plan.values()])
-    above.set(ylabel="bits", yticks=sorted(set(plan.values()) | {0}), title=title)
-    total = sum(parameters.values())
-    below.bar(layers, [100 * parameters[name] / total for name in plan], color="#999999")
-    below.set(xlabel="layer", ylabel="weights (%)", xlim=(0.5, len(plan) + 0.5))
-    below.xaxis.set_major_locator(MaxNLocator(integer=True))
-    return figure
-
-
-def images_figure(pictures: dict[str, Path], title: str) -> plt.Figure:
-    """Calibration images of each kind side by side."""
-    images = {kind: plt.imread(path) for kind, path in pictures.items()}
-    width = 2 * WIDTH / len(images)
-    height = width * max(image.shape[0] / image.shape[1] for image in images.values())
-    figure, columns = plt.subplots(
-        1, len(images), figsize=(2 * WIDTH, height + 0.4), layout="constrained", squeeze=False
-    )
-    for axes, (kind, image) in zip(columns[0], images.items(), strict=True):
-        axes.imshow(image, cmap="gray", interpolation="nearest")
-        axes.set_axis_off()
-        axes.set_title(kind)
-    figure.suptitle(title, fontsize=9)
-    return figure
+LOSSES = ("ZeroQ", "ZeroQ, bounded")
+# With 8 bits or as many as the weights have for activations, one setting a size.
+SHOWN_BITS = ("W8/A8", "W6/A6", "W4/A8", "MP6/A6", "MP4/A8")
+RANDOM_PLANS = 2000
 
 
 def main() -> None:
@@ -133,9 +67,17 @@ def main() -> None:
         for figures, words_of in ((image_figures, recipe_words), (plan_figures, setting_words)):
             for words, comparable in comparable_records(records, words_of).items():
                 for name, figure in figures(words, comparable, runs):
-                    figure.savefig(folder / f"{re.sub('[/ ]', '-', '-'.join(words))}-{name}.png")
+                    save(figure, folder / f"{re.sub('[/ ]', '-', '-'.join(words))}-{name}.png")
                     plt.close(figure)
     print(f"Figures written to {folder}")
+
+
+def save(figure: plt.Figure, path: Path) -> None:
+    """Write a figure as a PNG of 256 colours, a third of the size, and the same bytes for the same figure."""
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png")
+    with Image.open(drawn) as image:
+        image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 def comparable_records(
@@ -167,49 +109,82 @@ def setting_words(record: dict) -> tuple[str, ...]:
 
 
 def image_figures(words: tuple[str, ...], records: list[dict], runs: Path):
-    """(name, figure) of the images of one network and recipe."""
+    """(name, figure) of the images of one network and recipe, and of their loss while they were distilled."""
     pictures = {}
-    for column, (kind, file) in {
-        "ZeroQ": ("distilled", "distilled.png"),
-        "ZeroQ, bounded": ("distilled, bounded", "distilled.png"),
-        "Gaussian": ("Gaussian", "calibration.png"),
-    }.items():
+    for column, (kind, file) in PICTURES.items():
         found = [runs / r["run"] / file for r in records if r["column"] == column and (runs / r["run"] / file).exists()]
         if found:
             pictures[kind] = found[0]
     if pictures:
         yield "images", images_figure(pictures, ", ".join(words))
+    losses = {}
+    for record in records:
+        if record["column"] in LOSSES and record["column"] not in losses:
+            file = runs / record["run"] / "distill_loss.csv"
+            losses[record["column"]] = pandas.read_csv(file, index_col="iteration").loss
+            noise = record["gaussian_loss"]
+    if losses:
+        yield "loss", loss_figure(losses, noise, f"{', '.join(words)}: BatchNorm loss")
 
 
 def plan_figures(words: tuple[str, ...], records: list[dict], runs: Path):
-    """(name, figure) pairs of the sensitivities and plans of one network, placement and setting."""
+    """(name, figure) pairs of the sensitivities, plans and scores of one network, placement and setting."""
     published = [record for record in records if record["column"] == "ZeroQ"]
     zeroq = published or [record for record in records if record["method"] == "zeroq"]
-    if not zeroq:
-        return
 
     def heading(what: str) -> str:
         network, *rest = words
         # Settings can be long: they get a line of their own.
         return "\n".join(filter(None, [f"{network}: {what}", ", ".join(rest)]))
 
-    sensitivity = read_sensitivity(runs / zeroq[0]["run"])
-    yield "sensitivity", sensitivity_figure(sensitivity, heading("sensitivity by layer"))
-    for record in (record for record in zeroq if str(record["w_bits"]).startswith("MP")):
+    scores = score_points(records)
+    if len(set(scores.bits)) > 2:
+        metric = METRICS[records[0]["metric"]]
+        yield "scores", score_figure(scores, records[0]["fp32_value"], heading("score against size"), metric)
+    if not zeroq:
+        return
+    yield "sensitivity", sensitivity_figure(read_sensitivity(runs / zeroq[0]["run"]), heading("sensitivity by layer"))
+    mixed = sorted((r for r in zeroq if str(r["w_bits"]).startswith("MP")), key=lambda r: bits_order(bits_label(r)))
+    for record in mixed:
         folder = runs / record["run"]
-        omega, parameters = read_sensitivity(folder), record["parameters"]
-        label = f"{record['w_bits']}/A{record['a_bits']}"
-        chosen = {
-            "label": label,
-            "plan": size_and_cost(record["plan"], omega, parameters),
-            "uniform": {
-                bits: size_and_cost(dict.fromkeys(record["plan"], bits), omega, parameters) for bits in omega.columns
-            },
-        }
+        chosen = plans_beside(record, read_sensitivity(folder))
         frontier = pandas.read_csv(folder / "frontier.csv")
-        suffix = label.replace("/", "").lower()
+        suffix = chosen["label"].replace("/", "").lower()
         yield f"frontier-{suffix}", frontier_figure(frontier, chosen, heading("Pareto frontier"))
-        yield f"bits-{suffix}", bits_figure(record["plan"], parameters, heading(f"bits by layer, {label}"))
+    if mixed:
+        plans = {bits_label(record): record["plan"] for record in mixed}
+        yield "bits", bits_figure(plans, mixed[0]["parameters"], heading("bits by layer"))
+
+
+def score_points(records: list[dict]) -> pandas.DataFrame:
+    """Size and mean score of each method at the widths that figures show."""
+    rows = [
+        {"method": r["column"], "bits": bits_label(r), "size_mib": r["size_mib"], "value": r["value"]}
+        for r in sorted(records, key=lambda record: column_order(record["column"]))
+        if bits_label(r) in SHOWN_BITS
+    ]
+    points = pandas.DataFrame(rows, columns=["method", "bits", "size_mib", "value"])
+    points["mixed"] = points.bits.str.startswith("MP")
+    return points
+
+
+def plans_beside(record: dict, omega: pandas.DataFrame) -> dict:
+    """Size and Ω of a record's plan, of uniform ones, and of random ones."""
+    parameters = record["parameters"]
+    counts, costs = numpy.array(list(parameters.values())), omega.loc[list(parameters)].to_numpy()
+    random = numpy.random.default_rng(0)
+    # Each plan mixes the widths in proportions of its own, so that the cloud covers all sizes.
+    shares = random.dirichlet(numpy.ones(len(omega.columns)), RANDOM_PLANS)
+    drawn = numpy.array([random.choice(len(omega.columns), len(counts), p=share) for share in shares])
+    sizes = (numpy.array(omega.columns)[drawn] * counts).sum(1) / BITS_PER_MIB
+    return {
+        "label": bits_label(record),
+        "plan": size_and_cost(record["plan"], omega, parameters),
+        "uniform": {
+            bits: size_and_cost(dict.fromkeys(record["plan"], bits), omega, parameters) for bits in omega.columns
+        },
+        "random": (sizes, costs[numpy.arange(len(counts)), drawn].sum(1)),
+    }
 
 
 def read_sensitivity(folder: Path) -> pandas.DataFrame:

@@ -85,7 +85,7 @@ def family_frame(own: pandas.DataFrame, elsewhere: pandas.DataFrame) -> pandas.D
         group = own[(own.bits == bits) & (own.column == column)]
         other = methods[(methods.bits == bits) & (methods.column == column)]
         weight, activation = bits.removeprefix("W").split("/A")
-        row = {"Method": column, "No D": "" if group.needs_data.any() else "✓", "No FT": "✓"}
+        row = {"Method": column, "No D": "no" if group.needs_data.any() else "yes", "No FT": "yes"}
         row |= {"W-bit": weight, "A-bit": activation}
         row["Size (MiB)"] = mib(group.size_mib.max() if len(group) else other.size_mib.iloc[0])
         rows.append(row | scores(group, other, metric))

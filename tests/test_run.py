@@ -167,7 +167,7 @@ def test_tables_and_figures_of_the_runs(results, command, monkeypatch, capsys):
     assert not any("imagenet" in name for name in names)  # nothing was measured there
     drawn = {path.name.rpartition("-fashion")[2] for path in (results / "figures").glob("*.png")}
     title = "fashion-resnet18-distill.count=2-distill.iterations=2"
-    for name in ("images", "sensitivity", "frontier-mp4a8", "bits-mp4a8"):
+    for name in ("images", "loss", "sensitivity", "frontier-mp4a8", "bits"):
         assert f"{title}-{name}.png" in drawn
         assert plt.imread(results / "figures" / f"{title}-{name}.png").std() > 0
 

@@ -1,0 +1,160 @@
+"""How each figure is drawn, for one column of a two-column paper."""
+
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy
+import pandas
+from matplotlib.ticker import MaxNLocator
+
+from zeroq.quantization.size import BITS_PER_MIB
+
+WIDTH = 3.4  # inches: one column
+COLORS = {2: "#d1495b", 3: "#e07a3f", 4: "#edae49", 5: "#9bb46c", 6: "#66a182", 7: "#2e8f9e", 8: "#00798c"}
+METHOD_COLORS = {
+    "ZeroQ": "#d1495b",
+    "ZeroQ, bounded": "#00798c",
+    "Gaussian": "#edae49",
+    "Naive": "#999999",
+    "DFQ": "#66a182",
+    "ZeroQ, biases": "#e07a3f",
+    "ZeroQ + DFQ": "#7d5ba6",
+    "Real data*": "#222222",
+}
+STYLE = {
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "savefig.bbox": "tight",
+    "savefig.dpi": 300,
+}
+
+
+def sensitivity_figure(table: pandas.DataFrame, title: str) -> plt.Figure:
+    """Ω of every layer, one line a bit width, on a logarithmic scale."""
+    figure, axes = plt.subplots(figsize=(WIDTH, 2.2))
+    layers = numpy.arange(1, len(table) + 1)
+    # A logarithmic scale has no place for the layers that the class scores do not depend on.
+    measured = table.where(table > 0)
+    for bits in table.columns:
+        axes.plot(layers, measured[bits], marker="o", markersize=2.5, linewidth=1, color=COLORS[int(bits)])
+        for value in measured[bits].dropna().tail(1):
+            axes.annotate(
+                f"{bits} bits",
+                (layers[-1], value),
+                (4, 0),
+                textcoords="offset points",
+                va="center",
+                color=COLORS[int(bits)],
+            )
+    unmeasured = layers[measured.isna().all(axis=1)]
+    for layer in unmeasured:
+        label = "Ω = 0" if layer == unmeasured[0] else None
+        axes.axvspan(layer - 0.5, layer + 0.5, color="#e8e8e8", linewidth=0, label=label)
+    if len(unmeasured):
+        axes.legend(loc="lower left")
+    axes.set(xlabel="layer", ylabel="sensitivity Ω (nats)", title=title, yscale="log", xlim=(0.5, len(table) + 0.5))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return figure
+
+
+def frontier_figure(frontier: pandas.DataFrame, chosen: dict, title: str) -> plt.Figure:
+    """The Pareto frontier of weight size against Ω under random plans, with uniform widths and the chosen plan."""
+    figure, axes = plt.subplots(figsize=(WIDTH, 2.4))
+    size, cost = chosen["random"]
+    axes.scatter(size, cost, s=2, color="#b8c7d3", linewidth=0, label="random plans")
+    axes.plot(
+        frontier.size_bits / BITS_PER_MIB,
+        frontier.sensitivity,
+        drawstyle="steps-post",
+        linewidth=1,
+        color="#444444",
+        label="Pareto frontier",
+    )
+    for bits, (size, cost) in chosen["uniform"].items():
+        axes.scatter(size, cost, marker="s", s=18, color=COLORS[bits], zorder=3)
+        axes.annotate(f"all {bits} bits", (size, cost), (0, 5), textcoords="offset points", ha="center")
+    size, cost = chosen["plan"]
+    axes.scatter(size, cost, marker="*", s=90, color="#d1495b", zorder=4, label=f"chosen: {chosen['label']}")
+    axes.set(xlabel="size of the weights (MiB)", ylabel="sum of sensitivities Ω (nats)", title=title, yscale="log")
+    axes.margins(x=0.12, y=0.12)
+    axes.legend(loc="lower left")
+    return figure
+
+
+def bits_figure(plans: dict[str, dict[str, int]], parameters: dict[str, int], title: str) -> plt.Figure:
+    """Bits of every layer in each plan, above the layers' shares of the weights."""
+    figure, panels = plt.subplots(
+        len(plans) + 1,
+        1,
+        figsize=(WIDTH, 1.0 + 1.2 * len(plans)),
+        sharex=True,
+        height_ratios=(*[2] * len(plans), 1),
+        layout="constrained",
+    )
+    layers = numpy.arange(1, len(parameters) + 1)
+    for axes, (label, plan) in zip(panels, plans.items(), strict=False):
+        axes.bar(layers, list(plan.values()), color=[COLORS[bits] for bits in plan.values()])
+        axes.set(ylabel=f"bits, {label}", yticks=sorted(set(plan.values()) | {0}))
+    panels[0].set_title(title)
+    total = sum(parameters.values())
+    panels[-1].bar(layers, [100 * count / total for count in parameters.values()], color="#999999")
+    panels[-1].set(xlabel="layer", ylabel="weights (%)", xlim=(0.5, len(layers) + 0.5))
+    panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+    return figure
+
+
+def loss_figure(losses: dict[str, pandas.Series], noise: float, title: str) -> plt.Figure:
+    """BatchNorm loss of each recipe over its iterations, on a logarithmic scale, and that of Gaussian noise."""
+    figure, axes = plt.subplots(figsize=(WIDTH, 2.2))
+    for (recipe, loss), color in zip(losses.items(), METHOD_COLORS.values(), strict=False):
+        axes.plot(loss.index, loss, linewidth=1, color=color, label=recipe)
+    axes.axhline(noise, linewidth=1, linestyle=":", color="#444444", label="Gaussian noise")
+    axes.set(xlabel="iteration", ylabel="BatchNorm loss", title=title, yscale="log")
+    axes.legend()
+    return figure
+
+
+def score_figure(scores: pandas.DataFrame, full: float, title: str, ylabel: str) -> plt.Figure:
+    """Score against size: uniform widths joined by lines, mixed precision as stars.
+
+    ``scores`` has the columns method, bits, mixed, size_mib and value; ``full`` is the float network's score.
+    """
+    figure, axes = plt.subplots(figsize=(WIDTH, 2.6))
+    for method, points in scores.groupby("method", sort=False):
+        color = METHOD_COLORS.get(method, "#444444")
+        uniform, mixed = (points[points.mixed == kind].sort_values("size_mib") for kind in (False, True))
+        axes.plot(uniform.size_mib, uniform.value, marker="o", markersize=3, linewidth=1, color=color, label=method)
+        axes.scatter(mixed.size_mib, mixed.value, marker="*", s=40, color=color, zorder=3)
+    axes.axhline(full, linewidth=1, linestyle=":", color="#444444")
+    axes.annotate("FP32", (0, full), (2, 2), xycoords=("axes fraction", "data"), textcoords="offset points")
+    for bits, same in scores[~scores.mixed].groupby("bits"):
+        place = (same.size_mib.mean(), 0)
+        how = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "ha": "center"}
+        axes.annotate(bits, place, (0, 3), **how, color="#777777", fontsize=6)
+    axes.margins(x=0.12, y=0.12)
+    axes.set(xlabel="size (MiB); stars: mixed precision", ylabel=ylabel, title=title)
+    axes.legend(fontsize=6)
+    return figure
+
+
+def images_figure(pictures: dict[str, Path], title: str) -> plt.Figure:
+    """Calibration images of each kind side by side."""
+    images = {kind: plt.imread(path) for kind, path in pictures.items()}
+    width = 2 * WIDTH / len(images)
+    height = width * max(image.shape[0] / image.shape[1] for image in images.values())
+    figure, columns = plt.subplots(
+        1, len(images), figsize=(2 * WIDTH, height + 0.4), layout="constrained", squeeze=False
+    )
+    for axes, (kind, image) in zip(columns[0], images.items(), strict=True):
+        axes.imshow(image, cmap="gray", interpolation="nearest")
+        axes.set_axis_off()
+        axes.set_title(kind)
+    figure.suptitle(title, fontsize=9)
+    return figure
