@@ -19,6 +19,8 @@ from experiments.config import RunConfig
 from experiments.progress import progress_bar
 from experiments.sources import check_data, load_dataset, load_network
 from experiments.stages import Run, Score
+from zeroq.datasets.fashion_mnist import FashionMNIST
+from zeroq.datasets.fashion_scenes import FashionScenes
 from zeroq.datasets.photographs import check_readable
 from zeroq.errors import ZeroQError
 from zeroq.evaluation import classification
@@ -32,6 +34,8 @@ from zeroq.quantization.size import size_mib
 # In the picture of a record: sixteen small images, or two of 224 pixels, some 300 KB.
 SHOWN_IMAGES = 16
 SHOWN_PIXELS = 2**17
+# Data whose licence (MIT) lets anyone pass them on.
+FREE_DATA = (FashionMNIST.name, FashionScenes.name)
 
 
 def execute(config: RunConfig, name: str, other_settings: dict[str, str]) -> dict[str, Any] | None:
@@ -181,7 +185,7 @@ def write_files(
 ) -> Path | None:
     """Write the record's files; returns the picture of the calibration images, if there is one.
 
-    Real images are a data set's own, and not every data set may be passed on: they get no picture.
+    Real images are a data set's own, and not every data set may be passed on: only of those that may, there is one.
     """
     record.write_json(folder / "plan.json", content["plan"])
     plain = json.loads(json.dumps(asdict(config), default=str))  # paths as words, which every YAML reader knows
@@ -192,7 +196,7 @@ def write_files(
         sensitivity.to_csv(folder / "sensitivity.csv")
     if frontier is not None:
         frontier.to_csv(folder / "frontier.csv", index=False)
-    if images is None or config.method.images == "real":
+    if images is None or (config.method.images == "real" and config.data.name not in FREE_DATA):
         return None
     picture = folder / ("distilled.png" if config.method.images == "distilled" else "calibration.png")
     shown = min(SHOWN_IMAGES, max(1, SHOWN_PIXELS // images[0, 0].numel()))

@@ -73,8 +73,12 @@ def test_wandb_offline_run_holds_config_and_numbers(command, results):
         assert table in shown
 
 
-def test_a_data_set_s_own_images_are_in_no_record(command, results):
-    assert command("-m", "method=gaussian,real", "bits=w8a8", "tracker=disabled", *QUICK) == 0
+def test_only_data_that_may_be_passed_on_are_shown(command, results, monkeypatch):
+    quick = ("tracker=disabled", *QUICK)
+    assert command("method=real", "bits=w6a6", *quick) == 0
+    assert len(list((results / "runs").glob("*,real,w6a6,*/calibration.png"))) == 1
+    monkeypatch.setattr(runner, "FREE_DATA", ())
+    assert command("-m", "method=gaussian,real", "bits=w8a8", *quick) == 0
     pictures = {path.parent.name.split(",")[1] for path in (results / "runs").glob("*,w8a8,*/calibration.png")}
     assert pictures == {"gaussian"}
 
