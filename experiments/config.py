@@ -15,6 +15,8 @@ from zeroq.quantization.affine import check_bits
 TRACKER_MODES = ("offline", "online", "disabled")
 IMAGES = ("distilled", "gaussian", "real", "none")
 RANGES = ("images", "statistics", "batch")
+# What the files in conf/experiment refer to, and a run does not see.
+EXPERIMENT_KEYS = ("scale", "detector")
 
 
 @dataclass
@@ -101,8 +103,9 @@ class RunConfig:
 
 def typed(config: DictConfig) -> RunConfig:
     """The composed config as checked dataclasses; raises ZeroQError for an unknown key or a wrong value."""
+    own = OmegaConf.masked_copy(config, [key for key in config if key not in EXPERIMENT_KEYS])
     try:
-        run: RunConfig = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RunConfig), config))
+        run: RunConfig = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RunConfig), own))
     except OmegaConfBaseException as error:
         if isinstance(error, MissingMandatoryValue):
             raise ZeroQError(f"{error.full_key} is missing; give it a value, {error.full_key}=…") from error

@@ -16,6 +16,7 @@ from zeroq.errors import ZeroQError
 # Groups whose choice every name states, and overrides that do not change the result.
 NAMED_GROUPS = ("model", "method", "bits")
 SILENT_KEYS = ("force", "results", "tracker", "device", "data.root", "hydra")
+SILENT_KEYS += ("experiment", "scale", "detector")  # an experiment is the runs that it names
 # Of the fields below; a program reads only its own.
 SCHEMA = 1
 FIELDS = {

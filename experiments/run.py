@@ -31,11 +31,11 @@ from experiments.sweep import DIED, Outcome, SweepLog, summary
 from zeroq.errors import ZeroQError
 
 CONF = Path(__file__).parents[1] / "conf"
-GROUPS = ("model", "method", "bits", "distill", "data", "tracker")
+GROUPS = ("model", "method", "bits", "distill", "data", "tracker", "experiment")
 # What a value with commas that is one value starts with: a list, a dictionary, words in quotes.
 QUOTES = ("[", "{", "'", '"')
 LIST = "--list"
-SWEEP = ("-m", "--multirun")
+SWEEP = ("-m", "--multirun", "hydra.mode=MULTIRUN")
 # Of the runs in this process.
 outcomes: list[Outcome] = []
 listing = False
@@ -110,11 +110,16 @@ def changes(config: DictConfig, choices: dict[str, str]) -> Callable[[str, str],
     return changed_value
 
 
+def is_sweep(arguments: list[str]) -> bool:
+    """Whether a command line asks for several runs, as every experiment does."""
+    return any(argument in SWEEP or argument.startswith("experiment=") for argument in arguments)
+
+
 def check_choices(arguments: list[str]) -> None:
     """Raise ZeroQError for a choice that a config group does not have (Hydra's own message takes a page)."""
     for argument in arguments:
         group, separator, value = argument.partition("=")
-        if "," in value and value[0] not in QUOTES and not set(SWEEP) & set(arguments):
+        if "," in value and value[0] not in QUOTES and not is_sweep(arguments):
             raise ZeroQError(f"{argument}: several values are a sweep: add -m to the command line")
         if group not in GROUPS or not separator:
             continue
@@ -132,7 +137,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     arguments = sys.argv[1:]
     listing = LIST in arguments
-    sweeps = bool(set(SWEEP) & set(arguments))
+    sweeps = is_sweep(arguments)
     outcomes.clear()
     folder = f"cache/sweeps/{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     sys.argv[1:] = [argument for argument in arguments if argument != LIST]
