@@ -23,7 +23,8 @@ FLOAT = "W32/A32"
 
 def is_ablation(record: dict) -> bool:
     """Whether a record is of DFQ with a step switched off or changed, which no other method is compared with."""
-    return record["method"] in METHODS and not STEPS.keys().isdisjoint(record["settings"])
+    changed = not STEPS.keys().isdisjoint(record["settings"])
+    return record["method"] in METHODS and changed and has_only_steps(record)
 
 
 def ablation_table(records: list[dict]) -> pandas.DataFrame:

@@ -193,6 +193,62 @@ class Only(nn.Module):
         return self.network(x)[0]
 
 
+class InPlace(nn.Module):
+    """Statements that change what was seen before."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two, self.last = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 2, 1)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x):
+        x = self.one(x)
+        self.relu(x)
+        y = self.two(x)
+        y.add_(10)
+        return self.last(y)
+
+
+def test_in_place_statements_are_followed():
+    torch.manual_seed(0)
+    network = InPlace().eval()
+    inputs, relu_outputs = activation_moments(trace(network), (3, 4, 4))
+    samples = torch.randn(100, 3, 40, 40, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        one = network.one(samples).relu()
+        two = network.two(one) + 10
+    assert torch.allclose(inputs["two"][0].mean[0, :, 0, 0], one.mean((0, 2, 3)), atol=0.02)
+    assert torch.allclose(inputs["last"][0].mean[0, :, 0, 0], two.mean((0, 2, 3)), atol=0.02)
+    assert relu_outputs.keys() == {"relu"}
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        nn.Sequential(nn.Conv2d(3, 4, 1), nn.Flatten(), nn.LogSoftmax(1)),
+        nn.Sequential(nn.Flatten(2), nn.Conv1d(3, 4, 1), nn.MaxPool1d(2), nn.Conv1d(4, 4, 1)),
+        nn.Sequential(nn.Conv2d(3, 4, 1), nn.UpsamplingBilinear2d(scale_factor=2), nn.Conv2d(4, 4, 1)),
+    ],
+)
+def test_only_what_a_layer_sees_must_be_known(network):
+    result = quantize_with_dfq(network.eval(), (3, 8, 8), Settings(8, 8, mixed=False, bias_correction="analytic"))
+    images = torch.randn(64, 3, 8, 8)
+    assert (outputs(result.model, images) - outputs(network, images)).abs().max() < 0.1
+
+
+def test_a_clamp_clips_moments():
+    class Clamping(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1)
+
+        def forward(self, x):
+            return self.two(torch.clamp(functional.hardtanh(self.one(x)), min=-0.5))
+
+    (found,) = activation_moments(trace(Clamping()), (3, 4, 4))[0]["two"]
+    assert (found.low.min().item(), found.high.max().item()) == (-0.5, 1)
+
+
 @pytest.mark.parametrize("groups", [1, 2, 4])
 def test_analytic_correction_of_grouped_and_flattened_layers(groups):
     """Channel by channel, against the float network on the inputs that it stands for."""

@@ -125,9 +125,7 @@ def test_dfq_rescues_a_network_whose_scales_are_spread():
     assert top1(dfq.model) > float_top1 - 2
     assert dfq.report["quantized_weight_layers"] == dfq.report["quantized_activations"] == 54
     assert dfq.report["unreached_activations"] == []
-    assert dfq.report["skipped_steps"] == [
-        "high-bias absorption where the next layer pads, which is not exact (channels: 1)"
-    ]
+    assert dfq.report["skipped_steps"] == ["high-bias absorption where padding would make it inexact (channels: 1)"]
 
 
 @pytest.mark.parametrize("placement", ["layer_inputs", "after_relu"])
@@ -148,7 +146,7 @@ def test_ranges_and_sensitivities_from_images(mixed):
     settings = Settings(4, 8, mixed=mixed, bias_correction="empirical")
     result = quantize_with_dfq(network.module, network.input.shape, settings, images=images, ranges_from_images=True)
     assert len(result.sensitivity) == len(result.plan) == 54
-    wanted = mean_outputs(prepared(network.module, Steps()), images)
+    wanted = mean_outputs(prepared(network.module, network.input.shape, Steps()), images)
     for name, (found,) in mean_outputs(result.model, images).items():
         assert torch.allclose(found, wanted[name][0], atol=0.01), name
 
@@ -163,6 +161,46 @@ def test_a_network_that_cannot_be_traced():
     sentence = r"Loop '1' stops at .*test_dfq\.py:\d+, `return x if x\.sum\(\) > 0 else -x`.*zeroq needs no tracing"
     with pytest.raises(zeroq.ZeroQError, match=sentence):
         trace(network)
+
+
+def test_the_line_is_the_network_s_own():
+    network = retinanet_resnet50_fpn(weights=None, weights_backbone=None)
+    with pytest.raises(zeroq.ZeroQError, match=r"RetinaNet stops at .*retinanet\.py:\d+, `for img in images:`"):
+        trace(network)
+
+
+class Optional(nn.Module):
+    """Arguments that a caller may leave out."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Conv2d(4, 4, 1))
+
+    def forward(self, x, mask=None, features=False):
+        if mask is not None:
+            x = x * mask
+        return x if features else self.layers(x)
+
+
+def test_optional_arguments_keep_their_defaults():
+    network, images = Optional().eval(), torch.randn(2, 3, 4, 4)
+    result = quantize_with_dfq(network, (3, 4, 4), Settings(8, 8, mixed=False))
+    assert (outputs(result.model, images) - outputs(network, images)).abs().max() < 0.1
+
+
+class AskingForType(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Conv2d(3, 4, 1)
+
+    def forward(self, x):
+        y = self.layer(x)
+        return y.relu() if isinstance(y, torch.Tensor) else y
+
+
+def test_a_graph_that_is_another_function_is_refused():
+    with pytest.raises(zeroq.ZeroQError, match="its graph gives other outputs than the network"):
+        quantize_with_dfq(AskingForType(), (3, 8, 8), Settings(8, 8, mixed=False))
 
 
 def test_without_batch_norm_the_rest_runs(no_norm):
@@ -185,5 +223,6 @@ def test_what_does_not_go_together(no_norm, images):
         with pytest.raises(zeroq.ZeroQError, match=sentence):
             quantize_with_dfq(no_norm, (3, 8, 8), settings, **named)
     network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Sigmoid(), nn.Conv2d(4, 4, 1))
-    with pytest.raises(zeroq.ZeroQError, match=r"cannot tell what Sigmoid .*take the ranges from images"):
+    with pytest.raises(zeroq.ZeroQError, match=r"cannot tell what Sigmoid .*take the ranges from images") as raised:
         quantize_with_dfq(network, (3, 8, 8), Settings(8, 8, mixed=False))
+    assert str(raised.value).endswith("bias_correction empirical or none")

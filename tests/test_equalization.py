@@ -61,10 +61,44 @@ class Rectifying(nn.Conv2d):
         return super().forward(x.relu())
 
 
-def test_a_layer_with_an_activation_inside_is_not_affine():
+class Flipping(nn.Conv2d):
+    """Takes its channels in another order."""
+
+    def forward(self, x):
+        return super().forward(x.flip(1))
+
+
+class Shrinking(nn.Conv2d):
+    """Scales its input."""
+
+    def forward(self, x):
+        return super().forward(0.1 * x)
+
+
+class Standardizing(nn.Conv2d):
+    """With a forward that is torch's, and another convolution in it."""
+
+    def _conv_forward(self, x, weight, bias):
+        return super()._conv_forward(x, weight - weight.mean(), bias)
+
+
+def hooked() -> nn.Module:
+    layer = nn.Conv2d(3, 4, 1)
+    layer.register_forward_hook(lambda layer, inputs, output: output.relu())
+    return layer
+
+
+def with_forward_of_its_own() -> nn.Module:
+    layer = nn.Conv2d(3, 4, 1)
+    layer.forward = lambda x: nn.Conv2d.forward(layer, x).relu()
+    return layer
+
+
+def test_a_layer_that_does_more_than_its_weight_says_is_not_affine():
     assert is_affine(nn.Linear(3, 4))
-    assert not is_affine(Bent(3, 4))
-    assert not is_affine(Rectifying(3, 4, 1))
+    others = [kind(3, 4, 1) for kind in (Rectifying, Flipping, Shrinking, Standardizing)]
+    for layer in (Bent(3, 4), *others, hooked(), with_forward_of_its_own()):
+        assert not is_affine(layer), layer
 
 
 class Doubling(nn.BatchNorm2d):
@@ -72,6 +106,28 @@ class Doubling(nn.BatchNorm2d):
 
     def forward(self, x):
         return 2 * super().forward(x)
+
+
+class Rectified(nn.BatchNorm2d):
+    """With an activation that only its own inputs reach."""
+
+    def forward(self, x):
+        return super().forward(x).relu()
+
+
+def far_off() -> nn.Module:
+    norm = Rectified(4)
+    norm.bias.data += 5
+    return norm
+
+
+class WithFunction(nn.BatchNorm2d):
+    """With an activation that is no module."""
+
+    act = staticmethod(functional.relu)
+
+    def forward(self, x):
+        return self.act(super().forward(x))
 
 
 class Branched(nn.Module):
@@ -98,6 +154,13 @@ class NormTwice(Branched):
         return self.norm(self.norm(self.layer(x)))
 
 
+class ReferringToNorm(Branched):
+    """A scale that the network's own code uses as well."""
+
+    def forward(self, x):
+        return self.norm(self.layer(x)) * self.norm.weight.mean()
+
+
 class Referring(Branched):
     """A weight that the network's own code uses as well."""
 
@@ -116,12 +179,27 @@ def sequence(*modules: nn.Module) -> nn.Sequential:
         Shared(),
         NormTwice(),
         Referring(),
+        ReferringToNorm(),
         sequence(nn.Conv2d(3, 4, 1), Doubling(4)),
+        sequence(nn.Conv2d(3, 4, 1), far_off()),
+        sequence(nn.Conv2d(3, 4, 1), WithFunction(4)),
         sequence(SubclassedConv(3, 4, 1), nn.BatchNorm2d(4)),
         sequence(StdConv2d(3, 4, 1), nn.BatchNorm2d(4)),
         sequence(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.BatchNorm2d(4)),
     ],
-    ids=["branch", "shared", "twice", "reference", "doubling", "subclass", "standardized", "behind relu"],
+    ids=[
+        "branch",
+        "shared",
+        "twice",
+        "reference",
+        "reference to norm",
+        "doubling",
+        "own activation",
+        "own function",
+        "subclass",
+        "standardized",
+        "behind relu",
+    ],
 )
 def test_only_what_folds_exactly_is_folded(network):
     torch.manual_seed(0)
@@ -181,20 +259,38 @@ def test_replaced_relu6_works_in_place_where_it_did():
     class InPlace(nn.Module):
         def __init__(self):
             super().__init__()
-            self.layer, self.module = nn.Conv2d(3, 4, 1), nn.ReLU6(inplace=True)
+            self.layers = nn.ModuleList([nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1)])
+            self.module = nn.ReLU6(inplace=True)
 
         def forward(self, x):
-            y = self.layer(x)
-            self.module(y)
-            z = y + 0.3
-            z.clamp_(0, 6)
-            w = z - 0.5
-            functional.relu6(w, True)
-            return w
+            x = self.layers[0](x)
+            self.module(x)
+            x = self.layers[1](x)
+            x.clamp_(0, 6)
+            x = self.layers[2](x)
+            functional.relu6(x, True)
+            return x
 
+    torch.manual_seed(0)
     network, images = InPlace().eval(), torch.randn(2, 3, 8, 8)
     graph = replace_relu6(trace(network))
+    assert sum(node.target is functional.relu for node in graph.graph.nodes) == 2
+    assert isinstance(graph.module, nn.ReLU)
     assert_equal_outputs(graph, images, outputs(network, images))
+
+
+def test_relu6_that_no_layer_feeds_stays():
+    class HardSwish(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.module = nn.Conv2d(3, 4, 1), nn.ReLU6()
+
+        def forward(self, x):
+            x = self.layer(x)
+            return x * functional.relu6(x + 3) / 6 + self.module(x + 3)
+
+    network, images = HardSwish().eval(), 10 * torch.randn(2, 3, 8, 8)
+    assert_equal_outputs(replace_relu6(trace(network)), images, outputs(network, images))
 
 
 class Clamped(nn.Module):
@@ -309,7 +405,7 @@ def test_what_scales_is_equalized(between):
     ranges, alive = output_ranges(graph.first), torch.tensor([0, 3])
     assert torch.allclose(ranges[alive], input_ranges(graph.second, 4)[alive], rtol=1e-3)
     assert torch.equal(graph.second.weight[:, 1:3], network.second.weight[:, 1:3])
-    assert unequal_channels(graph) == 2
+    assert unequal_channels(graph, layer_pairs(graph)) == 2
 
 
 def test_a_layer_that_sees_a_flattened_map_is_equalized():
@@ -364,7 +460,7 @@ def test_absorption_is_exact_behind_pooling_and_flattening():
 def test_absorption_leaves_what_is_not_exact_alone(network, unabsorbed):
     graph = fold_batch_norms(trace(network))
     assert_unchanged(absorb_high_biases, graph)
-    assert unabsorbed_channels(graph) == unabsorbed
+    assert unabsorbed_channels(graph, layer_pairs(graph)) == unabsorbed
 
 
 def test_statistics_follow_the_scales():

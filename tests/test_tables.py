@@ -226,6 +226,14 @@ def test_ablation_averages_seeds_and_nothing_else():
     assert list(ablation_table(runs)["W8/A8"]) == ["80.00", "70.00", "90.50 ± 0.71 (2)"]
 
 
+def test_a_step_switched_off_beside_other_settings_has_a_row_among_the_methods():
+    own = record(method="dfq", settings={"method.equalize": "false", "model.checkpoint": "mine.pt"})
+    found = tables_of([own, record(method="dfq")])
+    assert "dfq_ablation" not in found
+    settings = list(found["top1-fashion-mnist"].frame.Settings)
+    assert settings == ["", "method.equalize=false model.checkpoint=mine.pt"]
+
+
 def test_naive_is_uniform_once():
     found = collected(whole("mp4a8", method="naive", w_bits="4"), whole("w4a8", method="naive", w_bits="4"))
     (row,) = method_table(found.records).to_dict("records")

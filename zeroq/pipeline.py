@@ -272,7 +272,7 @@ def quantize_with_dfq(
         raise ZeroQError("ranges from images and empirical bias correction need images; distil some")
     if settings.mixed and not ranges_from_images:
         raise ZeroQError("DFQ measures no sensitivities, so it has no mixed precision; take the ranges from images")
-    graph = prepared(model, steps)
+    graph = prepared(model, input_shape, steps)
     if not ranges_from_images or settings.bias_correction == "analytic":
         layer_inputs, relu_outputs = activation_moments(graph, input_shape, limits)
     if ranges_from_images:

@@ -8,7 +8,7 @@ from torch import fx, nn
 
 from zeroq.baselines.equalization import absorb_high_biases, equalize, unabsorbed_channels, unequal_channels
 from zeroq.baselines.folding import fold_batch_norms, replace_relu6
-from zeroq.baselines.graph import layer_pairs, trace
+from zeroq.baselines.graph import check_traced, layer_pairs, trace
 from zeroq.baselines.moments import Moments
 from zeroq.errors import ZeroQError
 from zeroq.images.batch_norm import batch_norms
@@ -27,12 +27,14 @@ class Steps:
     absorb: bool = True
 
 
-def prepared(model: nn.Module, steps: Steps) -> fx.GraphModule:
+def prepared(model: nn.Module, input_shape: tuple[int, int, int], steps: Steps) -> fx.GraphModule:
     """A copy of a network after DFQ's steps on its float weights; the given network is untouched.
 
     Raises ZeroQError where the network cannot be traced.
     """
-    graph = fold_batch_norms(trace(model))
+    graph = trace(model)
+    check_traced(model, graph, input_shape)
+    graph = fold_batch_norms(graph)
     for taken, step in (
         (steps.replace_relu6, replace_relu6),
         (steps.equalize, equalize),
@@ -55,12 +57,13 @@ def skipped(graph: fx.GraphModule, steps: Steps, bias_correction: BiasCorrection
             reasons.append("analytic bias correction: no layer has BatchNorm's statistics")
     if unfolded := batch_norms(graph):
         reasons.append(f"BatchNorm folding of {len(unfolded)} layers that follow no layer of their own")
-    if steps.equalize and not layer_pairs(graph):
+    pairs = layer_pairs(graph)
+    if steps.equalize and not pairs:
         reasons.append("cross-layer equalization: no two layers follow each other without a branch")
-    if steps.equalize and (channels := unequal_channels(graph)):
+    if steps.equalize and (channels := unequal_channels(graph, pairs)):
         reasons.append(f"cross-layer equalization where a channel has next to no weight (channels: {channels})")
-    if steps.absorb and (channels := unabsorbed_channels(graph)):
-        reasons.append(f"high-bias absorption where the next layer pads, which is not exact (channels: {channels})")
+    if steps.absorb and (channels := unabsorbed_channels(graph, pairs)):
+        reasons.append(f"high-bias absorption where padding would make it inexact (channels: {channels})")
     return reasons
 
 

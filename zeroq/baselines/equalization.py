@@ -7,7 +7,7 @@ from torch import fx, nn
 from torch.nn import functional
 
 from zeroq.baselines.graph import LayerPair, kind, layer_pairs
-from zeroq.quantization.layers import constant_response, shift_bias, weight_by_input
+from zeroq.quantization.layers import PLAIN, constant_response, shift_bias, weight_by_input
 
 # Of the logarithm of a scale: ranges of a pair then differ by less than a thousandth.
 SETTLED = 1e-4
@@ -34,35 +34,57 @@ def equalize(graph: fx.GraphModule) -> fx.GraphModule:
     side is left alone (``unequal_channels``). Changes the graph in place and returns it.
     """
     pairs = layer_pairs(graph)
+    # The scales follow from the largest |weight| of each output and input channel, which are far fewer than weights.
+    sizes = {pair.second: len(graph.get_submodule(pair.first).weight) for pair in pairs}
+    layers = {name: graph.get_submodule(name) for pair in pairs for name in (pair.first, pair.second)}
+    largest = {name: _largest_weights(layer, sizes.get(name)) for name, layer in layers.items()}
+    totals = dict.fromkeys(pairs, 1.0)
     for _ in range(LARGEST_SWEEPS):
-        largest = 0.0
+        change = 0.0
         for pair in pairs:
-            first, second = graph.get_submodule(pair.first), graph.get_submodule(pair.second)
-            scale = pair_scale(first, second)
-            _divide_outputs(first, scale)
-            _multiply_inputs(second, scale)
-            largest = max(largest, scale.log().abs().max().item())
-        if largest < SETTLED:
-            return graph
-    warnings.warn(f"cross-layer equalization has not settled after {LARGEST_SWEEPS} sweeps", stacklevel=2)
+            scale = _scale(largest[pair.first].amax(2).flatten(), largest[pair.second].amax(1).flatten())
+            _, outputs, _ = largest[pair.first].shape
+            largest[pair.first] = largest[pair.first] / scale.view(-1, outputs, 1)
+            largest[pair.second] = largest[pair.second] * scale.view(len(largest[pair.second]), 1, -1)
+            totals[pair] = totals[pair] * scale
+            change = max(change, scale.log().abs().max().item())
+        if change < SETTLED:
+            break
+    else:
+        warnings.warn(f"cross-layer equalization has not settled after {LARGEST_SWEEPS} sweeps", stacklevel=2)
+    for pair, total in totals.items():
+        _divide_outputs(layers[pair.first], total)
+        _multiply_inputs(layers[pair.second], total)
     return graph
 
 
-def unequal_channels(graph: fx.GraphModule) -> int:
+def unequal_channels(graph: fx.GraphModule, pairs: list[LayerPair]) -> int:
     """How many channels equalization leaves alone for want of weight on one side."""
-    pairs = [(graph.get_submodule(pair.first), graph.get_submodule(pair.second)) for pair in layer_pairs(graph)]
-    return sum((~_alive(output_ranges(one), input_ranges(other, len(one.weight)))).sum().item() for one, other in pairs)
+    found = 0
+    for pair in pairs:
+        first, second = graph.get_submodule(pair.first), graph.get_submodule(pair.second)
+        found += (~_alive(output_ranges(first), input_ranges(second, len(first.weight)))).sum().item()
+    return found
 
 
-def pair_scale(first: nn.Module, second: nn.Module) -> torch.Tensor:
-    """By what to divide each output channel of the first layer and to multiply each input of the second: [channels]."""
-    one = output_ranges(first)
-    other = input_ranges(second, len(one))
+def _scale(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """By what to divide a first layer's outputs and multiply a second's inputs, from their ranges: [channels]."""
     return torch.where(_alive(one, other), (one / other).sqrt(), 1.0)
 
 
 def _alive(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     return (one > SMALLEST_RANGE * one.max()) & (other > SMALLEST_RANGE * other.max())
+
+
+def _largest_weights(layer: nn.Module, channels: int | None) -> torch.Tensor:
+    """Largest |weight| as [groups, outputs of a group, inputs of a group]; a channel's several inputs are one.
+
+    ``channels`` is the number of channels that arrive, None where nothing scales them.
+    """
+    weight = weight_by_input(layer, layer.weight.detach().abs()).amax(3)
+    if channels is None:
+        return weight.amax(2, keepdim=True)
+    return weight.unflatten(2, (channels // len(weight), -1)).amax(3)
 
 
 def output_ranges(layer: nn.Module) -> torch.Tensor:
@@ -83,7 +105,7 @@ def absorb_high_biases(graph: fx.GraphModule) -> fx.GraphModule:
     done across zero padding, where the border sees 0 instead of c (``unabsorbed_channels``). Layers without recorded
     statistics (``fold_batch_norms``) are left alone. Changes the graph in place and returns it.
     """
-    for pair, excess in _excesses(graph):
+    for pair, excess in _excesses(graph, layer_pairs(graph)):
         first, second = graph.get_submodule(pair.first), graph.get_submodule(pair.second)
         if not _shifts(graph, pair):
             continue
@@ -93,15 +115,15 @@ def absorb_high_biases(graph: fx.GraphModule) -> fx.GraphModule:
     return graph
 
 
-def unabsorbed_channels(graph: fx.GraphModule) -> int:
+def unabsorbed_channels(graph: fx.GraphModule, pairs: list[LayerPair]) -> int:
     """How many channels of pairs joined by a ReLU have a bias that the next layer cannot absorb exactly."""
-    return sum((excess > 0).sum().item() for pair, excess in _excesses(graph) if not _shifts(graph, pair))
+    return sum((excess > 0).sum().item() for pair, excess in _excesses(graph, pairs) if not _shifts(graph, pair))
 
 
-def _excesses(graph: fx.GraphModule) -> list[tuple[LayerPair, torch.Tensor]]:
+def _excesses(graph: fx.GraphModule, pairs: list[LayerPair]) -> list[tuple[LayerPair, torch.Tensor]]:
     """c = max(0, β - 3γ) [channels] of every pair that a ReLU joins and whose first layer has statistics."""
     found = []
-    for pair in layer_pairs(graph):
+    for pair in pairs:
         first = graph.get_submodule(pair.first)
         if hasattr(first, "output_mean") and any(kind(graph, node) in RECTIFIERS for node in pair.between):
             found.append((pair, (first.output_mean - SMALLEST * first.output_std).clamp_min(0)))
@@ -114,7 +136,7 @@ def _shifts(graph: fx.GraphModule, pair: LayerPair) -> bool:
     padded = getattr(second, "padding", 0)
     unpadded = padded == "valid" or (not isinstance(padded, str) and not any(torch.tensor(padded).flatten().tolist()))
     # A forward of its own may pad too, as timm's Conv2dSame does.
-    own_forward = type(second).forward not in (nn.Conv2d.forward, nn.Linear.forward)
+    own_forward = type(second).forward not in {layer.forward for layer in PLAIN}
     between = all(kind(graph, node) in (*SHIFTABLE, *RECTIFIERS) for node in pair.between)
     return between and unpadded and not own_forward
 

@@ -1,16 +1,18 @@
 """BatchNorm folding, and ReLU in place of ReLU6."""
 
+import operator
+
 import torch
 from torch import fx, nn
 from torch.nn import functional
 
-from zeroq.baselines.graph import changeable_layers
-from zeroq.images.batch_norm import batch_norms
-from zeroq.quantization.layers import channel_axis
+from zeroq.baselines.graph import ELEMENTWISE, attributes, changeable_layers, kind
+from zeroq.images.batch_norm import batch_norms, holds_statistics
+from zeroq.quantization.layers import WEIGHTED_LAYERS, channel_axis
 
 CLAMPS = (torch.clamp, torch.clip, functional.hardtanh)
-CLAMPS_IN_PLACE = ("clamp_", "clip_")
-CLAMP_METHODS = ("clamp", "clip", *CLAMPS_IN_PLACE)
+CLAMPING = (nn.ReLU6, nn.Hardtanh, functional.relu6)
+CLAMP_METHODS = ("clamp", "clip", "clamp_", "clip_")
 
 
 def fold_batch_norms(graph: fx.GraphModule) -> fx.GraphModule:
@@ -23,10 +25,10 @@ def fold_batch_norms(graph: fx.GraphModule) -> fx.GraphModule:
 
     Raises ZeroQError for a BatchNorm without ``eps``.
     """
-    layers = changeable_layers(graph)
+    layers, used = changeable_layers(graph), attributes(graph)
     for name, norm in batch_norms(graph).items():
         calls = [node for node in graph.graph.nodes if node.op == "call_module" and node.target == name]
-        if len(calls) != 1 or len(calls[0].all_input_nodes) != 1:
+        if len(calls) != 1 or len(calls[0].all_input_nodes) != 1 or any(each.startswith(f"{name}.") for each in used):
             continue
         (node,) = calls
         (source,) = node.all_input_nodes
@@ -36,54 +38,84 @@ def fold_batch_norms(graph: fx.GraphModule) -> fx.GraphModule:
         if not _is_batch_norm(norm, layer):
             continue
         _fold(layer, norm)
-        activation = getattr(norm, "act", None)  # timm's BatchNormAct2d
-        if isinstance(activation, nn.Module) and not isinstance(activation, nn.Identity):
-            graph.set_submodule(name, activation)
-        else:
+        activation = _activation(norm)
+        if isinstance(activation, nn.Identity):
             node.replace_all_uses_with(source)
             graph.graph.erase_node(node)
             graph.delete_submodule(name)
+        else:
+            graph.set_submodule(name, activation)
     return _finished(graph)
 
 
 def replace_relu6(graph: fx.GraphModule) -> fx.GraphModule:
-    """ReLU for every ReLU6 and clamp to 0…6: equal where nothing exceeds 6, and unlike those it scales.
+    """ReLU for every ReLU6 and clamp to 0…6 behind a layer: equal where nothing exceeds 6, and unlike those it scales.
 
-    Changes the graph in place and returns it.
+    One behind anything else, as in a hard swish, stays. Changes the graph in place and returns it.
     """
     for node in list(graph.graph.nodes):
         if node.op == "call_module":
             module = graph.get_submodule(node.target)
-            if isinstance(module, nn.Hardtanh) and (module.min_val, module.max_val) == (0, 6):  # ReLU6 is one
+            calls = [each for each in graph.graph.nodes if each.op == "call_module" and each.target == node.target]
+            # ReLU6 is a Hardtanh.
+            six = isinstance(module, nn.Hardtanh) and (module.min_val, module.max_val) == (0, 6)
+            if six and all(_follows_layer(graph, call) for call in calls):
                 graph.set_submodule(node.target, nn.ReLU(module.inplace))
-        elif node.target is functional.relu6 or _clamps_to_six(node):
+        elif (node.target is functional.relu6 or clamp_ends(node) == (0, 6)) and _follows_layer(graph, node):
             given = node.args[:1] or (node.kwargs["input"],)
             with graph.graph.inserting_before(node):
-                relu = graph.graph.call_function(functional.relu, given, {"inplace": _is_in_place(node)})
+                relu = graph.graph.call_function(functional.relu, given, {"inplace": in_place(node)})
             node.replace_all_uses_with(relu)
             graph.graph.erase_node(node)
     return _finished(graph)
 
 
-def _clamps_to_six(node: fx.Node) -> bool:
+def clamp_ends(node: fx.Node) -> tuple[float, float] | None:
+    """Between what numbers a node clamps its input; None where it does something else."""
     if node.target not in (CLAMPS if node.op == "call_function" else CLAMP_METHODS):
-        return False
-    named = [node.kwargs[key] for key in ("min", "min_val", "max", "max_val") if key in node.kwargs]
-    return [*node.args[1:3], *named] == [0, 6]
+        return None
+    given = dict(zip(("min", "max"), node.args[1:3], strict=False))
+    given |= {key.removesuffix("_val"): value for key, value in node.kwargs.items()}
+    defaults = (-1, 1) if node.target is functional.hardtanh else (-torch.inf, torch.inf)
+    ends = tuple(
+        default if given.get(key) is None else given[key] for key, default in zip(("min", "max"), defaults, strict=True)
+    )
+    return ends if all(isinstance(end, int | float) for end in ends) else None
 
 
-def _is_in_place(node: fx.Node) -> bool:
-    given = (*node.args[1:], node.kwargs.get("inplace"), node.target in CLAMPS_IN_PLACE)
-    return any(argument is True for argument in given)
+def _follows_layer(graph: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether a Conv, Linear or BatchNorm layer gives what a node sees, or what elementwise operations make of it."""
+    while len(node.all_input_nodes) == 1:
+        (node,) = node.all_input_nodes
+        module = graph.get_submodule(node.target) if node.op == "call_module" else None
+        if module is not None and (isinstance(module, WEIGHTED_LAYERS) or holds_statistics(module)):
+            return True
+        if kind(graph, node) not in (*ELEMENTWISE, *CLAMPING) and clamp_ends(node) is None:
+            return False
+    return False
+
+
+def in_place(node: fx.Node, module: nn.Module | None = None) -> bool:
+    """Whether a node changes its input; ``module`` is the one that it calls."""
+    given = (*node.args[1:], node.kwargs.get("inplace"), getattr(module, "inplace", None))
+    name = node.target if node.op == "call_method" else getattr(node.target, "__name__", "")
+    return any(value is True for value in given) or name.endswith("_") or node.target is operator.iadd
 
 
 def _affine(norm: nn.Module) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """γ, β, and what BatchNorm does with its input: factor and shift; in float64, each [channels]."""
     mean, variance = norm.running_mean.double(), norm.running_var.double()
-    gamma = torch.ones_like(mean) if norm.weight is None else norm.weight.detach().double()
-    beta = torch.zeros_like(mean) if norm.bias is None else norm.bias.detach().double()
+    weight, bias = getattr(norm, "weight", None), getattr(norm, "bias", None)
+    gamma = torch.ones_like(mean) if weight is None else weight.detach().double()
+    beta = torch.zeros_like(mean) if bias is None else bias.detach().double()
     factor = gamma / (variance + norm.eps).sqrt()
     return gamma, beta, factor, beta - mean * factor
+
+
+def _activation(norm: nn.Module) -> nn.Module:
+    """What a layer does behind its normalization, as timm's BatchNormAct2d."""
+    activation = getattr(norm, "act", None)
+    return activation if isinstance(activation, nn.Module) else nn.Identity()
 
 
 def _is_batch_norm(norm: nn.Module, layer: nn.Module) -> bool:
@@ -92,15 +124,17 @@ def _is_batch_norm(norm: nn.Module, layer: nn.Module) -> bool:
     axes = layer.weight.dim() - 2
     if len(factor) != layer.weight.shape[channel_axis(layer)]:
         return False
-    values = torch.randn(4, len(factor), *(2,) * axes, generator=torch.Generator().manual_seed(0)).to(norm.running_mean)
     per_channel = (1, -1, *(1,) * axes)
+    noise = torch.randn(64, len(factor), *(2,) * axes, generator=torch.Generator().manual_seed(0)).to(norm.running_mean)
+    # Around what it saw in training, to both sides of an activation of its own.
+    spread = 3 * (norm.running_var + norm.eps).sqrt()
+    values = norm.running_mean.view(per_channel) + spread.view(per_channel) * noise
     expected = (values * factor.view(per_channel) + shift.view(per_channel)).to(values)
     with torch.no_grad():
         try:
-            found = norm(values)
+            return torch.allclose(norm(values), _activation(norm)(expected), rtol=1e-3, atol=1e-4)
         except (RuntimeError, TypeError, ValueError):  # it wants something else than one such tensor
             return False
-        return torch.allclose(found, getattr(norm, "act", nn.Identity())(expected), rtol=1e-3, atol=1e-4)
 
 
 def _fold(layer: nn.Module, norm: nn.Module) -> None:

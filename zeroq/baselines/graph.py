@@ -1,6 +1,8 @@
 """A network as a torch.fx graph, and which of its layers follow each other without a branch."""
 
 import copy
+import inspect
+import os
 import traceback
 from collections import defaultdict
 from collections.abc import Callable
@@ -10,9 +12,13 @@ from pathlib import Path
 import torch
 from torch import fx, nn
 from torch.nn import functional
+from torch.utils._pytree import tree_leaves
 
 from zeroq.errors import ZeroQError
 from zeroq.images.batch_norm import holds_statistics
+from zeroq.images.checks import forward
+from zeroq.images.noise import gaussian_images
+from zeroq.networks.state import evaluating
 from zeroq.quantization.layers import WEIGHTED_LAYERS, is_affine, weighted_layers
 
 # What does the same to every value, f(s·x) = s·f(x) for s > 0; by class, function or method.
@@ -34,7 +40,7 @@ WITHIN_CHANNELS = {
 }
 FLATTENING = (nn.Flatten, torch.flatten, "flatten")
 SPATIAL_AXES = {nn.Conv1d: 1, nn.Conv2d: 2, nn.Conv3d: 3}
-TORCH = str(Path(torch.__file__).parent)
+TORCH = f"{Path(torch.__file__).parent}{os.sep}"
 
 
 @dataclass(frozen=True)
@@ -52,12 +58,15 @@ class LayerPair:
 def trace(model: nn.Module) -> fx.GraphModule:
     """The graph of a copy of a network in evaluation mode; Conv, Linear and BatchNorm layers are its leaves.
 
-    Raises ZeroQError where the network cannot be traced, with the module and the line where tracing stopped.
+    Arguments of the network that have a default keep it. Raises ZeroQError where the network cannot be traced, with
+    the module and the line where tracing stopped.
     """
     tracer = _Tracer()
     root = copy.deepcopy(model).eval()
+    parameters = inspect.signature(root.forward).parameters.values()
+    defaults = {each.name: each.default for each in parameters if each.default is not each.empty}
     try:
-        graph = fx.GraphModule(root, tracer.trace(root))
+        graph = fx.GraphModule(root, tracer.trace(root, defaults))
     except Exception as error:
         module = " in ".join(reversed(tracer.within)) or type(model).__name__
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(TORCH)]
@@ -67,10 +76,28 @@ def trace(model: nn.Module) -> fx.GraphModule:
             f"({reason}); DFQ needs the graph, method zeroq needs no tracing"
         ) from error
     # An auxiliary head that only training uses is quantized, and has its size, as with any other method.
+    traced = dict(graph.named_modules())
     for name, layer in weighted_layers(root).items():
-        if name not in dict(graph.named_modules()):
+        if name not in traced:
             graph.add_submodule(name, layer)
     return graph
+
+
+def check_traced(model: nn.Module, graph: fx.GraphModule, input_shape: tuple[int, int, int]) -> None:
+    """Raise ZeroQError where a graph computes something else than the network that it was traced from.
+
+    Tracing takes one branch and does not see which, where code asks for a tensor's type.
+    """
+    image = gaussian_images(input_shape, 1)
+    with evaluating(model), evaluating(graph), torch.no_grad():
+        expected, found = (tree_leaves(forward(network, image)) for network in (model, graph))
+    for one, other in zip(expected, found, strict=True):
+        if isinstance(one, torch.Tensor) and not torch.allclose(one, other, rtol=0, atol=1e-3 * one.abs().max().item()):
+            raise ZeroQError(
+                "the network cannot be traced: its graph gives other outputs than the network, so its forward asks for "
+                "something that tracing does not follow, such as a tensor's type; DFQ needs the graph, method zeroq "
+                "needs no tracing"
+            )
 
 
 class _Tracer(fx.Tracer):
@@ -81,9 +108,9 @@ class _Tracer(fx.Tracer):
     def is_leaf_module(self, module: nn.Module, name: str) -> bool:
         return isinstance(module, WEIGHTED_LAYERS) or holds_statistics(module) or super().is_leaf_module(module, name)
 
-    def call_module(self, module: nn.Module, forward: Callable, arguments: tuple, named: dict):
+    def call_module(self, module: nn.Module, call: Callable, arguments: tuple, named: dict):
         self.within.append(f"{type(module).__name__} {self.path_of_module(module)!r}")
-        output = super().call_module(module, forward, arguments, named)
+        output = super().call_module(module, call, arguments, named)
         self.within.pop()  # not after an exception
         return output
 
@@ -107,8 +134,7 @@ def changeable_layers(graph: fx.GraphModule) -> dict[str, list[fx.Node]]:
     owners = defaultdict(set)
     for name, parameter in graph.named_parameters(remove_duplicate=False):
         owners[id(parameter)].add(name)
-    # A parameter that the network's own code refers to is used outside its layer, too.
-    used = {node.target for node in graph.graph.nodes if node.op == "get_attr"}
+    used = attributes(graph)
     layers = {}
     for name, calls in layer_calls(graph).items():
         layer = graph.get_submodule(name)
@@ -116,6 +142,11 @@ def changeable_layers(graph: fx.GraphModule) -> dict[str, list[fx.Node]]:
         if all(len(owned) == 1 and not owned & used for owned in names) and is_affine(layer):
             layers[name] = calls
     return layers
+
+
+def attributes(graph: fx.GraphModule) -> set[str]:
+    """The parameters and buffers that the network's own code refers to, outside their layers."""
+    return {node.target for node in graph.graph.nodes if node.op == "get_attr"}
 
 
 def layer_pairs(graph: fx.GraphModule) -> list[LayerPair]:

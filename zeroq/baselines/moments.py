@@ -12,6 +12,7 @@ from torch import fx, nn
 from torch.nn import functional
 
 from zeroq.baselines.clipped_normal import clipped_normal_moments
+from zeroq.baselines.folding import clamp_ends, in_place
 from zeroq.baselines.graph import kind
 from zeroq.errors import ZeroQError
 from zeroq.images.batch_norm import holds_statistics
@@ -25,20 +26,22 @@ DEVIATIONS = 6
 # What moves or pools values and treats all alike, by class, function or method: it does the same to their means,
 # deviations and ends.
 STRUCTURAL = (
-    *(nn.Identity, nn.Dropout, nn.Dropout2d, nn.Flatten, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d),
-    *(nn.AdaptiveMaxPool2d, nn.Upsample, nn.ZeroPad2d, nn.PixelShuffle, nn.ChannelShuffle),
+    *(nn.Identity, nn.Dropout, nn.Dropout2d, nn.Flatten, nn.MaxPool1d, nn.MaxPool2d, nn.AvgPool1d, nn.AvgPool2d),
+    *(nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.ZeroPad2d, nn.PixelShuffle, nn.ChannelShuffle),
+    *(nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d),
     *(torch.cat, torch.flatten, torch.transpose, torch.permute, torch.reshape, torch.chunk, torch.split, torch.mean),
     *(operator.getitem, functional.max_pool2d, torch.max_pool2d, functional.avg_pool2d, functional.dropout),
     *(functional.adaptive_avg_pool2d, functional.interpolate, functional.pad, functional.channel_shuffle),
     *("view", "reshape", "flatten", "transpose", "permute", "contiguous", "chunk", "split", "squeeze", "unsqueeze"),
     *("mean", "expand"),
 )
-SHAPES = (getattr, "size", "dim")
+SHAPE_METHODS = ("size", "dim")
+SHAPE_ATTRIBUTES = ("shape", "ndim", "device", "dtype")
 SUMS = (operator.add, operator.iadd, torch.add, "add", "add_")
 # Between what an activation clips.
 CLIPPING = {
     **dict.fromkeys([nn.ReLU, functional.relu, torch.relu, "relu", "relu_"], (0, torch.inf)),
-    **dict.fromkeys([nn.ReLU6, functional.relu6], (0, 6)),
+    functional.relu6: (0, 6),
 }
 
 
@@ -86,7 +89,7 @@ def activation_moments(
     statistics take their inputs as independent. The images have mean 0 and standard deviation 1, and where ``limits``
     are known (the smallest and largest normalised pixel of each channel), these are their ends.
 
-    Raises ZeroQError for an operation whose effect is not known.
+    Raises ZeroQError where a layer sees what an operation gives whose effect is not known.
     """
     propagation = _Propagation(graph)
     image = torch.zeros(1, *input_shape, device=model_device(graph), dtype=model_dtype(graph))
@@ -99,43 +102,74 @@ def activation_moments(
     return dict(propagation.layer_inputs), dict(propagation.relu_outputs)
 
 
+@dataclass(frozen=True)
+class _Unknown:
+    """What an operation gives whose effect on statistics is not known; an error where a layer needs it."""
+
+    error: ZeroQError
+
+
 class _Propagation(fx.Interpreter):
     def __init__(self, graph: fx.GraphModule):
         super().__init__(graph)
+        self.extra_traceback = False  # errors are sentences
         self.layer_inputs: dict[str, list[Moments]] = defaultdict(list)
         self.relu_outputs: dict[str, list[Moments]] = defaultdict(list)
 
     def run_node(self, node: fx.Node) -> Any:
         arguments, named = self.fetch_args_kwargs_from_env(node)
-        if node.op == "output" or not _moments_in((arguments, named)):
+        found: list[Moments | _Unknown] = []
+        fx.node.map_aggregate((arguments, named), lambda value: _gather(value, found))
+        if node.op == "output" or not found:
             return super().run_node(node)
-        what = kind(self.module, node)
         module = self.fetch_attr(node.target) if node.op == "call_module" else None
-        inputs = (*arguments, *named.values())
-        given = next((value for value in inputs if isinstance(value, Moments)), None)  # None: several, in a list
-        if isinstance(module, WEIGHTED_LAYERS) and len(inputs) == 1 and is_affine(module):
+        unknown = next((value for value in found if isinstance(value, _Unknown)), None)
+        if unknown is not None and isinstance(module, WEIGHTED_LAYERS):
+            raise unknown.error
+        result = unknown or self._known(node, module, found[0], arguments, named)
+        # What works in place changes what others see of its input.
+        if in_place(node, module):
+            self.env[node.all_input_nodes[0]] = result
+        return result
+
+    def _known(self, node: fx.Node, module: nn.Module | None, given: Moments, arguments: tuple, named: dict) -> Any:
+        """What an operation makes of moments, of which ``given`` are the first."""
+        what = kind(self.module, node)
+        if isinstance(module, WEIGHTED_LAYERS) and len(arguments) + len(named) == 1 and is_affine(module):
             self.layer_inputs[node.target].append(given)
             return _layer(module, given)
         if module is not None and holds_statistics(module) and type(module).forward is nn.BatchNorm2d.forward:
             like = module(given.mean)
             return Moments.normal(_channels(module.bias, 0, like), _channels(module.weight, 1, like).abs())
-        if what in CLIPPING or what is nn.Hardtanh:
-            output = given.clipped(*CLIPPING.get(what) or (module.min_val, module.max_val))
+        if isinstance(module, nn.Hardtanh):  # ReLU6 is one
+            ends = (module.min_val, module.max_val)
+        else:
+            ends = CLIPPING.get(what) or clamp_ends(node)
+        if ends is not None:
+            output = given.clipped(*ends)
             if what in RELUS:
                 self.relu_outputs[node.target].append(output)
             return output
         if what in SUMS:
             return _sum(*arguments, **named)
         call = getattr(super(), node.op)
-        if what in SHAPES:
+        if what in SHAPE_METHODS or (what is getattr and arguments[1] in SHAPE_ATTRIBUTES):
             return call(node.target, *_field(arguments, named, "mean"))
         if what in STRUCTURAL:
             return _structural(lambda values, options: call(node.target, values, options), arguments, named)
-        raise ZeroQError(
+        error = ZeroQError(
             f"DFQ cannot tell what {getattr(what, '__name__', what)} (node {node.name!r}) does to the statistics of "
             f"BatchNorm; take the ranges from images instead, and no analytic bias correction: method zeroq+dfq with "
             f"bias_correction empirical or none"
         )
+        if isinstance(module, WEIGHTED_LAYERS):
+            raise error
+        return _Unknown(error)
+
+
+def _gather(value: Any, found: list) -> None:
+    if isinstance(value, Moments | _Unknown):
+        found.append(value)
 
 
 def _layer(layer: nn.Module, given: Moments) -> Moments:
@@ -174,9 +208,3 @@ def _field(arguments: tuple, named: dict, name: str) -> tuple[tuple, dict]:
     return fx.node.map_aggregate(
         (arguments, named), lambda value: getattr(value, name) if isinstance(value, Moments) else value
     )
-
-
-def _moments_in(values: Any) -> bool:
-    found = []
-    fx.node.map_aggregate(values, lambda value: found.append(isinstance(value, Moments)))
-    return any(found)

@@ -16,7 +16,8 @@ from zeroq.quantization.activations import ActivationQuantizer
 from zeroq.quantization.affine import FLOAT_BITS, fake_quantize, weight_parameters
 
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-WEIGHTED_LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, *TRANSPOSED)
+PLAIN = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+WEIGHTED_LAYERS = (*PLAIN, *TRANSPOSED)
 RELUS = (nn.ReLU, nn.ReLU6)
 # The share of a network's parameters that weights outside Conv and Linear layers may have and stay in float, as
 # position embeddings do.
@@ -127,33 +128,55 @@ def channel_means(layer: nn.Module, values: torch.Tensor) -> torch.Tensor:
 def is_affine(layer: nn.Module) -> bool:
     """Whether a layer does what its weight and bias say, and nothing else: output = weight ∗ input + bias.
 
-    A subclass with a forward of its own is tried on random numbers: it may pad its input, but standardizing its weight
-    or applying an activation makes it another function.
+    A layer with a forward or hooks of its own is tried on random numbers: it may pad its input, but standardizing its
+    weight, scaling its input or applying an activation makes it another function. Not decided for transposed
+    convolutions, of which only torch's own are.
     """
-    if type(layer).forward in {kind.forward for kind in WEIGHTED_LAYERS}:
+    stock = all(
+        getattr(type(layer), method, None) in {getattr(kind, method, None) for kind in WEIGHTED_LAYERS}
+        for method in ("forward", "_conv_forward")
+    )
+    if stock and not (layer._forward_hooks or layer._forward_pre_hooks or "forward" in vars(layer)):
         return True
-    tried, changed = copy.deepcopy(layer), copy.deepcopy(layer)
+    return not isinstance(layer, TRANSPOSED) and _answers_affinely(layer)
+
+
+def _answers_affinely(layer: nn.Module) -> bool:
+    """Try a layer that is not transposed on random numbers, with other weights, with other inputs, with constants."""
     random = torch.Generator().manual_seed(0)
-    channels = layer.weight.shape[channel_axis(layer)] * (layer.groups if isinstance(layer, TRANSPOSED) else 1)
-    shift = torch.rand(channels, generator=random).to(layer.weight)
-    changed.weight = nn.Parameter(2 * layer.weight.detach())
-    changed.bias = nn.Parameter(shift if layer.bias is None else 2 * layer.bias.detach() + shift)
-    if isinstance(layer, nn.Linear):
-        shape: tuple[int, ...] = (layer.in_features,)
-    else:
-        extent = zip(layer.kernel_size, layer.dilation, strict=True)
-        shape = (layer.in_channels, *(dilation * (size - 1) + 2 for size, dilation in extent))
-    values = torch.randn(2, *shape, generator=random).to(layer.weight)
+    weight = layer.weight.detach()
+    bias = weight.new_zeros(len(weight)) if layer.bias is None else layer.bias.detach()
+    inputs = weight.shape[1] * getattr(layer, "groups", 1)
+    shift, scale, level = (
+        0.5 + torch.rand(size, generator=random).to(weight) for size in (len(weight), inputs, inputs)
+    )
+    # Three times as far as the kernel reaches, so that the place in the middle sees no padding.
+    reach = zip(getattr(layer, "kernel_size", ()), getattr(layer, "dilation", ()), strict=True)
+    places = [3 * (dilation * (size - 1) + 1) for size, dilation in reach]
+    per_channel = (-1, *(1 for _ in places))
+    values = torch.randn(2, inputs, *places, generator=random).to(weight)
+
+    def answer(weight: torch.Tensor, bias: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
+        changed = copy.deepcopy(layer)
+        changed.weight, changed.bias = nn.Parameter(weight), nn.Parameter(bias)
+        output = changed(given)
+        return output[(..., *(size // 2 for size in output.shape[2:]))]
+
+    scaled = (weight_by_input(layer, weight) * scale.view(getattr(layer, "groups", 1), 1, -1, 1)).view_as(weight)
+    constants = level.view(per_channel).expand(1, inputs, *places)
     with torch.no_grad():
         try:
-            output, negated, constant = (tried(given) for given in (values, -values, 0 * values))
-            expected = 2 * output + shift.view(-1, *(1 for _ in output.shape[2:]))
-            found = changed(values)
+            plain, zero = answer(weight, bias, values), answer(weight, bias, 0 * values)
+            pairs = [
+                (answer(2 * weight, 2 * bias + shift, values), 2 * plain + shift),
+                (answer(weight, bias, -values), 2 * zero - plain),
+                (answer(scaled, bias, values / scale.view(per_channel)), plain),
+                (answer(weight, bias, constants), (constant_response(layer, weight, level) + bias)[None]),
+            ]
         except (RuntimeError, TypeError, ValueError):  # it wants something else than one such tensor
             return False
-    tolerance = 1e-4 * output.abs().max().item()
-    return torch.allclose(found, expected, atol=tolerance) and torch.allclose(
-        output + negated, 2 * constant, atol=tolerance
+    return all(
+        torch.allclose(found, expected, rtol=1e-3, atol=1e-4 * expected.abs().max()) for found, expected in pairs
     )
 
 
