@@ -150,4 +150,14 @@ def check_method(run: RunConfig) -> None:
     if not method.dfq and (method.ranges == "statistics" or method.bias_correction == "analytic"):
         raise ZeroQError("ranges from statistics and analytic bias correction are parts of DFQ; choose method.dfq=true")
     if method.ranges == "batch" and (method.dfq or method.bias_correction != "none"):
-        raise ZeroQError("ranges of each batch belong to the naive method, which has no DFQ and no bias correction")
+        raise ZeroQError(
+            "ranges of each batch belong to the naive method, which has no DFQ and no bias correction; "
+            "choose method=dfq"
+        )
+    if method.images != "none" and not needs:
+        raise ZeroQError(f"nothing in method {method.name} uses images; leave method.images=none")
+    if run.percentile is not None and method.ranges != "images":
+        raise ZeroQError(f"percentile is of ranges from images, and method {method.name} has none")
+    switched = [name for name in ("replace_relu6", "equalize", "absorb") if not getattr(method, name)]
+    if switched and not method.dfq:
+        raise ZeroQError(f"method.{switched[0]} is a step of DFQ; choose method=dfq or method=zeroq+dfq")

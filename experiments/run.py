@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -31,7 +31,7 @@ from experiments.sweep import DIED, Outcome, SweepLog, summary
 from zeroq.errors import ZeroQError
 
 CONF = Path(__file__).parents[1] / "conf"
-GROUPS = ("model", "method", "bits", "distill", "data", "tracker", "experiment")
+GROUPS = ("model", "method", "bits", "distill", "data", "tracker")
 # What a value with commas that is one value starts with: a list, a dictionary, words in quotes.
 QUOTES = ("[", "{", "'", '"')
 LIST = "--list"
@@ -121,7 +121,7 @@ def check_choices(arguments: list[str]) -> None:
         group, separator, value = argument.partition("=")
         if "," in value and value[0] not in QUOTES and not is_sweep(arguments):
             raise ZeroQError(f"{argument}: several values are a sweep: add -m to the command line")
-        if group not in GROUPS or not separator:
+        if group not in (*GROUPS, "experiment") or not separator:
             continue
         known = sorted(str(path.relative_to(CONF / group).with_suffix("")) for path in (CONF / group).rglob("*.yaml"))
         for choice in value.split(","):
@@ -129,6 +129,32 @@ def check_choices(arguments: list[str]) -> None:
                 close = get_close_matches(choice, known, n=1)
                 hint = f"did you mean {close[0]}? " if close else ""
                 raise ZeroQError(f"there is no {group}={choice}; {hint}choices are {', '.join(known)}")
+    check_keys(arguments)
+
+
+def check_keys(arguments: list[str]) -> None:
+    """Raise ZeroQError for a setting that does not exist, with the one that was probably meant."""
+    pairs = [argument.partition("=")[::2] for argument in arguments]
+    choices = [f"{group}={choice}" for group, value in pairs if group in GROUPS for choice in value.split(",")]
+    known = {*GROUPS, "experiment"}
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        for chosen in ([], *([choice] for choice in choices)):
+            known.update(flattened(OmegaConf.to_container(hydra.compose("config", chosen))))
+    for argument in arguments:
+        key, separator, _ = argument.partition("=")
+        if not separator or key in known or key[0] in "+~-" or key.startswith("hydra"):
+            continue
+        close = get_close_matches(key, known, n=1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        raise ZeroQError(f"there is no setting {key}; {hint}the settings are {', '.join(sorted(known))}")
+
+
+def flattened(config: dict, prefix: str = "") -> Iterator[str]:
+    """The dotted name of every setting."""
+    for key, value in config.items():
+        yield f"{prefix}{key}"
+        if isinstance(value, dict):
+            yield from flattened(value, f"{prefix}{key}.")
 
 
 def main() -> None:
@@ -140,7 +166,8 @@ def main() -> None:
     sweeps = is_sweep(arguments)
     outcomes.clear()
     folder = f"cache/sweeps/{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-    sys.argv[1:] = [argument for argument in arguments if argument != LIST]
+    # Flags between overrides are more than the parser of Hydra takes.
+    sys.argv[1:] = sorted((each for each in arguments if each != LIST), key=lambda each: each not in SWEEP)
     if sweeps:
         sys.argv.append(f"hydra.sweep.dir=${{results}}/{folder}")
     if listing:

@@ -62,7 +62,7 @@ def main() -> None:
     folder = output_folder(results / "tables")
     for name, table in found.items():
         table.write(folder / name)
-        if name.startswith(tuple(METRICS)):
+        if name.startswith((*METRICS, "dfq")):
             print(f"\n{table.title}\n\n{table.markdown()}")
     print(f"Written to {folder} as Markdown, LaTeX and CSV, with {len(found)} tables in all:\n  {'  '.join(found)}")
 

@@ -128,6 +128,13 @@ def test_dfq_rescues_a_network_whose_scales_are_spread():
     assert dfq.report["skipped_steps"] == ["high-bias absorption where padding would make it inexact (channels: 1)"]
 
 
+def test_what_relu6_keeps_from_being_equalized_is_said():
+    network = zoo.load("mobilenetv2")
+    steps = Steps(replace_relu6=False)
+    report = quantize_with_dfq(network.module, network.input.shape, Settings(8, 8, mixed=False), steps).report
+    assert report["skipped_steps"][0] == "cross-layer equalization across ReLU6, for 36 of 38 pairs of layers"
+
+
 @pytest.mark.parametrize("placement", ["layer_inputs", "after_relu"])
 @pytest.mark.parametrize("architecture", zoo.ARCHITECTURES)
 def test_every_activation_gets_a_range(architecture, placement):
@@ -219,9 +226,16 @@ def test_what_does_not_go_together(no_norm, images):
         (Settings(8, 8, mixed=False, bias_correction="empirical"), {}, "need images"),
         (Settings(8, 8, mixed=False), {"ranges_from_images": True}, "need images"),
         (Settings(8, 8, mixed=False, bias_correction="magic"), {}, "bias_correction must be one of"),
+        (Settings(8, 8, mixed=False), {"images": images}, "nothing uses the images"),
+        (Settings(8, 8, mixed=False, percentile=99), {}, "a percentile is of ranges from images"),
     ]:
         with pytest.raises(zeroq.ZeroQError, match=sentence):
             quantize_with_dfq(no_norm, (3, 8, 8), settings, **named)
+    for shape, sentence in ((64, "three whole numbers"), ((1, 8, 8), r"does not accept images of shape \(1, 8, 8\)")):
+        with pytest.raises(zeroq.ZeroQError, match=sentence):
+            quantize_with_dfq(no_norm, shape, Settings(8, 8, mixed=False))
+    with pytest.raises(zeroq.ZeroQError, match="a part of DFQ; use quantize_with_dfq"):
+        zeroq.quantize_with_images(no_norm, images, Settings(8, 8, mixed=False, bias_correction="analytic"))
     network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Sigmoid(), nn.Conv2d(4, 4, 1))
     with pytest.raises(zeroq.ZeroQError, match=r"cannot tell what Sigmoid .*take the ranges from images") as raised:
         quantize_with_dfq(network, (3, 8, 8), Settings(8, 8, mixed=False))

@@ -20,6 +20,7 @@ from zeroq.baselines.dfq import (
 from zeroq.baselines.moments import activation_moments
 from zeroq.errors import ZeroQError
 from zeroq.images.batch_norm import Statistics
+from zeroq.images.checks import check_input_shape
 from zeroq.images.distill import Limits, distill
 from zeroq.images.noise import gaussian_images
 from zeroq.networks.state import evaluating
@@ -185,9 +186,14 @@ def quantize_with_images(
     """Quantize a network with calibration images of any origin.
 
     Sensitivities are measured for uniform widths too: they tell which layer is to blame. Raises ZeroQError as
-    the stages do, for wrong settings before any work.
+    the stages do, for wrong settings before any work, and for analytic bias correction, which is a part of DFQ.
     """
     settings.check(model)
+    if settings.bias_correction == "analytic":
+        raise ZeroQError(
+            "analytic bias correction is a part of DFQ; use quantize_with_dfq, or correct with the images, "
+            "bias_correction='empirical'"
+        )
     granularity = {"per_channel": settings.per_channel, "symmetric": settings.symmetric}
 
     def measure(progress: Progress) -> SensitivityTable:
@@ -259,24 +265,34 @@ def quantize_with_dfq(
 ) -> QuantizationResult:
     """DFQ: equalized weights, activation ranges from BatchNorm's statistics, corrected biases.
 
-    ``limits`` are those of ``distill``: the ends of the image's own range. ``ranges_from_images`` takes ranges (and
-    sensitivities) from ``images`` instead, as ``quantize_with_images`` does; ``empirical`` bias correction needs images
-    too. The plan names the layers as the model does. Source: Nagel et al., ICCV 2019.
+    As published: ``Settings(8, 8, mixed=False, per_channel=False, bias_correction="analytic")``. ``limits`` are those
+    of ``distill``: the ends of the image's own range. ``ranges_from_images`` takes ranges (and sensitivities) from
+    ``images`` instead, as ``quantize_with_images`` does; ``empirical`` bias correction needs images too. The plan names
+    the layers as the model does. Source: Nagel et al., ICCV 2019.
 
-    Raises ZeroQError where the network cannot be traced, where statistics cannot be followed through it, and for
-    mixed precision without images.
+    A state dict of the result fits what the same call makes of a fresh copy of the network.
+
+    Raises ZeroQError where the network cannot be traced, where statistics cannot be followed through it, for mixed
+    precision without images, and for images or a percentile that nothing would use.
     """
+    check_input_shape(input_shape)
     settings.check(model)
     needs_images = ranges_from_images or settings.bias_correction == "empirical"
     if needs_images and images is None:
         raise ZeroQError("ranges from images and empirical bias correction need images; distil some")
+    if images is not None and not needs_images:
+        raise ZeroQError("nothing uses the images; set ranges_from_images, or bias_correction='empirical'")
+    if settings.percentile is not None and not ranges_from_images:
+        raise ZeroQError("a percentile is of ranges from images, not of those that statistics imply")
     if settings.mixed and not ranges_from_images:
         raise ZeroQError("DFQ measures no sensitivities, so it has no mixed precision; take the ranges from images")
     graph = prepared(model, input_shape, steps)
     if not ranges_from_images or settings.bias_correction == "analytic":
         layer_inputs, relu_outputs = activation_moments(graph, input_shape, limits)
     if ranges_from_images:
-        result = quantize_with_images(graph, images, settings, run_stage=run_stage)
+        empirical = settings.bias_correction == "empirical"
+        own = replace(settings, bias_correction="empirical" if empirical else "none")
+        result = quantize_with_images(graph, images, own, run_stage=run_stage)
     else:
 
         def quantize_uniformly(progress: Progress) -> QuantizationResult:

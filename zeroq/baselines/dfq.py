@@ -1,5 +1,6 @@
 """Data-free quantization through weight equalization and bias correction (Nagel et al., ICCV 2019)."""
 
+import copy
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -60,6 +61,12 @@ def skipped(graph: fx.GraphModule, steps: Steps, bias_correction: BiasCorrection
     pairs = layer_pairs(graph)
     if steps.equalize and not pairs:
         reasons.append("cross-layer equalization: no two layers follow each other without a branch")
+    # With ReLU in place of ReLU6, more layers would be pairs.
+    scaling = len(layer_pairs(replace_relu6(copy.deepcopy(graph))))
+    if steps.equalize and scaling > len(pairs):
+        reasons.append(
+            f"cross-layer equalization across ReLU6, for {scaling - len(pairs)} of {scaling} pairs of layers"
+        )
     if steps.equalize and (channels := unequal_channels(graph, pairs)):
         reasons.append(f"cross-layer equalization where a channel has next to no weight (channels: {channels})")
     if steps.absorb and (channels := unabsorbed_channels(graph, pairs)):
