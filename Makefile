@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
-DATA := data/FashionMNIST/raw/t10k-labels-idx1-ubyte
+FASHION := data/FashionMNIST/raw/t10k-labels-idx1-ubyte
 DEMO := results/demo
 
 EVERY_NETWORK := model=fashion/resnet18,fashion/resnet50,fashion/resnet152,fashion/mobilenetv2,fashion/shufflenet,$\
@@ -24,6 +24,14 @@ $(1) method=dfq method.bias_correction=none method.absorb=false method.equalize=
 	$(1) method=dfq method.bias_correction=none method.absorb=false
 	$(1) method=dfq method.bias_correction=none
 endef
+PAPER := table_resnet18 table_resnet50 table_resnet152 table_mobilenetv2 table_shufflenet table_squeezenext $\
+    table_inceptionv3 table_w8a8 table_calibration table_dfq figure_plans figure_images
+DATA ?= data/imagenet
+COCO ?= data/coco
+define NEWLINE
+
+
+endef
 FLOAT := bits=w8a8 bits.weight=32 bits.activation=32
 COMMA := ,
 
@@ -36,18 +44,18 @@ help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 .PHONY: demo
-demo: $(INSTALLED) $(DATA) ## Both small networks, four methods, four bit settings: one table, figures
+demo: $(INSTALLED) $(FASHION) ## Both small networks, four methods, four bit settings: one table, figures
 	$(RUN) -m experiments.run -m results=$(DEMO) \
 	    model=fashion/resnet18,fashion/mobilenetv2 method=naive,gaussian,zeroq,real bits=w8a8,w4a8,w4a4,mp4a8
 	$(RUN) -m experiments.figures results=$(DEMO)
 	$(RUN) -m experiments.tables results=$(DEMO)
 
 .PHONY: test
-test: $(INSTALLED) $(DATA) ## The test suite
+test: $(INSTALLED) $(FASHION) ## The test suite
 	$(RUN) -m pytest
 
 .PHONY: test-all
-test-all: $(INSTALLED) $(DATA) ## The test suite with the slow tests: the paper's networks at their real size
+test-all: $(INSTALLED) $(FASHION) ## The test suite with the slow tests: the paper's networks at their real size
 	$(RUN) -m pytest -m ""
 
 .PHONY: lint
@@ -56,14 +64,14 @@ lint: $(INSTALLED) ## Check style and formatting
 	$(RUN) -m ruff format --check .
 
 .PHONY: data
-data: $(DATA) ## Obtain Fashion-MNIST
+data: $(FASHION) ## Obtain Fashion-MNIST
 
 .PHONY: train-zoo
-train-zoo: $(INSTALLED) $(DATA) ## Train the embedded networks again (continues where it was stopped)
+train-zoo: $(INSTALLED) $(FASHION) ## Train the embedded networks again (continues where it was stopped)
 	$(KEEP_MEMORY) $(RUN) -m experiments.train_zoo
 
 .PHONY: runs
-runs: $(INSTALLED) $(DATA) ## The committed runs of the embedded networks again (skips what is done; hours)
+runs: $(INSTALLED) $(FASHION) ## The committed runs of the embedded networks again (skips what is done; hours)
 	$(RUN) -m experiments.run -m $(EVERY_NETWORK) method=naive,gaussian,zeroq,real $(EVERY_BITS)
 	$(RUN) -m experiments.run -m $(EVERY_NETWORK) distill=bounded $(EVERY_BITS)
 	$(RUN) -m experiments.run -m model=fashion/resnet50 method=naive,zeroq bits=w4a8 bits.activation=32
@@ -114,6 +122,17 @@ figures: $(INSTALLED) ## Every figure again, from the records
 report: tables figures ## One page with all of them: results/report.html
 	$(RUN) -m experiments.report
 
+.PHONY: paper-embedded
+paper-embedded: $(INSTALLED) $(FASHION) ## Every table and figure of the paper at the embedded scale (skips what is done; hours)
+	$(foreach name,$(PAPER) table_retinanet,$(RUN) -m experiments.run experiment=$(name)$(NEWLINE))
+	$(MAKE) report
+
+.PHONY: paper
+paper: $(INSTALLED) ## The same with the networks of the paper (DATA=folder of ImageNet, COCO=folder; a GPU, hours)
+	$(foreach name,$(PAPER),$(RUN) -m experiments.run experiment=$(name) scale=imagenet data.root=$(DATA)$(NEWLINE))
+	$(RUN) -m experiments.run experiment=table_retinanet detector=coco/retinanet_resnet50 data.root=$(COCO)
+	$(MAKE) report
+
 .PHONY: bench
 bench: $(INSTALLED) ## Time the exact Pareto frontier
 	$(RUN) -m experiments.bench
@@ -129,5 +148,5 @@ $(INSTALLED): requirements.txt
 	$(VENV)/bin/pip install --quiet --requirement requirements.txt
 	touch $@
 
-$(DATA): | $(INSTALLED)
+$(FASHION): | $(INSTALLED)
 	$(RUN) -m experiments.obtain_data

@@ -1,0 +1,41 @@
+"""Every experiment names runs that exist."""
+
+import hydra
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
+
+from experiments.config import typed
+from experiments.run import CONF, GROUPS
+
+NAMES = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("scale", [[], ["scale=imagenet", "detector=coco/retinanet_resnet50", "data.root=/data"]])
+def test_experiments_are_sweeps_over_what_there_is(name, scale):
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        config = hydra.compose("config", [f"experiment={name}", *scale], return_hydra_config=True)
+        assert config.hydra.mode.name == "MULTIRUN"
+        params = OmegaConf.to_container(config.hydra.sweeper.params)
+        words = [f"{key}={value}".replace("${scale}", config.scale) for key, value in params.items()]
+        words = [word.replace("${detector}", config.detector) for word in words]
+        first = []
+        for override in OverridesParser.create().parse_overrides(words):
+            values = list(override.sweep_string_iterator()) if override.is_sweep_override() else [override.value()]
+            first.append(f"{override.key_or_group}={str(values[0]).lower()}")
+            if override.key_or_group in GROUPS:
+                known = {
+                    str(path.relative_to(CONF / override.key_or_group).with_suffix(""))
+                    for path in (CONF / override.key_or_group).rglob("*.yaml")
+                }
+                assert known.issuperset(map(str, values))
+        typed(hydra.compose("config", [*first, *scale]))
+
+
+def test_headers_state_command_cost_and_expectation():
+    for name in NAMES:
+        header = (CONF / "experiment" / f"{name}.yaml").read_text().partition("hydra:")[0]
+        assert f"python -m experiments.run experiment={name}" in header
+        assert "Cost: " in header
+        assert "Expected" in header
