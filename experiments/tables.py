@@ -1,6 +1,7 @@
 """Tables from the records alone, as Markdown, LaTeX and CSV.
 
     python -m experiments.tables [results=FOLDER]
+    python -m experiments.tables source=wandb entity=NAME project=NAME [results=FOLDER]
 
 The paper's tables, one for each network and some over all of them; every method beside the others; DFQ step by step.
 MPw/Aa (mixed precision, w bits on average) and uniform WwAa never share a row, nor do runs that differ in anything
@@ -9,14 +10,16 @@ else but the seed. Records that are damaged or do not fit the others are left ou
 
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 from experiments.ablation import ablation_table, is_ablation
 from experiments.collect import Collection, from_folder
 from experiments.comparison import loss_table, method_table
 from experiments.labels import METRICS
 from experiments.paper_tables import DATA_FOOT, paper_tables
-from experiments.results_argument import output_folder, results_argument
+from experiments.results_argument import output_folder, results_arguments
 from experiments.table import Table
+from experiments.wandb_records import from_wandb
 from zeroq.errors import ZeroQError
 
 NAIVE_FOOT = "Naive and DFQ measure no sensitivities, so they have no MP rows."
@@ -53,10 +56,19 @@ def with_omissions(table: Table, collection: Collection) -> Table:
     return replace(table, notes=(*table.notes, *notes))
 
 
+def collected(results: Path, source: str = "local", entity: str = "", project: str = "") -> Collection:
+    """The records of a folder, or of a W&B project; raises ZeroQError for words that do not go together."""
+    if source == "local" and not (entity or project):
+        return from_folder(results / "runs")
+    if source == "wandb" and entity and project:
+        return from_wandb(entity, project)
+    raise ZeroQError("source is local, or wandb together with entity=… and project=…")
+
+
 def main() -> None:
-    results = results_argument(sys.argv[1:], __doc__)
+    results, named = results_arguments(sys.argv[1:], __doc__, ("source", "entity", "project"))
     try:
-        found = tables(from_folder(results / "runs"))
+        found = tables(collected(results, **named))
     except ZeroQError as error:
         sys.exit(f"error: {error}")
     folder = output_folder(results / "tables")

@@ -1,5 +1,6 @@
 """One run in Weights & Biases: the config, the numbers, the tables and the images."""
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -68,3 +69,4 @@ def log_record(
         content["calibration_images"] = wandb.Image(str(images))
     run.log(content)
     run.summary.update({key: value for key, value in record.items() if isinstance(value, int | float | str)})
+    run.summary["record"] = json.dumps(record)  # whole, for tables from W&B
