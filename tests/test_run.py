@@ -68,6 +68,7 @@ def test_wandb_offline_run_holds_config_and_numbers(command, results):
     ).stdout
     content = json.loads((folder / "record.json").read_text())
     assert '"gaussian"' in shown
+    assert "unreached_activations" in shown  # of the whole record, which tables from W&B read
     assert str(content["size_mib"])[:8] in shown
     for table in ("sensitivity", "frontier", "calibration_images"):
         assert table in shown
