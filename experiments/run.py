@@ -192,4 +192,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    # Under the module's own name: launchers name the function to other processes, whose __main__ is another.
+    from experiments.run import main as start
+
+    start()
