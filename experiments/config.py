@@ -16,6 +16,8 @@ TRACKER_MODES = ("offline", "online", "disabled")
 IMAGES = ("distilled", "gaussian", "real", "none")
 RANGES = ("images", "statistics", "batch")
 # What the files in conf/experiment refer to, and a run does not see.
+# What a search can go by: the quantized network's distance from the float one, without data, or its score.
+OBJECTIVES = ("divergence", "value")
 EXPERIMENT_KEYS = ("scale", "detector")
 
 
@@ -74,6 +76,7 @@ class DistillConfig:
     statistics: str
     learning_rate: float
     bounded: bool
+    size: int | None = None  # of images in pixels, where it is not the network's own
 
 
 @dataclass
@@ -99,6 +102,7 @@ class RunConfig:
     device: str
     results: Path
     force: bool
+    objective: str | None = None
 
 
 def typed(config: DictConfig) -> RunConfig:
@@ -113,10 +117,16 @@ def typed(config: DictConfig) -> RunConfig:
     if run.tracker.mode not in TRACKER_MODES:
         raise ZeroQError(f"tracker.mode must be one of {', '.join(TRACKER_MODES)}, not {run.tracker.mode!r}")
     check_method(run)
+    if run.objective not in (None, *OBJECTIVES):
+        raise ZeroQError(f"objective must be one of {', '.join(OBJECTIVES)}, not {run.objective!r}")
+    if run.objective == "divergence" and run.method.images == "none":
+        raise ZeroQError(f"objective=divergence needs calibration images; method {run.method.name} has none")
     if not 0 <= run.seed < 2**63:
         raise ZeroQError(f"seed must be a whole number from 0 to 2⁶³ − 1, not {run.seed}")
     check_statistics(run.distill.statistics)
     check_count(run.distill.count)
+    if run.distill.size is not None and run.distill.size < 1:
+        raise ZeroQError(f"distill.size is a number of pixels, not {run.distill.size}")
     if run.bits.size_mib is not None and run.method.ranges != "images":
         raise ZeroQError(f"method {run.method.name} measures no sensitivities, so it cannot keep a budget in MiB")
     if run.method.ranges != "images":

@@ -15,14 +15,14 @@ from zeroq.errors import ZeroQError
 
 # Groups whose choice every name states, and overrides that do not change the result.
 NAMED_GROUPS = ("model", "method", "bits")
-SILENT_KEYS = ("force", "results", "tracker", "device", "data.root", "hydra")
+SILENT_KEYS = ("force", "results", "tracker", "device", "data.root", "hydra", "objective")
 SILENT_KEYS += ("experiment", "scale", "detector")  # an experiment is the runs that it names
 # Of the fields below; a program reads only its own.
 SCHEMA = 1
 FIELDS = {
     *("schema", "model", "dataset", "method", "w_bits", "a_bits", "placement", "granularity", "settings", "seed"),
     *("size_mib", "fp32_size_mib", "mean_weight_bits", "metric", "value", "fp32_value", "top5", "agreement"),
-    *("distill_loss", "calibration_loss", "gaussian_loss", "seconds", "needs_data", "skipped_steps"),
+    *("distill_loss", "calibration_loss", "gaussian_loss", "divergence", "seconds", "needs_data", "skipped_steps"),
     *("weight_layers", "quantized_weight_layers", "quantized_activations", "unreached_activations"),
     *("plan", "parameters", "versions", "device", "network", "images", "git_commit"),
 }

@@ -25,7 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from experiments.config import typed
 from experiments.progress import console
-from experiments.record import NAMED_GROUPS, formatted, other_settings, run_name
+from experiments.record import NAMED_GROUPS, formatted, other_settings, read_record, run_name
 from experiments.runner import execute
 from experiments.sweep import DIED, Outcome, SweepLog, summary
 from zeroq.errors import ZeroQError
@@ -42,7 +42,7 @@ listing = False
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
-def run(config: DictConfig) -> None:
+def run(config: DictConfig) -> float | None:
     hydra_config = HydraConfig.get()
     log = None
     if hydra_config.mode == RunMode.MULTIRUN:
@@ -52,6 +52,9 @@ def run(config: DictConfig) -> None:
     outcomes.append(outcome)
     if log is not None:
         log.write(hydra_config.job.num, outcome)
+    if config.objective is None or outcome.state not in ("done", "skipped"):
+        return None
+    return read_record(Path(config.results) / "runs" / outcome.name)[config.objective]
 
 
 def outcome_of(config: DictConfig, hydra_config: DictConfig) -> Outcome:
@@ -165,25 +168,28 @@ def main() -> None:
     listing = LIST in arguments
     sweeps = is_sweep(arguments)
     outcomes.clear()
-    folder = f"cache/sweeps/{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+    results = next((each.partition("=")[2] for each in arguments if each.startswith("results=")), "results")
+    log = SweepLog(Path(results) / "cache" / "sweeps" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}")
     # Flags between overrides are more than the parser of Hydra takes.
     sys.argv[1:] = sorted((each for each in arguments if each != LIST), key=lambda each: each not in SWEEP)
     if sweeps:
-        sys.argv.append(f"hydra.sweep.dir=${{results}}/{folder}")
+        sys.argv.append(f"hydra.sweep.dir='{log.folder}'")
     if listing:
-        sys.argv.append("hydra/launcher=basic")
+        sys.argv[1:] = [each for each in sys.argv[1:] if not each.startswith(("hydra/launcher=", "hydra.launcher."))]
     try:
         check_choices(arguments)
+        if sweeps:
+            log.folder.mkdir(parents=True)
         run()
     except ZeroQError as error:
         sys.exit(f"error: {error}")
+    except OSError as error:
+        sys.exit(f"error: cannot write to {results} ({error.strerror}); choose another folder with results=…")
     except KeyboardInterrupt:
         sys.exit("interrupted: no record was written; start the same command again to continue")
     finally:
         sys.argv[1:] = arguments
     if sweeps:
-        results = next((word.partition("=")[2] for word in arguments if word.startswith("results=")), "results")
-        log = SweepLog(Path(results) / folder)
         outcomes[:] = log.read()
         say(summary(outcomes))
         log.remove()

@@ -10,6 +10,7 @@ import pandas
 import torch
 import wandb
 from omegaconf import OmegaConf
+from torch import nn
 from torchvision.transforms.v2.functional import to_pil_image
 from torchvision.utils import make_grid
 
@@ -26,8 +27,9 @@ from zeroq.errors import ZeroQError
 from zeroq.evaluation import classification
 from zeroq.images.batch_norm import batch_norm_loss, batch_norms
 from zeroq.images.noise import gaussian_images
-from zeroq.networks.state import model_device
+from zeroq.networks.state import evaluating, model_device
 from zeroq.pipeline import QuantizationResult
+from zeroq.precision.divergence import class_scores, divergence
 from zeroq.quantization.layers import weighted_layers
 from zeroq.quantization.size import size_mib
 
@@ -75,7 +77,7 @@ def carry_out(config: RunConfig, other_settings: dict[str, str], folder: Path, w
     score = run.score(result.model, "evaluate")
     run.seconds["evaluate"] = time.perf_counter() - started
 
-    content = record_content(run, result, other_settings, losses, score=score, reference=reference)
+    content = record_content(run, result, other_settings, losses, images=images, score=score, reference=reference)
     sensitivity, frontier = result.sensitivity, frontier_table(result)
     picture = write_files(folder, config, content, run.losses, images, sensitivity, frontier)
     tracker.log_record(
@@ -115,12 +117,19 @@ def statistics_losses(run: Run, images: torch.Tensor | None) -> dict[str, float 
     return losses
 
 
+def output_divergence(module: nn.Module, quantized: nn.Module, images: torch.Tensor) -> float:
+    """How far the quantized network's class scores are from the float one's on calibration images: KL in nats."""
+    with evaluating(module), evaluating(quantized), torch.inference_mode():
+        return divergence(class_scores(module, images), class_scores(quantized, images), "forward")
+
+
 def record_content(
     run: Run,
     result: QuantizationResult,
     other_settings: dict[str, str],
     losses: dict[str, float | None],
     *,
+    images: torch.Tensor | None,
     score: Score,
     reference: Score,
 ) -> dict[str, Any]:
@@ -146,6 +155,7 @@ def record_content(
         "agreement": None,
         "seed": config.seed,
         **losses,
+        "divergence": None if images is None else output_divergence(module, result.model, images),
         "seconds": {stage: round(seconds, 3) for stage, seconds in run.seconds.items()},
         "needs_data": config.method.images == "real",
         "weight_layers": report["weight_layers"],

@@ -134,9 +134,10 @@ class Run:
 
     def _distilled_images(self) -> torch.Tensor:
         settings = self.config.distill
+        channels, height, width = self.network.input.shape
         images, self.losses = distill_recording(
             self.network.module,
-            self.network.input.shape,
+            (channels, settings.size or height, settings.size or width),
             settings.count,
             settings.iterations,
             seed=self.config.seed,
