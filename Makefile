@@ -10,7 +10,9 @@ DEMO := results/demo
 
 EVERY_NETWORK := model=fashion/resnet18,fashion/resnet50,fashion/resnet152,fashion/mobilenetv2,fashion/shufflenet,$\
     fashion/squeezenext,fashion/inceptionv3,fashion/retinanet
-EVERY_BITS := bits=w8a8,w6a6,w4a8,w4a4,mp4a8
+THREE_NETWORKS := model=fashion/resnet18,fashion/mobilenetv2,fashion/squeezenext
+EVERY_METHOD := method=naive,dfq,gaussian,zeroq,zeroq+dfq,real
+EVERY_BITS := bits=w8a8,w6a6,w4a8,w4a4,mp6a6,mp4a8
 UNIFORM_BITS := bits=w8a8,w6a6,w4a8
 # Holds val/<wnid>/*.JPEG, and train/ for method=real.
 IMAGENET ?= data/imagenet
@@ -72,8 +74,9 @@ train-zoo: $(INSTALLED) $(FASHION) ## Train the embedded networks again (continu
 
 .PHONY: runs
 runs: $(INSTALLED) $(FASHION) ## The committed runs of the embedded networks again (skips what is done; hours)
-	$(RUN) -m experiments.run -m $(EVERY_NETWORK) method=naive,gaussian,zeroq,real $(EVERY_BITS)
-	$(RUN) -m experiments.run -m $(EVERY_NETWORK) distill=bounded $(EVERY_BITS)
+	$(RUN) -m experiments.run -m $(EVERY_NETWORK) $(EVERY_METHOD) $(EVERY_BITS)
+	$(RUN) -m experiments.run -m $(THREE_NETWORKS) method=gaussian,zeroq,zeroq+dfq,real $(EVERY_BITS) seed=1,2
+	$(RUN) -m experiments.run -m $(EVERY_NETWORK) distill=bounded bits=w8a8,w6a6,w4a8,w4a4,mp4a8
 	$(RUN) -m experiments.run -m model=fashion/resnet50 method=naive,zeroq bits=w4a8 bits.activation=32
 	$(RUN) -m experiments.run -m $(EVERY_NETWORK) $(UNIFORM_BITS) \
 	    method=naive,dfq,zeroq,zeroq+dfq method.per_channel=true,false
@@ -82,6 +85,8 @@ runs: $(INSTALLED) $(FASHION) ## The committed runs of the embedded networks aga
 	    method=dfq method.equalize=false method.bias_correction=analytic,none
 	$(RUN) -m experiments.run -m model=fashion/resnet50,fashion/resnet152,fashion/shufflenet bits=w4a8 \
 	    method=zeroq+dfq method.per_channel=false method.equalize=false
+	$(RUN) -m experiments.run -m model=fashion/resnet50,fashion/resnet152,fashion/shufflenet bits=w4a8 \
+	    method=dfq method.per_channel=true method.equalize=false
 	$(call ABLATION,$(RUN) -m experiments.run -m model=fashion/mobilenetv2 bits=w8a8$(COMMA)w4a8)
 	$(call ABLATION,$(RUN) -m experiments.run -m model=fashion/mobilenetv2 $(FLOAT))
 	$(RUN) -m experiments.figures

@@ -14,7 +14,7 @@ NAMES = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 
 
 # Searches want a sweeper that requirements-sweeps.txt installs.
-OPTUNA = importlib.util.find_spec("hydra_plugins.hydra_optuna_sweeper") is not None
+OPTUNA = importlib.util.find_spec("optuna") is not None
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if OPTUNA or not name.startswith("search_")])
@@ -29,7 +29,7 @@ def test_experiments_are_sweeps_over_what_there_is(name, scale):
         first = []
         for override in OverridesParser.create().parse_overrides(words):
             values = list(override.sweep_string_iterator()) if override.is_sweep_override() else [override.value()]
-            first.append(f"{override.key_or_group}={str(values[0]).lower()}")
+            first.append(f"{override.key_or_group}={str(values[0]).lower().strip(chr(34))}")
             if override.key_or_group in GROUPS:
                 known = {
                     str(path.relative_to(CONF / override.key_or_group).with_suffix(""))
