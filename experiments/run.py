@@ -36,6 +36,7 @@ GROUPS = ("model", "method", "bits", "distill", "data", "tracker")
 QUOTES = ("[", "{", "'", '"')
 LIST = "--list"
 SWEEP = ("-m", "--multirun", "hydra.mode=MULTIRUN")
+COMPLETION = "-sc"
 # Of the runs in this process.
 outcomes: list[Outcome] = []
 listing = False
@@ -177,7 +178,8 @@ def main() -> None:
     if listing:
         sys.argv[1:] = [each for each in sys.argv[1:] if not each.startswith(("hydra/launcher=", "hydra.launcher."))]
     try:
-        check_choices(arguments)
+        if COMPLETION not in arguments:
+            check_choices(arguments)
         if sweeps:
             log.folder.mkdir(parents=True)
         run()

@@ -1,6 +1,8 @@
-"""Every experiment names runs that exist."""
+"""Every experiment names runs that exist, and the shell knows them."""
 
 import importlib.util
+import subprocess
+import sys
 
 import hydra
 import pytest
@@ -45,3 +47,25 @@ def test_headers_state_command_cost_and_expectation():
         assert f"python -m experiments.run experiment={name}" in header
         assert "Cost: " in header
         assert "Expected" in header
+
+
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [
+        ("method=ze", {"method=zeroq", "method=zeroq+dfq"}),
+        ("model=fashion/resnet1", {"model=fashion/resnet18", "model=fashion/resnet152"}),
+        ("experiment=figure_", {"experiment=figure_images", "experiment=figure_plans"}),
+        ("method=dfq bits.ac", {"bits.activation="}),
+    ],
+)
+def test_bash_completes_settings_and_choices(typed, completed):
+    line = f"{sys.executable} -m experiments.run {typed}"
+    script = f"""
+        source experiments/completion.bash
+        COMP_LINE='{line}' COMP_WORDS=({line})
+        COMP_CWORD=$(( ${{#COMP_WORDS[@]}} - 1 ))
+        _zeroq_complete
+        printf '%s\\n' "${{COMPREPLY[@]}}"
+    """
+    shell = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    assert set(shell.stdout.split()) == completed
