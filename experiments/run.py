@@ -19,6 +19,7 @@ from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -163,6 +164,8 @@ def flattened(config: dict, prefix: str = "") -> Iterator[str]:
 
 def main() -> None:
     global listing  # Hydra calls ``run`` with a config and nothing else
+    # Errors reach this function, where Hydra would print where they come from and exit.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
     # A polite kill cleans up like Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     arguments = sys.argv[1:]
@@ -183,7 +186,10 @@ def main() -> None:
         if sweeps:
             log.folder.mkdir(parents=True)
         run()
-    except ZeroQError as error:
+        if sweeps:
+            outcomes[:] = log.read()
+            say(summary(outcomes))
+    except (ZeroQError, HydraException, OmegaConfBaseException) as error:
         sys.exit(f"error: {error}")
     except OSError as error:
         sys.exit(f"error: cannot write to {results} ({error.strerror}); choose another folder with results=…")
@@ -191,9 +197,6 @@ def main() -> None:
         sys.exit("interrupted: no record was written; start the same command again to continue")
     finally:
         sys.argv[1:] = arguments
-    if sweeps:
-        outcomes[:] = log.read()
-        say(summary(outcomes))
         log.remove()
     if any(outcome.state == "failed" for outcome in outcomes):
         sys.exit(1)

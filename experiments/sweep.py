@@ -44,6 +44,7 @@ class SweepLog:
 def summary(outcomes: list[Outcome]) -> str:
     """How many runs ended how, and a line for each that failed."""
     counts = Counter(outcome.state for outcome in outcomes)
-    lines = [f"{len(outcomes)} runs: " + ", ".join(f"{count} {state}" for state, count in counts.items())]
+    runs = "run" if len(outcomes) == 1 else "runs"
+    lines = [f"{len(outcomes)} {runs}: " + ", ".join(f"{count} {state}" for state, count in counts.items())]
     lines += [f"  failed {outcome.name}: {outcome.cause}" for outcome in outcomes if outcome.state == "failed"]
     return "\n".join(lines)

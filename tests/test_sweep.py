@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -58,6 +59,39 @@ def numbers(results: Path) -> dict[str, dict]:
         content = json.loads(path.read_text())
         found[path.parent.name] = {key: value for key, value in content.items() if key not in CHANGING}
     return found
+
+
+def test_a_sweep_goes_on_after_a_full_disk(tmp_path):
+    """A limit on the size of files stands for the disk: the write that crosses it fails half way, as on a full one."""
+
+    def run(bits: str, *, bytes_left: int = resource.RLIM_INFINITY) -> subprocess.CompletedProcess:
+        command = [sys.executable, "-m", "experiments.run", "-m", f"results={tmp_path}", "tracker=disabled"]
+        return subprocess.run(
+            [*command, "model=fashion/mobilenetv2", "method=naive", f"bits={bits}"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_left, resource.RLIM_INFINITY)),
+        )
+
+    stage = run("w8a8", bytes_left=10_000)  # less than the float network's predictions take
+    assert stage.returncode == 1
+    assert "1 run: 1 failed" in stage.stdout
+    assert "cannot write to" in stage.stdout
+    assert run("w8a8").returncode == 0
+    (done,) = only_runs(tmp_path)
+    written = (tmp_path / "runs" / done / "record.json").stat()
+    record = run("w8a8,w4a8", bytes_left=written.st_size - 1)
+    assert record.returncode == 1
+    assert "2 runs: 1 skipped, 1 failed" in record.stdout
+    assert "File too large" in record.stdout
+    nothing = run("w8a8,w4a8", bytes_left=100)  # not even for what Hydra writes
+    assert nothing.returncode == 1
+    assert nothing.stderr.startswith("error: cannot write to")
+    assert only_runs(tmp_path) == {done}
+    assert run("w8a8,w4a8").returncode == 0
+    assert len(numbers(tmp_path)) == len(only_runs(tmp_path)) == 2
+    assert (tmp_path / "runs" / done / "record.json").stat().st_mtime_ns == written.st_mtime_ns
 
 
 @pytest.mark.slow
