@@ -4,7 +4,7 @@
 
 For each network and recipe of its images: the images beside each other, and their loss while they were distilled. For
 each network, placement and setting: score against size, sensitivity by layer, the Pareto frontier with the chosen plan
-over random ones, bits by layer.
+over random ones, bits by layer. For each sweep over one setting: the score at its values.
 """
 
 import io
@@ -37,8 +37,10 @@ from experiments.plots import (
     loss_figure,
     score_figure,
     sensitivity_figure,
+    sweep_figure,
 )
 from experiments.results_argument import output_folder, results_argument
+from experiments.setting_sweeps import separated, sweeps
 from zeroq.errors import ZeroQError
 from zeroq.quantization.size import BITS_PER_MIB
 
@@ -63,19 +65,23 @@ def main() -> None:
     except ZeroQError as error:
         sys.exit(f"error: {error}")
     folder = output_folder(results / "figures")
+    compared, _ = separated(records)
     with plt.rc_context(STYLE):
         for figures, words_of in ((image_figures, recipe_words), (plan_figures, setting_words)):
-            for words, comparable in comparable_records(records, words_of).items():
+            for words, comparable in comparable_records(compared, words_of).items():
                 for name, figure in figures(words, comparable, runs):
-                    save(figure, folder / f"{re.sub('[/ ]', '-', '-'.join(words))}-{name}.png")
-                    plt.close(figure)
+                    save(figure, folder, *words, name)
+        for words, figure in sweep_figures(records):
+            save(figure, folder, *words)
     print(f"Figures written to {folder}")
 
 
-def save(figure: plt.Figure, path: Path) -> None:
+def save(figure: plt.Figure, folder: Path, *words: str) -> None:
     """Write a figure as a PNG of 256 colours, a third of the size, and the same bytes for the same figure."""
+    path = folder / f"{re.sub('[/ ]', '-', '-'.join(words))}.png"
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png")
+    plt.close(figure)
     with Image.open(drawn) as image:
         image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
 
@@ -154,6 +160,16 @@ def plan_figures(words: tuple[str, ...], records: list[dict], runs: Path):
     if mixed:
         plans = {bits_label(record): record["plan"] for record in mixed}
         yield "bits", bits_figure(plans, mixed[0]["parameters"], heading("bits by layer"))
+
+
+def sweep_figures(records: list[dict]):
+    """(words, figure) of every sweep over more than two values of a setting."""
+    for (network, placement, weights, method, setting), levels in sweeps(records).items():
+        if levels.level.nunique() > 2:
+            defaults = ("layer_inputs", GRANULARITIES["per_channel"], "ZeroQ")
+            others = [word for word in (placement, weights, method) if word not in defaults]
+            title = f"{', '.join([network, *others])}: {setting}"
+            yield (network, *others, "sweep", setting), sweep_figure(levels, title, METRICS[levels.metric.iloc[0]])
 
 
 def score_points(records: list[dict]) -> pandas.DataFrame:

@@ -144,6 +144,28 @@ def score_figure(scores: pandas.DataFrame, full: float, title: str, ylabel: str)
     return figure
 
 
+def sweep_figure(levels: pandas.DataFrame, title: str, ylabel: str) -> plt.Figure:
+    """Score at each value of a setting, one line a setting of bits; the default's label is bold.
+
+    ``levels`` has the columns level, default, bits, value and fp32_value, in the order of the levels.
+    """
+    figure, axes = plt.subplots(figsize=(WIDTH, 2.2))
+    places = {level: place for place, level in enumerate(levels.level.unique())}
+    for (bits, runs), color in zip(levels.groupby("bits"), METHOD_COLORS.values(), strict=False):
+        scores = runs.groupby("level", sort=False).value
+        means = scores.mean()
+        spread = scores.std().fillna(0)
+        xs = [places[level] for level in means.index]
+        axes.errorbar(xs, means, spread, marker="o", markersize=3, linewidth=1, capsize=2, color=color, label=bits)
+    axes.axhline(levels.fp32_value.iloc[0], linewidth=1, linestyle=":", color="#444444", label="FP32")
+    axes.set(xlabel=f"{title.rpartition(': ')[2]} (bold: default)", ylabel=ylabel, title=title)
+    axes.set_xticks(list(places.values()), list(places))
+    for level in levels.level[levels.default]:
+        axes.get_xticklabels()[places[level]].set_fontweight("bold")
+    axes.legend()
+    return figure
+
+
 def images_figure(pictures: dict[str, Path], title: str) -> plt.Figure:
     """Calibration images of each kind side by side."""
     images = {kind: plt.imread(path) for kind, path in pictures.items()}

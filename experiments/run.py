@@ -8,7 +8,6 @@ left. Stages that do not differ between runs (the FP32 score, distilled images, 
 kept in results/cache.
 """
 
-import json
 import os
 import signal
 import sys
@@ -24,14 +23,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from experiments.config import typed
+from experiments.config import CONF, spelling, typed
 from experiments.progress import console
 from experiments.record import NAMED_GROUPS, formatted, other_settings, read_record, run_name
 from experiments.runner import execute
 from experiments.sweep import DIED, Outcome, SweepLog, summary
 from zeroq.errors import ZeroQError
 
-CONF = Path(__file__).parents[1] / "conf"
 GROUPS = ("model", "method", "bits", "distill", "data", "tracker")
 # What a value with commas that is one value starts with: a list, a dictionary, words in quotes.
 QUOTES = ("[", "{", "'", '"')
@@ -103,14 +101,12 @@ def changes(config: DictConfig, choices: dict[str, str]) -> Callable[[str, str],
     def changed_value(key: str, typed: str) -> str | None:
         if key in choices:
             return None if named.hydra.runtime.choices[key] == typed else typed
-        value = OmegaConf.select(config, key)
         try:
-            if OmegaConf.select(chosen, key) == value:
+            if OmegaConf.select(chosen, key) == OmegaConf.select(config, key):
                 return None
         except OmegaConfBaseException:  # refers to a value that only this command line gives
             pass
-        plain = OmegaConf.to_object(value) if OmegaConf.is_config(value) else value
-        return plain if isinstance(plain, str) else json.dumps(plain, separators=(",", ":"))
+        return spelling(config, key)
 
     return changed_value
 
@@ -185,7 +181,12 @@ def main() -> None:
             check_choices(arguments)
         if sweeps:
             log.folder.mkdir(parents=True)
-        run()
+        try:
+            run()
+        except Exception:
+            # The launchers of several processes each raise an error of their own where a process dies.
+            if not any(outcome.cause == DIED for outcome in log.read()):
+                raise
         if sweeps:
             outcomes[:] = log.read()
             say(summary(outcomes))

@@ -6,7 +6,8 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-DIED = "the process that did it died"
+# Where a launcher gives up, processes on other machines may go on.
+DIED = "the process that did it died, or goes on without the sweep"
 
 
 @dataclass(frozen=True)

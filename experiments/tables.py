@@ -18,6 +18,7 @@ from experiments.comparison import loss_table, method_table
 from experiments.labels import METRICS
 from experiments.paper_tables import DATA_FOOT, paper_tables
 from experiments.results_argument import output_folder, results_arguments
+from experiments.setting_sweeps import separated, sweep_table
 from experiments.table import Table
 from experiments.wandb_records import from_wandb
 from zeroq.errors import ZeroQError
@@ -29,7 +30,7 @@ def tables(collection: Collection) -> dict[str, Table]:
     """Name → table, for all that the records allow."""
     records = collection.records
     found = {}
-    whole = [record for record in records if not is_ablation(record)]
+    whole = [record for record in separated(records)[0] if not is_ablation(record)]
     kinds = {(record["metric"], record["dataset"]) for record in whole}
     for metric, dataset in sorted(kinds, key=lambda kind: (list(METRICS).index(kind[0]), kind[1])):
         same = [record for record in whole if (record["metric"], record["dataset"]) == (metric, dataset)]
@@ -37,6 +38,7 @@ def tables(collection: Collection) -> dict[str, Table]:
         found[f"{metric}-{dataset}"] = Table(title, method_table(same), (DATA_FOOT, NAIVE_FOOT))
     for name, title, frame in (
         ("dfq_ablation", "DFQ step by step", ablation_table(records)),
+        ("sweeps", "One setting changed, all others as they are by default", sweep_table(records)),
         ("batch_norm_loss", "BatchNorm loss of the calibration images", loss_table(records)),
     ):
         if not frame.empty:
@@ -74,7 +76,7 @@ def main() -> None:
     folder = output_folder(results / "tables")
     for name, table in found.items():
         table.write(folder / name)
-        if name.startswith((*METRICS, "dfq")):
+        if name.startswith((*METRICS, "dfq", "sweeps")):
             print(f"\n{table.title}\n\n{table.markdown()}")
     print(f"Written to {folder} as Markdown, LaTeX and CSV, with {len(found)} tables in all:\n  {'  '.join(found)}")
 

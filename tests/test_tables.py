@@ -9,6 +9,7 @@ from experiments.ablation import ablation_table
 from experiments.collect import Collection, collection, from_folder
 from experiments.comparison import loss_table, method_table
 from experiments.figures import comparable_records, recipe_words, setting_words
+from experiments.setting_sweeps import level_order
 from experiments.tables import tables
 from zeroq import ZeroQError
 
@@ -232,6 +233,39 @@ def test_a_step_switched_off_beside_other_settings_has_a_row_among_the_methods()
     assert "dfq_ablation" not in found
     settings = list(found["top1-fashion-mnist"].frame.Settings)
     assert settings == ["", "method.equalize=false model.checkpoint=mine.pt"]
+
+
+def test_a_setting_that_one_method_was_run_with_stands_beside_its_default():
+    counts = [record(value=20.0 + count, settings={"distill.count": str(count)}) for count in (64, 8)]
+    narrow = record(w_bits="4", value=70.0, settings={"distill.count": "8"})
+    plain = [record(seed=1, value=0.0), record(w_bits="6", value=0.0), record(method="naive", value=0.0)]
+    found = tables_of([record(), *counts, narrow, *plain])
+    rows = found["sweeps"].frame.to_dict("records")
+    assert [row["Value"] for row in rows] == ["8", "32 (default)", "64"]
+    assert [row["W8/A8"] for row in rows] == ["28.00", "90.00", "84.00"]
+    assert [row["W4/A8"] for row in rows] == ["70.00", "–", "–"]
+    assert "Settings" not in found["top1-fashion-mnist"].frame
+
+
+def test_values_of_a_setting_are_in_order():
+    assert sorted(["[2,3,4,8]", "[2,4,8]"], key=level_order) == ["[2,4,8]", "[2,3,4,8]"]
+    assert sorted(["null", "10", "9.5"], key=level_order) == ["9.5", "10", "null"]
+    assert sorted(["image", "batch"], key=level_order) == ["batch", "image"]
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        [record(settings={"percentile": "99"}), record(method="gaussian", settings={"percentile": "99"})],
+        [record(settings={"percentile": "99", "symmetric": "true"})],
+        [record(settings={"model.checkpoint": "mine.pt"})],
+        [record(settings={"distill": "mine"})],
+        [record(settings={"distill": "bounded"})],
+        [record(method="dfq", settings={"method.equalize": "false"})],
+    ],
+)
+def test_what_is_no_sweep_over_one_setting_is_not_among_the_sweeps(others):
+    assert "sweeps" not in tables_of([record(), *others])
 
 
 def test_naive_is_uniform_once():
