@@ -28,6 +28,8 @@ $(1) method=dfq method.bias_correction=none method.absorb=false method.equalize=
 endef
 PAPER := table_resnet18 table_resnet50 table_resnet152 table_mobilenetv2 table_shufflenet table_squeezenext $\
     table_inceptionv3 table_w8a8 table_calibration table_dfq figure_plans figure_images
+SWEEPS := sweep_candidates sweep_images sweep_iterations sweep_learning_rate sweep_percentile sweep_seeds sweep_size $\
+    sweep_statistics
 DATA ?= data/imagenet
 COCO ?= data/coco
 define NEWLINE
@@ -130,6 +132,11 @@ report: tables figures ## One page with all of them: results/report.html
 .PHONY: paper-embedded
 paper-embedded: $(INSTALLED) $(FASHION) ## Every table and figure of the paper at the embedded scale (skips what is done; hours)
 	$(foreach name,$(PAPER) table_retinanet,$(RUN) -m experiments.run experiment=$(name)$(NEWLINE))
+	$(MAKE) report
+
+.PHONY: sweeps
+sweeps: $(INSTALLED) $(FASHION) ## Every sweep over one setting at the embedded scale (skips what is done; an hour)
+	$(foreach name,$(SWEEPS),$(RUN) -m experiments.run experiment=$(name)$(NEWLINE))
 	$(MAKE) report
 
 .PHONY: paper

@@ -23,6 +23,7 @@ from experiments.table import Table
 from experiments.wandb_records import from_wandb
 from zeroq.errors import ZeroQError
 
+NULL_FOOT = "null stands for the whole range as percentile, and for the network's own size as distill.size."
 NAIVE_FOOT = "Naive and DFQ measure no sensitivities, so they have no MP rows."
 
 
@@ -36,13 +37,13 @@ def tables(collection: Collection) -> dict[str, Table]:
         same = [record for record in whole if (record["metric"], record["dataset"]) == (metric, dataset)]
         title = f"{METRICS[metric]}, {dataset}"
         found[f"{metric}-{dataset}"] = Table(title, method_table(same), (DATA_FOOT, NAIVE_FOOT))
-    for name, title, frame in (
-        ("dfq_ablation", "DFQ step by step", ablation_table(records)),
-        ("sweeps", "One setting changed, all others as they are by default", sweep_table(records)),
-        ("batch_norm_loss", "BatchNorm loss of the calibration images", loss_table(records)),
+    for name, table in (
+        ("dfq_ablation", Table("DFQ step by step", ablation_table(records))),
+        ("sweeps", Table("One setting changed, all others as by default", sweep_table(records), (NULL_FOOT,))),
+        ("batch_norm_loss", Table("BatchNorm loss of the calibration images", loss_table(records))),
     ):
-        if not frame.empty:
-            found[name] = Table(title, frame)
+        if not table.frame.empty:
+            found[name] = table
     found |= paper_tables(records)
     return {name: with_omissions(table, collection) for name, table in found.items()}
 
