@@ -12,6 +12,7 @@ from torch import nn
 from experiments.cache import StageCache, fingerprint, source_fingerprint
 from experiments.config import RunConfig
 from experiments.progress import progress_bar
+from experiments.record import STAGES
 from experiments.sources import Dataset, load_dataset
 from zeroq.evaluation import classification, detection
 from zeroq.images.noise import gaussian_images
@@ -40,7 +41,7 @@ class Run:
         self.network = network
         self.dataset = dataset
         self.cache = StageCache(config.results / "cache")
-        self.seconds = dict.fromkeys(("distill", "sensitivity", "allocate", "calibrate", "evaluate"), 0.0)
+        self.seconds = dict.fromkeys(STAGES, 0.0)
         self.losses: list[float] = []
         self.settings = settings_of(config, network.module)
         self.settings.check(network.module)
@@ -125,8 +126,7 @@ class Run:
         key = self._network_key | {
             "stage": "float",
             "data": self.config.data.name,
-            "root": str(self.config.data.root.resolve()),
-            "images": len(self.dataset),
+            "images": self.dataset.digest(),
             "input": asdict(self.network.input),
         }
         kind = classification.Classification if self.network.detector is None else detection.Detection

@@ -8,6 +8,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2.functional import to_dtype, to_image
 
+from zeroq.datasets.digest import digest_of_files
 from zeroq.datasets.photographs import preprocessing, read_photograph, served
 from zeroq.errors import ZeroQError
 from zeroq.images.checks import check_count
@@ -28,6 +29,7 @@ class COCO(Dataset):
     def __init__(self, root: Path, specification: InputSpecification, *, train: bool = False):
         check_layout(root, train=train)
         folder, path = split_paths(root, train=train)
+        self._path = path
         try:
             self._annotations = json.loads(path.read_text())
             self._images = sorted(self._annotations["images"], key=lambda image: image["id"])
@@ -46,6 +48,10 @@ class COCO(Dataset):
                 f"{missing[0]}; unpack {folder.name}.zip there"
             )
         self._preprocessing = preprocessing(specification)
+
+    def digest(self) -> str:
+        """A hash of the annotations' and photographs' names, sizes and times of change."""
+        return digest_of_files([self._path, *self.files])
 
     def __len__(self) -> int:
         return len(self.files)

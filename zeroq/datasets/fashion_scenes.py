@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torchvision.datasets import FashionMNIST as Split
 
+from zeroq.datasets.digest import digest_of_arrays
 from zeroq.datasets.fashion_mnist import FashionMNIST
 from zeroq.images.checks import check_count
 from zeroq.networks.pretrained import InputSpecification
@@ -61,6 +62,10 @@ class FashionScenes:
 
     def __len__(self) -> int:
         return self.count
+
+    def digest(self) -> str:
+        """A hash of the items; scenes follow from them and from the seed."""
+        return digest_of_arrays(self.items, self.item_labels)
 
     def scene(self, index: int) -> Scene:
         """The scene of this number."""

@@ -8,6 +8,7 @@ from timm.data import ImageNetInfo
 from torch.utils.data import DataLoader
 from torchvision import datasets
 
+from zeroq.datasets.digest import digest_of_files
 from zeroq.datasets.photographs import preprocessing, read_photograph, served
 from zeroq.errors import ZeroQError
 from zeroq.images.checks import check_count
@@ -33,6 +34,10 @@ class ImageNet:
         except FileNotFoundError as error:
             raise ZeroQError(f"a class folder of {folder} is empty: {error}") from error
         self.files = [Path(path) for path, _ in self._folder.samples]
+
+    def digest(self) -> str:
+        """A hash of the photographs' names, sizes and times of change."""
+        return digest_of_files(self.files)
 
     def __len__(self) -> int:
         return len(self._folder)

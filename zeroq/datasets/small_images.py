@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch.nn import functional
 
+from zeroq.datasets.digest import digest_of_arrays
 from zeroq.errors import ZeroQError
 from zeroq.images.checks import check_count
 from zeroq.networks.pretrained import InputSpecification
@@ -41,6 +42,10 @@ class SmallImages(ABC):
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def digest(self) -> str:
+        """A hash of the images and labels."""
+        return digest_of_arrays(self.images.numpy(), self.labels.numpy())
 
     def prepare(self, pixels: torch.Tensor) -> torch.Tensor:
         """uint8 [n, C, H, W] → normalised float [n, channels, height, width]; grey images fill all channels."""
