@@ -27,15 +27,13 @@ $(1) method=dfq method.bias_correction=none method.absorb=false method.equalize=
 	$(1) method=dfq method.bias_correction=none
 endef
 PAPER := table_resnet18 table_resnet50 table_resnet152 table_mobilenetv2 table_shufflenet table_squeezenext $\
-    table_inceptionv3 table_w8a8 table_calibration table_dfq figure_plans figure_images
+    table_inceptionv3 table_w8a8 table_calibration table_mixed table_dfq table_dfq_float figure_plans figure_images
 SWEEPS := sweep_candidates sweep_images sweep_iterations sweep_learning_rate sweep_percentile sweep_seeds sweep_size $\
     sweep_statistics
 DATA ?= data/imagenet
-COCO ?= data/coco
-define NEWLINE
-
-
-endef
+COCO ?=
+# Runs one after the other; what fails in one keeps neither the others nor the report from being made.
+EVERY = failed=0; for words in $(1); do $(RUN) -m experiments.run $$words || failed=1; done; $(MAKE) report && exit $$failed
 FLOAT := bits=w8a8 bits.weight=32 bits.activation=32
 COMMA := ,
 
@@ -131,19 +129,17 @@ report: tables figures ## One page with all of them: results/report.html
 
 .PHONY: paper-embedded
 paper-embedded: $(INSTALLED) $(FASHION) ## Every table and figure of the paper at the embedded scale (skips what is done; hours)
-	$(foreach name,$(PAPER) table_retinanet,$(RUN) -m experiments.run experiment=$(name)$(NEWLINE))
-	$(MAKE) report
+	$(call EVERY,$(PAPER:%=experiment=%) experiment=table_retinanet)
 
 .PHONY: sweeps
 sweeps: $(INSTALLED) $(FASHION) ## Every sweep over one setting at the embedded scale (skips what is done; an hour)
-	$(foreach name,$(SWEEPS),$(RUN) -m experiments.run experiment=$(name)$(NEWLINE))
-	$(MAKE) report
+	$(call EVERY,$(SWEEPS:%=experiment=%))
 
 .PHONY: paper
 paper: $(INSTALLED) ## The same with the networks of the paper (DATA=folder of ImageNet, COCO=folder; a GPU, hours)
-	$(foreach name,$(PAPER),$(RUN) -m experiments.run experiment=$(name) scale=imagenet data.root=$(DATA)$(NEWLINE))
-	$(RUN) -m experiments.run experiment=table_retinanet detector=coco/retinanet_resnet50 data.root=$(COCO)
-	$(MAKE) report
+	@$(if $(COCO),,echo "RetinaNet is left out; COCO=folder names your copy of COCO")
+	$(call EVERY,$(PAPER:%="experiment=% scale=imagenet data.root=$(DATA)") \
+	    $(if $(COCO),"experiment=table_retinanet detector=coco/retinanet_resnet50 data.root=$(COCO)"))
 
 .PHONY: bench
 bench: $(INSTALLED) ## Time the exact Pareto frontier

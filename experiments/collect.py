@@ -1,6 +1,5 @@
 """The records that may stand in tables and figures, and what is left out, with the reason."""
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ from statistics import median
 from typing import Any
 
 from experiments.labels import SHOWN
-from experiments.record import FIELDS, SCHEMA
+from experiments.record import flaw, is_text, read_content
 from zeroq.errors import ZeroQError
 
 # The float network's score differs by less between devices and versions of torch.
@@ -18,11 +17,17 @@ SAME_SCORE = {"top1": 0.2, "map": 0.005}
 
 @dataclass(frozen=True)
 class Omission:
-    """A record that is not used. ``model`` is None where not even that could be read."""
+    """A record that is not used. ``model`` and ``dataset`` are None where not even they could be read."""
 
     run: str
     reason: str
     model: str | None = None
+    dataset: str | None = None
+
+    @classmethod
+    def of(cls, record: dict, reason: str) -> "Omission":
+        """Of a record that could be read."""
+        return cls(record["run"], reason, record["model"], record["dataset"])
 
     def __str__(self) -> str:
         return f"left out: {self.run} ({self.reason})"
@@ -37,18 +42,12 @@ class Collection:
 
 
 def from_folder(runs: Path) -> Collection:
-    """The records below a folder; raises ZeroQError where there is none."""
+    """The records below a folder, whatever else lies there; raises ZeroQError where there is none."""
     # Folders with a dot in front are runs at work, or killed at work.
     paths = sorted(path for path in runs.glob("*/record.json") if not path.parent.name.startswith("."))
     if not paths:
         raise ZeroQError(f"there are no records in {runs}; make some with `python -m experiments.run`")
-    found: dict[str, Any] = {}
-    for path in paths:
-        try:
-            found[path.parent.name] = json.loads(path.read_text())
-        except ValueError as error:
-            found[path.parent.name] = error
-    return collection(found)
+    return collection({path.parent.name: read_content(path) for path in paths})
 
 
 def collection(found: Mapping[str, Any]) -> Collection:
@@ -57,10 +56,11 @@ def collection(found: Mapping[str, Any]) -> Collection:
     Raises ZeroQError where nothing is.
     """
     records, omissions = [], []
-    for run, content in found.items():
+    for run, content in sorted(found.items()):
         if reason := flaw(content):
-            model = content.get("model") if isinstance(content, dict) else None
-            omissions.append(Omission(run, reason, model))
+            known = content if isinstance(content, dict) else {}
+            words = (known[key] if is_text(known.get(key)) else None for key in ("model", "dataset"))
+            omissions.append(Omission(run, reason, *words))
         else:
             records.append({"run": run, **content})
     for check in (of_one_origin, of_different_cells):
@@ -69,17 +69,6 @@ def collection(found: Mapping[str, Any]) -> Collection:
     if not records:
         raise ZeroQError(f"no record is usable, for example: {omissions[0]}")
     return Collection(records, omissions)
-
-
-def flaw(content: Any) -> str | None:
-    """Why a content is no record of this version; None where it is one."""
-    if not isinstance(content, dict):
-        return f"damaged: {content}" if isinstance(content, Exception) else "damaged: no dictionary"
-    if content.get("schema") != SCHEMA:
-        return f"schema {content.get('schema')}, this program reads {SCHEMA}"
-    missing, unknown = FIELDS - content.keys(), content.keys() - FIELDS
-    parts = [f"{word} {', '.join(sorted(names))}" for word, names in (("lacks", missing), ("has", unknown)) if names]
-    return " and ".join(parts) or None
 
 
 def of_one_origin(records: list[dict]) -> tuple[list[dict], list[Omission]]:
@@ -91,7 +80,12 @@ def of_one_origin(records: list[dict]) -> tuple[list[dict], list[Omission]]:
         groups[record["model"], own].append(record)
     reasons = {}
     for (model, _), group in groups.items():
-        (network, images), _ = Counter((record["network"], record["images"]) for record in group).most_common(1)[0]
+        origins = Counter((record["network"], record["images"]) for record in group)
+        (network, images), most = origins.most_common(1)[0]
+        if list(origins.values()).count(most) > 1:
+            for record in group:
+                reasons[record["run"]] = f"as many records of {model} are of other weights or test images"
+            continue
         usual = [record for record in group if (record["network"], record["images"]) == (network, images)]
         typical = median(record["fp32_value"] for record in usual)
         for record in group:
@@ -140,4 +134,4 @@ def cell(record: dict) -> tuple:
 def without(records: list[dict], reasons: Mapping[str, str]) -> tuple[list[dict], list[Omission]]:
     """The records that have no reason to be left out, and the others with theirs."""
     kept = [record for record in records if record["run"] not in reasons]
-    return kept, [Omission(r["run"], reasons[r["run"]], r["model"]) for r in records if r["run"] in reasons]
+    return kept, [Omission.of(record, reasons[record["run"]]) for record in records if record["run"] in reasons]

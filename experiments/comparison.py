@@ -11,7 +11,7 @@ from experiments.labels import (
     recipe_label,
     settings_label,
 )
-from experiments.table import Cell, float_cell, frame_of, mean_cell
+from experiments.table import NONE, Cell, float_cell, frame_of, mean_cell
 
 
 def method_table(records: list[dict]) -> pandas.DataFrame:
@@ -43,8 +43,8 @@ def table_row(
     """One row: FP32, then each method's mean."""
     row = {"Network": model, "Bits": bits, "Placement": placement, "Weights": granularity, "Settings": others}
     # A plan's own size differs a little between methods and seeds; no plan exceeds its budget.
-    row["MiB"] = f"{group.size_mib.max():.2f}"
-    row["FP32 MiB"] = f"{group.fp32_size_mib.iloc[0]:.2f}"
+    row["MiB"] = Cell(f"{group.size_mib.max():.2f}", group.run)
+    row["FP32 MiB"] = Cell(f"{group.fp32_size_mib.iloc[0]:.2f}", group.run.head(1))
     row["FP32"] = float_cell(group)
     for title in titles:
         row[title] = mean_cell(group[group.column == title])
@@ -58,15 +58,14 @@ def loss_table(records: list[dict]) -> pandas.DataFrame:
         if record["distill_loss"] is None:
             continue
         recipe = recipe_label(record["settings"])
-        rows[record["model"], recipe, record["seed"]] = {
-            "Network": record["model"],
-            "Settings": recipe,
-            "Seed": str(record["seed"]),
+        numbers = {
             "Gaussian": f"{record['gaussian_loss']:.2f}",
-            "Distilled": Cell(f"{record['distill_loss']:.2f}", [record["run"]]),
-            "Ratio": f"{record['gaussian_loss'] / record['distill_loss']:.1f}",
+            "Distilled": f"{record['distill_loss']:.2f}",
+            "Ratio": f"{record['gaussian_loss'] / record['distill_loss']:.1f}" if record["distill_loss"] else NONE,
             "Distillation (s)": f"{record['seconds']['distill']:.1f}",
         }
+        words = {"Network": record["model"], "Settings": recipe, "Seed": str(record["seed"])}
+        rows[tuple(words.values())] = words | {title: Cell(text, [record["run"]]) for title, text in numbers.items()}
     return without_empty_settings(frame_of([rows[key] for key in sorted(rows)]))
 
 

@@ -14,4 +14,4 @@ _zeroq_complete() {
     mapfile -t COMPREPLY < <(compgen -W "$choices" -- "$word")
 }
 COMP_WORDBREAKS=${COMP_WORDBREAKS//=/}
-complete -o nospace -o default -F _zeroq_complete python .venv/bin/python
+complete -o nospace -o default -F _zeroq_complete python python3 .venv/bin/python

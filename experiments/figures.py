@@ -10,7 +10,7 @@ over random ones, bits by layer. For each sweep over one setting: the score at i
 import io
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -29,6 +29,7 @@ from experiments.labels import (
     recipe_label,
     settings_label,
 )
+from experiments.paper_tables import plain_runs
 from experiments.plots import (
     STYLE,
     bits_figure,
@@ -39,7 +40,7 @@ from experiments.plots import (
     sensitivity_figure,
     sweep_figure,
 )
-from experiments.results_argument import output_folder, results_argument
+from experiments.results_argument import output_folder, remove_others, results_argument, tell_omissions
 from experiments.setting_sweeps import separated, sweeps
 from zeroq.errors import ZeroQError
 from zeroq.quantization.size import BITS_PER_MIB
@@ -55,30 +56,43 @@ LOSSES = ("ZeroQ", "ZeroQ, bounded")
 # With 8 bits or as many as the weights have for activations, one setting a size.
 SHOWN_BITS = ("W8/A8", "W6/A6", "W4/A8", "MP6/A6", "MP4/A8")
 RANDOM_PLANS = 2000
+Figures = Iterator[tuple[tuple[str, ...], plt.Figure]]
 
 
 def main() -> None:
     results = results_argument(sys.argv[1:], __doc__)
     runs = results / "runs"
     try:
-        records = from_folder(runs).records
+        used = from_folder(runs)
     except ZeroQError as error:
         sys.exit(f"error: {error}")
     folder = output_folder(results / "figures")
-    compared, _ = separated(records)
+    made = []
     with plt.rc_context(STYLE):
-        for figures, words_of in ((image_figures, recipe_words), (plan_figures, setting_words)):
-            for words, comparable in comparable_records(compared, words_of).items():
-                for name, figure in figures(words, comparable, runs):
-                    save(figure, folder, *words, name)
-        for words, figure in sweep_figures(records):
-            save(figure, folder, *words)
-    print(f"Figures written to {folder}")
+        for words, figure in figures(used.records, runs):
+            made.append(re.sub("[/ ]", "-", "-".join(words)))
+            save(figure, folder / f"{made[-1]}.png")
+    print(f"{len(made)} figures written to {folder}")
+    remove_others(folder, made, [".png"])
+    tell_omissions(used)
 
 
-def save(figure: plt.Figure, folder: Path, *words: str) -> None:
+def figures(records: list[dict], runs: Path) -> Figures:
+    """Every figure with the words that name it; a file of a run that cannot be read costs the figures that show it."""
+    compared, _ = separated(records)
+    for kind, words_of in ((image_figures, recipe_words), (plan_figures, setting_words)):
+        for words, comparable in comparable_records(compared, words_of).items():
+            try:
+                for name, figure in kind(words, comparable, runs):
+                    yield (*words, name), figure
+            except (OSError, ValueError, LookupError) as error:
+                print(f"Left out: figures of {', '.join(words)} ({error})", file=sys.stderr)
+    yield from score_figures(records)
+    yield from sweep_figures(records)
+
+
+def save(figure: plt.Figure, path: Path) -> None:
     """Write a figure as a PNG of 256 colours, a third of the size, and the same bytes for the same figure."""
-    path = folder / f"{re.sub('[/ ]', '-', '-'.join(words))}.png"
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png")
     plt.close(figure)
@@ -125,7 +139,8 @@ def image_figures(words: tuple[str, ...], records: list[dict], runs: Path):
         yield "images", images_figure(pictures, ", ".join(words))
     losses = {}
     for record in records:
-        if record["column"] in LOSSES and record["column"] not in losses:
+        # A variant of one's own may take other images than the method's.
+        if record["column"] in LOSSES and record["column"] not in losses and record["distill_loss"] is not None:
             file = runs / record["run"] / "distill_loss.csv"
             losses[record["column"]] = pandas.read_csv(file, index_col="iteration").loss
             noise = record["gaussian_loss"]
@@ -143,10 +158,6 @@ def plan_figures(words: tuple[str, ...], records: list[dict], runs: Path):
         # Settings can be long: they get a line of their own.
         return "\n".join(filter(None, [f"{network}: {what}", ", ".join(rest)]))
 
-    scores = score_points(records)
-    if len(set(scores.bits)) > 2:
-        metric = METRICS[records[0]["metric"]]
-        yield "scores", score_figure(scores, records[0]["fp32_value"], heading("score against size"), metric)
     if not zeroq:
         return
     yield "sensitivity", sensitivity_figure(read_sensitivity(runs / zeroq[0]["run"]), heading("sensitivity by layer"))
@@ -162,26 +173,39 @@ def plan_figures(words: tuple[str, ...], records: list[dict], runs: Path):
         yield "bits", bits_figure(plans, mixed[0]["parameters"], heading("bits by layer"))
 
 
-def sweep_figures(records: list[dict]):
+def sweep_figures(records: list[dict]) -> Figures:
     """(words, figure) of every sweep over more than two values of a setting."""
     for (network, placement, weights, method, setting), levels in sweeps(records).items():
         if levels.level.nunique() > 2:
             defaults = ("layer_inputs", GRANULARITIES["per_channel"], "ZeroQ")
             others = [word for word in (placement, weights, method) if word not in defaults]
             title = f"{', '.join([network, *others])}: {setting}"
-            yield (network, *others, "sweep", setting), sweep_figure(levels, title, METRICS[levels.metric.iloc[0]])
+            yield (network, *others, "sweep", setting), sweep_figure(levels, title, axis_of(levels))
 
 
-def score_points(records: list[dict]) -> pandas.DataFrame:
-    """Size and mean score of each method at the widths that figures show."""
-    rows = [
-        {"method": r["column"], "bits": bits_label(r), "size_mib": r["size_mib"], "value": r["value"]}
-        for r in sorted(records, key=lambda record: column_order(record["column"]))
-        if bits_label(r) in SHOWN_BITS
-    ]
-    points = pandas.DataFrame(rows, columns=["method", "bits", "size_mib", "value"])
+def score_figures(records: list[dict]) -> Figures:
+    """(words, figure) of score against size for each network and placement: all methods, each with its own settings."""
+    runs = plain_runs(records, besides=("placement",))
+    shown = runs[runs.bits.isin(SHOWN_BITS)]
+    for (model, placement), same in shown.groupby(["model", "placement"]):
+        if same.bits.nunique() > 2:
+            words = [model, *([] if placement == "layer_inputs" else [placement])]
+            title = f"{', '.join(words)}: score against size"
+            yield (*words, "scores"), score_figure(score_points(same), same.fp32_value.iloc[0], title, axis_of(same))
+
+
+def axis_of(runs: pandas.DataFrame) -> str:
+    """What an axis of scores is called."""
+    return METRICS[runs.metric.iloc[0]]
+
+
+def score_points(runs: pandas.DataFrame) -> pandas.DataFrame:
+    """Size, mean score and its standard deviation over seeds of each method at each setting of bits."""
+    seeds = runs.groupby(["column", "bits"])
+    points = seeds.agg(size_mib=("size_mib", "mean"), value=("value", "mean"), deviation=("value", "std")).fillna(0)
+    points = points.reset_index().rename(columns={"column": "method"})
     points["mixed"] = points.bits.str.startswith("MP")
-    return points
+    return points.sort_values("method", key=lambda methods: methods.map(column_order), kind="stable")
 
 
 def plans_beside(record: dict, omega: pandas.DataFrame) -> dict:

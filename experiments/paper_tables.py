@@ -4,6 +4,7 @@
 of their own, and only runs with default settings are compared with them.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas
@@ -11,12 +12,15 @@ import pandas
 from experiments.labels import METRICS, bits_label, bits_order, column_and_settings, column_order
 from experiments.record import formatted
 from experiments.table import NONE, Cell, Table, float_cell, frame_of, mean_cell
+from zeroq.errors import ZeroQError
 
 REPORTED = Path(__file__).with_name("reported.csv")
 # A reported method's column; it is one of those that are measured where it is the same method.
 REPORTED_METHODS = {"zeroq": "ZeroQ", "dfq": "DFQ"}
 REPORTED_METHODS |= {"zeroq-mp reproduction": "ZeroQ-MP (others')", "random-data": "Random data (others')"}
-BASELINE = "Baseline"
+BASELINE, FLOAT = "Baseline", "fp32"
+# Sources whose networks are the paper's, or their narrowed copies.
+SCALES = ("fashion", "imagenet", "coco")
 SOURCES = ["Naive", "Gaussian", "ZeroQ", "ZeroQ, bounded", "Real data*"]
 UNIFORM_OF = {"MP6/A6": "W6/A6", "MP4/A8": "W4/A8"}
 DATA_FOOT = "* needs data: calibrated on training images."
@@ -38,45 +42,55 @@ def paper_tables(records: list[dict]) -> dict[str, Table]:
 
 
 def read_reported() -> pandas.DataFrame:
-    """The reported figures, with the column and the bits that a measured one would have."""
+    """The reported figures, with the model, column and bits that a measured one would have, in the same units."""
     reported = pandas.read_csv(REPORTED, dtype={"w_bits": str, "a_bits": str})
-    reported["column"] = reported.method.map(REPORTED_METHODS)
+    reported["model"] = reported.dataset + "/" + reported.model
+    reported["column"] = reported.method.map({**REPORTED_METHODS, FLOAT: BASELINE})
+    if reported.column.isna().any():
+        raise ZeroQError(f"{REPORTED} has methods without a column: {set(reported[reported.column.isna()].method)}")
     reported["bits"] = [bits_label(row) for row in reported.to_dict("records")]
+    is_share = reported.metric == "map"  # reported in percent
+    reported.loc[is_share, ["value", "fp32"]] /= 100
     return reported
 
 
-def plain_runs(records: list[dict]) -> pandas.DataFrame:
-    """The runs that set nothing but network, method, bits and seed (or a column's own), with column and bits."""
+def plain_runs(records: list[dict], besides: Sequence[str] = ()) -> pandas.DataFrame:
+    """The runs that set nothing but network, method, bits and seed (or a column's own), with column and bits.
+
+    Settings of which ``besides`` are names may differ too.
+    """
     rows = []
     for record in records:
         column, settings = column_and_settings(record)
-        if not settings.keys() - {"model.name"}:
-            architecture = record["model"].rpartition("/")[2]
-            rows.append(record | {"column": column, "bits": bits_label(record), "architecture": architecture})
-    return pandas.DataFrame(rows, columns=[*records[0], "column", "bits", "architecture"])
+        if not settings.keys() - {"model.name", *besides}:
+            rows.append(record | {"column": column, "bits": bits_label(record)})
+    return pandas.DataFrame(rows, columns=[*records[0], "column", "bits"])
 
 
 def family_tables(runs: pandas.DataFrame, reported: pandas.DataFrame) -> dict[str, Table]:
     """The paper's table of one network, measured or reported, for each data set that anything was measured on."""
-    known = {(row.dataset, row.architecture) for row in runs.itertuples()}
+    known = {(row.dataset, row.model) for row in runs.itertuples()}
     known |= {(row.dataset, row.model) for row in reported.itertuples() if row.dataset in set(runs.dataset)}
     found = {}
-    for dataset, architecture in sorted(known):
-        own = runs[(runs.dataset == dataset) & (runs.architecture == architecture)]
-        elsewhere = reported[(reported.dataset == dataset) & (reported.model == architecture)]
+    for dataset, model in sorted(known):
+        own = runs[(runs.dataset == dataset) & (runs.model == model)]
+        elsewhere = reported[(reported.dataset == dataset) & (reported.model == model)]
         notes = [] if own.empty else [MEASURED_FOOT]
         for place, seen in elsewhere.groupby("seen_in"):
-            rows = [BASELINE if row.method == "fp32" else f"{row.column} {row.bits}" for row in seen.itertuples()]
+            rows = [BASELINE if row.method == FLOAT else f"{row.column} {row.bits}" for row in seen.itertuples()]
             notes.append(f"Reported ({', '.join(rows)}): {place}.")
+        # A library's network of the same name has a table of its own.
+        source, _, architecture = model.partition("/")
+        name = architecture if source in SCALES else model.replace("/", "-")
         frame = family_frame(own, elsewhere)
-        found[f"paper-{dataset}-{architecture}"] = Table(f"{architecture} on {dataset}", frame, tuple(notes))
+        found[f"paper-{dataset}-{name}"] = Table(f"{name} on {dataset}", frame, tuple(notes), dataset, model)
     return found
 
 
 def family_frame(own: pandas.DataFrame, elsewhere: pandas.DataFrame) -> pandas.DataFrame:
     """Method, No D, No FT, W-bit, A-bit, Size and score; reported ones and the difference where there are any."""
     metric = (own if len(own) else elsewhere).metric.iloc[0]
-    baselines, methods = elsewhere[elsewhere.method == "fp32"], elsewhere[elsewhere.method != "fp32"]
+    baselines, methods = elsewhere[elsewhere.method == FLOAT], elsewhere[elsewhere.method != FLOAT]
     size = own.fp32_size_mib.iloc[0] if len(own) else baselines.size_mib.iloc[0]
     rows = [{"Method": BASELINE, "No D": NONE, "No FT": NONE, "W-bit": "32", "A-bit": "32", "Size (MiB)": mib(size)}]
     rows[0] |= scores(own.head(1).assign(value=own.fp32_value.head(1)), baselines, metric)
@@ -85,23 +99,37 @@ def family_frame(own: pandas.DataFrame, elsewhere: pandas.DataFrame) -> pandas.D
         group = own[(own.bits == bits) & (own.column == column)]
         other = methods[(methods.bits == bits) & (methods.column == column)]
         weight, activation = bits.removeprefix("W").split("/A")
-        row = {"Method": column, "No D": "no" if group.needs_data.any() else "yes", "No FT": "yes"}
+        # No method here trains the network further.
+        no_data, no_tuning = ("no" if group.needs_data.any() else "yes", "yes") if len(group) else no_costs(other)
+        row = {"Method": column, "No D": no_data, "No FT": no_tuning}
         row |= {"W-bit": weight, "A-bit": activation}
-        row["Size (MiB)"] = mib(group.size_mib.max() if len(group) else other.size_mib.iloc[0])
+        row["Size (MiB)"] = size_cell(group) if len(group) else mib(other.size_mib.iloc[0])
         rows.append(row | scores(group, other, metric))
     table = frame_of(rows)
     return table if len(elsewhere) else table.drop(columns=["Reported", "Difference"])
 
 
+def no_costs(reported: pandas.DataFrame) -> tuple[str, str]:
+    """Whether what was reported needs no data, and no fine-tuning."""
+    first = reported.iloc[0]
+    return first.data_free, {"yes": "no", "no": "yes"}[first.finetuned]
+
+
 def scores(group: pandas.DataFrame, reported: pandas.DataFrame, metric: str) -> dict[str, str]:
-    """What was measured, what was reported (both in percent), and by how much the first is above the second."""
+    """What was measured, what was reported, and by how much the first is above the second."""
     row = {METRICS[metric]: mean_cell(group), "Reported": NONE, "Difference": NONE}
     value = reported.value.iloc[0] if len(reported) else float("nan")
     if not pandas.isna(value):
-        row["Reported"] = f"{value:.2f}"
+        row["Reported"] = formatted(value, metric)
         if len(group):
-            row["Difference"] = f"{group.value.mean() * (100 if metric == 'map' else 1) - value:+.2f}"
+            difference = group.value.mean() - value
+            row["Difference"] = Cell(f"{'+' if difference >= 0 else ''}{formatted(difference, metric)}", group.run)
     return row
+
+
+def size_cell(runs: pandas.DataFrame) -> Cell:
+    """The largest size of some runs: a plan's own differs a little between seeds."""
+    return Cell(mib(runs.size_mib.max()), runs.run)
 
 
 def mib(size: float) -> str:
@@ -112,22 +140,35 @@ def mib(size: float) -> str:
 def eight_bit_table(runs: pandas.DataFrame, reported: pandas.DataFrame) -> Table:
     """W8/A8 of all networks, with what ZeroQ loses against FP32 here, and what it was reported to lose."""
     chosen = runs[runs.bits == "W8/A8"]
+    eight = reported[(reported.method == "zeroq") & (reported.bits == "W8/A8")]
     rows = []
     for model, group in chosen.groupby("model"):
         metric = group.metric.iloc[0]
-        row = {"Network": model, "Metric": METRICS[metric].partition(" (")[0], "FP32": float_cell(group)}
+        row = {"Network": model, "Metric": metric_name(metric), "FP32": float_cell(group)}
         for column in sorted(set(chosen.column), key=column_order):
             row[column] = mean_cell(group[group.column == column])
         ours = group[group.column == "ZeroQ"]
         lost = (ours.fp32_value - ours.value).mean()
         row["ZeroQ loses"] = NONE if ours.empty else Cell(formatted(lost, metric), ours.run)
-        # A detector's reported name tells its backbone too.
-        names = [group.architecture.iloc[0], f"{group.architecture.iloc[0]}_resnet50"]
-        same = reported[reported.model.isin(names) & (reported.method == "zeroq") & (reported.bits == "W8/A8")]
-        row["reported to lose"] = f"{same.fp32.iloc[0] - same.value.iloc[0]:.2f}" if len(same) else NONE
-        rows.append(row)
-    notes = (MEASURED_FOOT, DATA_FOOT, "Reported losses are of the full networks on ImageNet and COCO, in points.")
-    return Table("8-bit weights and activations", frame_of(rows), notes)
+        rows.append(row | reported_loss(eight, model))
+    # The paper's networks without a row of their own: what was reported alone.
+    for model in sorted(set(eight.model) - set(chosen.model)) if rows else []:
+        metric = eight[eight.model == model].metric.iloc[0]
+        row = dict.fromkeys(rows[0], NONE) | {"Network": model, "Metric": metric_name(metric)}
+        rows.append(row | reported_loss(eight, model))
+    return Table("8-bit weights and activations", frame_of(rows), (MEASURED_FOOT, DATA_FOOT))
+
+
+def metric_name(metric: str) -> str:
+    """A metric without its unit."""
+    return METRICS[metric].partition(" (")[0]
+
+
+def reported_loss(reported: pandas.DataFrame, model: str) -> dict[str, str]:
+    """What ZeroQ was reported to lose against FP32 on a network."""
+    same = reported[reported.model == model]
+    lost = formatted((same.fp32 - same.value).iloc[0], same.metric.iloc[0]) if len(same) else NONE
+    return {"Reported to lose": lost}
 
 
 def calibration_table(runs: pandas.DataFrame) -> Table:
@@ -147,11 +188,12 @@ def mixed_table(runs: pandas.DataFrame) -> Table:
     """Mixed precision beside uniform widths of the same mean, with ZeroQ's images."""
     rows = []
     for model, group in runs[runs.column == "ZeroQ"].groupby("model"):
-        row = {"Network": model, "FP32": float_cell(group), "FP32 MiB": mib(group.fp32_size_mib.iloc[0])}
+        full = Cell(mib(group.fp32_size_mib.iloc[0]), group.run.head(1))
+        row = {"Network": model, "FP32": float_cell(group), "FP32 MiB": full}
         for mixed, uniform in UNIFORM_OF.items():
             for bits in (uniform, mixed):
                 same = group[group.bits == bits]
-                row |= {f"{bits} MiB": mib(same.size_mib.max()), bits: mean_cell(same)}
+                row |= {f"{bits} MiB": size_cell(same), bits: mean_cell(same)}
         if any(row[bits] != NONE for bits in UNIFORM_OF):
             rows.append(row)
     return Table("Mixed precision (MP) and uniform widths, ZeroQ", frame_of(rows), (MEASURED_FOOT,))

@@ -124,14 +124,17 @@ def loss_figure(losses: dict[str, pandas.Series], noise: float, title: str) -> p
 def score_figure(scores: pandas.DataFrame, full: float, title: str, ylabel: str) -> plt.Figure:
     """Score against size: uniform widths joined by lines, mixed precision as stars.
 
-    ``scores`` has the columns method, bits, mixed, size_mib and value; ``full`` is the float network's score.
+    ``scores`` has the columns method, bits, mixed, size_mib, value and deviation (over seeds); ``full`` is the float
+    network's score.
     """
     figure, axes = plt.subplots(figsize=(WIDTH, 2.6))
     for method, points in scores.groupby("method", sort=False):
         color = METHOD_COLORS.get(method, "#444444")
         uniform, mixed = (points[points.mixed == kind].sort_values("size_mib") for kind in (False, True))
-        axes.plot(uniform.size_mib, uniform.value, marker="o", markersize=3, linewidth=1, color=color, label=method)
-        axes.scatter(mixed.size_mib, mixed.value, marker="*", s=40, color=color, zorder=3)
+        style = {"color": color, "linewidth": 1, "capsize": 2}
+        axes.errorbar(uniform.size_mib, uniform.value, uniform.deviation, marker="o", markersize=3, **style)
+        axes.errorbar(mixed.size_mib, mixed.value, mixed.deviation, fmt="*", markersize=6, zorder=3, **style)
+        axes.plot([], [], marker="o", markersize=3, linewidth=1, color=color, label=method)
     axes.axhline(full, linewidth=1, linestyle=":", color="#444444")
     axes.annotate("FP32", (0, full), (2, 2), xycoords=("axes fraction", "data"), textcoords="offset points")
     for bits, same in scores[~scores.mixed].groupby("bits"):
@@ -140,7 +143,8 @@ def score_figure(scores: pandas.DataFrame, full: float, title: str, ylabel: str)
         axes.annotate(bits, place, (0, 3), **how, color="#777777", fontsize=6)
     axes.margins(x=0.12, y=0.12)
     axes.set(xlabel="size (MiB); stars: mixed precision", ylabel=ylabel, title=title)
-    axes.legend(fontsize=6)
+    # Above the labels of the widths.
+    axes.legend(fontsize=6, loc="best", bbox_to_anchor=(0, 0.06, 1, 0.94))
     return figure
 
 
@@ -151,18 +155,24 @@ def sweep_figure(levels: pandas.DataFrame, title: str, ylabel: str) -> plt.Figur
     """
     figure, axes = plt.subplots(figsize=(WIDTH, 2.2))
     places = {level: place for place, level in enumerate(levels.level.unique())}
+    full = levels.fp32_value.iloc[0]
+    beside = {"xytext": (4, 0), "textcoords": "offset points", "va": "center"}
     for (bits, runs), color in zip(levels.groupby("bits"), METHOD_COLORS.values(), strict=False):
         scores = runs.groupby("level", sort=False).value
-        means = scores.mean()
-        spread = scores.std().fillna(0)
+        means, deviations = scores.mean(), scores.std().fillna(0)
         xs = [places[level] for level in means.index]
-        axes.errorbar(xs, means, spread, marker="o", markersize=3, linewidth=1, capsize=2, color=color, label=bits)
-    axes.axhline(levels.fp32_value.iloc[0], linewidth=1, linestyle=":", color="#444444", label="FP32")
+        axes.errorbar(xs, means, deviations, marker="o", markersize=3, linewidth=1, capsize=2, color=color)
+        axes.annotate(bits, (xs[-1], means.iloc[-1]), color=color, **beside)
+    axes.axhline(full, linewidth=1, linestyle=":", color="#444444")
+    axes.annotate("FP32", (0, full), (2, 2), xycoords=("axes fraction", "data"), textcoords="offset points")
+    # What differs by a fraction of a percent should not look like a valley.
+    lowest, highest = axes.get_ylim()
+    missing = max(0.02 * full - (highest - lowest), 0)
+    axes.set_ylim(lowest - missing / 2, highest + missing / 2)
     axes.set(xlabel=f"{title.rpartition(': ')[2]} (bold: default)", ylabel=ylabel, title=title)
     axes.set_xticks(list(places.values()), list(places))
     for level in levels.level[levels.default]:
         axes.get_xticklabels()[places[level]].set_fontweight("bold")
-    axes.legend()
     return figure
 
 

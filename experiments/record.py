@@ -3,14 +3,17 @@
 import hashlib
 import json
 import platform
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from experiments.labels import GRANULARITIES, METRICS
 from zeroq.errors import ZeroQError
 
 # Groups whose choice every name states, and overrides that do not change the result.
@@ -19,12 +22,56 @@ SILENT_KEYS = ("force", "results", "tracker", "device", "data.root", "hydra", "o
 SILENT_KEYS += ("experiment", "scale", "detector")  # an experiment is the runs that it names
 # Of the fields below; a program reads only its own.
 SCHEMA = 1
-FIELDS = {
-    *("schema", "model", "dataset", "method", "w_bits", "a_bits", "placement", "granularity", "settings", "seed"),
-    *("size_mib", "fp32_size_mib", "mean_weight_bits", "metric", "value", "fp32_value", "top5", "agreement"),
-    *("distill_loss", "calibration_loss", "gaussian_loss", "divergence", "seconds", "needs_data", "skipped_steps"),
-    *("weight_layers", "quantized_weight_layers", "quantized_activations", "unreached_activations"),
-    *("plan", "parameters", "versions", "device", "network", "images", "git_commit"),
+STAGES = ("distill", "sensitivity", "allocate", "calibrate", "evaluate")
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a finite number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+
+
+def is_number_or_none(value: Any) -> bool:
+    """For what not every run measures."""
+    return value is None or is_number(value)
+
+
+def is_text(value: Any) -> bool:
+    """Whether a value is text."""
+    return isinstance(value, str)
+
+
+def is_count(value: Any) -> bool:
+    """Whether a value is a whole number."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_list(value: Any) -> bool:
+    """Whether a value is a list of text."""
+    return isinstance(value, list) and all(map(is_text, value))
+
+
+def is_dict_of(check: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    """A check for a dictionary of such values."""
+    return lambda value: isinstance(value, dict) and all(map(check, value.values()))
+
+
+# Each field of a record, and what it must be.
+FIELDS: dict[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(("model", "dataset", "method", "placement", "device", "network"), is_text),
+    **dict.fromkeys(("schema", "a_bits", "seed", "images"), is_count),
+    **dict.fromkeys(("weight_layers", "quantized_weight_layers", "quantized_activations"), is_count),
+    **dict.fromkeys(("size_mib", "fp32_size_mib", "mean_weight_bits", "value", "fp32_value"), is_number),
+    **dict.fromkeys(("top5", "agreement", "distill_loss", "calibration_loss"), is_number_or_none),
+    **dict.fromkeys(("gaussian_loss", "divergence"), is_number_or_none),
+    **dict.fromkeys(("skipped_steps", "unreached_activations"), is_list),
+    **dict.fromkeys(("settings", "versions"), is_dict_of(is_text)),
+    **dict.fromkeys(("plan", "parameters"), is_dict_of(is_count)),
+    "seconds": lambda value: is_dict_of(is_number)(value) and value.keys() == set(STAGES),
+    "w_bits": lambda value: is_text(value) and re.fullmatch(r"(MP)?\d+(\.\d+)?", value) is not None,
+    "granularity": lambda value: is_text(value) and value in GRANULARITIES,
+    "metric": lambda value: is_text(value) and value in METRICS,
+    "needs_data": lambda value: isinstance(value, bool),
+    "git_commit": lambda value: value is None or is_text(value),
 }
 PACKAGES = ("torch", "torchvision", "pytorchcv", "timm", "pycocotools", "numpy")
 
@@ -94,12 +141,33 @@ def write_json(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content, indent=2) + "\n")
 
 
-def read_record(folder: Path) -> dict[str, Any]:
-    """The record in a run's folder; raises ZeroQError where it is damaged."""
+def read_content(path: Path) -> Any:
+    """What a ``record.json`` holds, or the exception where it cannot be read."""
     try:
-        return {"run": folder.name, **json.loads((folder / "record.json").read_text())}
-    except ValueError as error:
-        raise ZeroQError(f"{folder / 'record.json'} is damaged ({error}); run it again with force=true") from error
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        return error
+
+
+def flaw(content: Any) -> str | None:
+    """Why a content is no record of this version; None where it is one."""
+    if not isinstance(content, dict):
+        return f"damaged: {content}" if isinstance(content, Exception) else "damaged: no dictionary"
+    if content.get("schema") != SCHEMA:
+        return f"schema {content.get('schema')}, this program reads {SCHEMA}"
+    missing, unknown = FIELDS.keys() - content.keys(), content.keys() - FIELDS.keys()
+    parts = [f"{word} {', '.join(sorted(names))}" for word, names in (("lacks", missing), ("has", unknown)) if names]
+    wrong = [name for name, fits in FIELDS.items() if name in content and not fits(content[name])]
+    parts += [f"has {json.dumps(content[name])} for {name}" for name in wrong]
+    return " and ".join(parts) or None
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """The record in a run's folder; raises ZeroQError where it is damaged, or of another version."""
+    content = read_content(folder / "record.json")
+    if reason := flaw(content):
+        raise ZeroQError(f"{folder / 'record.json'} cannot be used ({reason}); run it again with force=true")
+    return {"run": folder.name, **content}
 
 
 def versions() -> dict[str, str]:

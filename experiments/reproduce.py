@@ -53,6 +53,8 @@ def main() -> None:
         count, seed = int(named.get("count", 5)), int(named.get("seed", 0))
     except ValueError:
         sys.exit("error: count and seed are whole numbers")
+    if count < 1:
+        sys.exit("error: count is at least 1")
     verdicts = []
     try:
         records = [record for record in from_folder(results / "runs").records if record["model"].startswith("fashion/")]

@@ -1,9 +1,11 @@
 """The arguments of the programs that read records, and where they write."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from tempfile import TemporaryFile
+
+from experiments.collect import Collection
 
 
 def results_argument(arguments: list[str], usage: str) -> Path:
@@ -25,6 +27,19 @@ def results_arguments(arguments: list[str], usage: str, others: Sequence[str]) -
             sys.exit(f"error: unknown argument {argument!r}; {allowed}")
         given[key] = value
     return Path(given.pop("results", "results")), given
+
+
+def remove_others(folder: Path, made: Iterable[str], suffixes: Sequence[str]) -> None:
+    """Remove what an earlier call made in a folder, and no record backs any more; ``made`` are names without suffix."""
+    for path in sorted(path for path in folder.iterdir() if path.suffix in suffixes and path.stem not in set(made)):
+        path.unlink()
+        print(f"Removed {path}, which no record stands behind")
+
+
+def tell_omissions(collection: Collection) -> None:
+    """Name the records that were left out."""
+    for omission in collection.omissions:
+        print(f"{str(omission)[0].upper()}{str(omission)[1:]}", file=sys.stderr)
 
 
 def output_folder(folder: Path) -> Path:

@@ -88,7 +88,7 @@ def carry_out(config: RunConfig, other_settings: dict[str, str], folder: Path, w
 
 
 def check_same_inputs(config: RunConfig, folder: Path) -> None:
-    """Raise ZeroQError where a record stems from other weights or other images than this run would use."""
+    """Raise ZeroQError for a damaged record, and for one of other weights or images than this run would use."""
     done = record.read_record(folder)
     network = load_network(config.model)
     now = {

@@ -89,13 +89,15 @@ def default_value(setting: str, method: str) -> str:
         return spelling(hydra.compose("config", [f"method={method}"]), setting)
 
 
-def level_order(level: str) -> tuple[bool, Any]:
+def level_order(level: str) -> tuple[int, Any]:
     """Numbers by size, lists by length, words by the alphabet, and nothing behind."""
     try:
         value = json.loads(level)
     except ValueError:
-        return False, level
-    return value is None, (len(value), value) if isinstance(value, list) else 0 if value is None else value
+        return 2, level
+    if isinstance(value, list):
+        return 1, (len(value), level)
+    return (3, 0) if value is None else (0, value)
 
 
 def sweep_table(records: list[dict]) -> pandas.DataFrame:

@@ -17,7 +17,8 @@ def main() -> None:
     offline = sorted((results / "runs").glob("*/wandb/offline-run-*"))
     waiting = [folder for folder in offline if not list(folder.glob("*.synced"))]
     if not waiting:
-        sys.exit(f"no offline run of W&B waits below {results / 'runs'}; runs with tracker=offline leave one each")
+        print(f"no offline run of W&B waits below {results / 'runs'}; runs with tracker=offline leave one each")
+        return
     options = "".join(f" --{key} {shlex.quote(value)}" for key, value in sorted(named.items()))
     print("# wandb login, once; then:")
     for folder in waiting:

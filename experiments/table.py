@@ -9,6 +9,7 @@ import pandas
 from experiments.record import formatted
 
 NONE = "–"
+SUFFIXES = (".md", ".tex", ".csv")
 
 
 class Cell(str):
@@ -24,11 +25,16 @@ class Cell(str):
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text under a title, with notes at its foot."""
+    """Rows of text under a title, with notes at its foot.
+
+    It shows records of the data sets and the model that are named, of all where none is.
+    """
 
     title: str
     frame: pandas.DataFrame
     notes: tuple[str, ...] = ()
+    dataset: str | None = None
+    model: str | None = None
 
     def markdown(self) -> str:
         """A pipe table with its notes below."""
@@ -39,7 +45,8 @@ class Table:
         r"""A booktabs tabular (``\usepackage{booktabs}``) with its notes below."""
         notes = pandas.DataFrame({"note": self.notes}).to_latex(index=False, header=False, escape=True)
         lines = [line.removesuffix(r" \\") for line in notes.splitlines() if line.endswith(r"\\")]
-        return self.frame.to_latex(index=False, escape=True) + "".join(f"\\par\\small {line}\n" for line in lines)
+        foot = "".join(f"{{\\par\\small {line}\\par}}\n" for line in lines)
+        return self.frame.to_latex(index=False, escape=True) + foot
 
     def write(self, path: Path) -> None:
         """``path`` with the suffixes .md, .tex and .csv; the last holds the rows alone."""
@@ -57,6 +64,7 @@ def mean_cell(records: pandas.DataFrame) -> Cell:
     """The mean score over seeds, with ± standard deviation and count where there are several, – where there is none."""
     if records.empty:
         return Cell(NONE)
+    assert records.seed.is_unique, f"{list(records.run)} are several runs of one seed"
     values, metric = records.value, records.metric.iloc[0]
     spread = f" ± {formatted(values.std(), metric)} ({len(values)})" if len(values) > 1 else ""
     return Cell(formatted(values.mean(), metric) + spread, records.run)

@@ -17,9 +17,9 @@ from experiments.collect import Collection, from_folder
 from experiments.comparison import loss_table, method_table
 from experiments.labels import METRICS
 from experiments.paper_tables import DATA_FOOT, paper_tables
-from experiments.results_argument import output_folder, results_arguments
+from experiments.results_argument import output_folder, remove_others, results_arguments, tell_omissions
 from experiments.setting_sweeps import separated, sweep_table
-from experiments.table import Table
+from experiments.table import SUFFIXES, Table
 from experiments.wandb_records import from_wandb
 from zeroq.errors import ZeroQError
 
@@ -36,7 +36,7 @@ def tables(collection: Collection) -> dict[str, Table]:
     for metric, dataset in sorted(kinds, key=lambda kind: (list(METRICS).index(kind[0]), kind[1])):
         same = [record for record in whole if (record["metric"], record["dataset"]) == (metric, dataset)]
         title = f"{METRICS[metric]}, {dataset}"
-        found[f"{metric}-{dataset}"] = Table(title, method_table(same), (DATA_FOOT, NAIVE_FOOT))
+        found[f"{metric}-{dataset}"] = Table(title, method_table(same), (DATA_FOOT, NAIVE_FOOT), dataset)
     for name, table in (
         ("dfq_ablation", Table("DFQ step by step", ablation_table(records))),
         ("sweeps", Table("One setting changed, all others as by default", sweep_table(records), (NULL_FOOT,))),
@@ -49,12 +49,12 @@ def tables(collection: Collection) -> dict[str, Table]:
 
 
 def with_omissions(table: Table, collection: Collection) -> Table:
-    """The table, with what was left out at its foot: records of its networks, and those that could not be read."""
-    told = " ".join([table.title, *table.frame.get("Network", [])])
+    """The table, with what was left out at its foot: records that belong there, and those that could not be read."""
     notes = [
         f"{str(omission)[0].upper()}{str(omission)[1:]}."
         for omission in collection.omissions
-        if omission.model is None or omission.model.rpartition("/")[2] in told
+        if omission.dataset in (None, table.dataset or omission.dataset)
+        and omission.model in (None, table.model or omission.model)
     ]
     return replace(table, notes=(*table.notes, *notes))
 
@@ -71,15 +71,20 @@ def collected(results: Path, source: str = "local", entity: str = "", project: s
 def main() -> None:
     results, named = results_arguments(sys.argv[1:], __doc__, ("source", "entity", "project"))
     try:
-        found = tables(collected(results, **named))
+        used = collected(results, **named)
     except ZeroQError as error:
         sys.exit(f"error: {error}")
-    folder = output_folder(results / "tables")
+    found = tables(used)
+    # Another source's tables are not those of the records beside them.
+    words = ["tables", *(named[key] for key in ("entity", "project") if key in named)]
+    folder = output_folder(results / "-".join(words))
     for name, table in found.items():
         table.write(folder / name)
         if name.startswith((*METRICS, "dfq", "sweeps")):
             print(f"\n{table.title}\n\n{table.markdown()}")
     print(f"Written to {folder} as Markdown, LaTeX and CSV, with {len(found)} tables in all:\n  {'  '.join(found)}")
+    remove_others(folder, found, SUFFIXES)
+    tell_omissions(used)
 
 
 if __name__ == "__main__":

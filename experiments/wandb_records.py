@@ -18,9 +18,9 @@ def from_wandb(entity: str, project: str) -> Collection:
     try:
         runs = list(wandb.Api().runs(path, lazy=False))
     except (wandb.Error, ValueError, OSError) as error:
+        reason = str(error).partition("\n")[0]
         raise ZeroQError(
-            f"W&B does not show {path} ({str(error).splitlines()[0]}); log in with `wandb login`, and look for the "
-            f"names at wandb.ai"
+            f"W&B does not show {path} ({reason}); log in with `wandb login`, and look for the names at wandb.ai"
         ) from error
     found: dict[str, Any] = {}
     for run in runs:  # the oldest first

@@ -1,6 +1,7 @@
 """Every experiment names runs that exist, and the shell knows them."""
 
 import importlib.util
+import re
 import subprocess
 import sys
 
@@ -9,8 +10,12 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from experiments.config import typed
-from experiments.run import CONF, GROUPS
+from experiments.arguments import GROUPS
+from experiments.collect import from_folder
+from experiments.config import CONF, typed
+from experiments.tables import tables
+
+RUNS = CONF.parent / "results" / "runs"
 
 NAMES = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 
@@ -47,6 +52,19 @@ def test_headers_state_command_cost_and_expectation():
         assert f"python -m experiments.run experiment={name}" in header
         assert "Cost: " in header
         assert "Expected" in header
+
+
+def test_expected_scores_are_the_committed_ones():
+    found = tables(from_folder(RUNS))
+    for name in NAMES:
+        header = (CONF / "experiment" / f"{name}.yaml").read_text().partition("hydra:")[0]
+        for line in re.findall(r"# Expected, ZeroQ: (.*) at the embedded scale", header):
+            (table,) = (found[each] for each in found if re.fullmatch(f"paper-fashion-.*-{name[6:]}", each))
+            frame = table.frame[table.frame.Method == "ZeroQ"]
+            score = frame.iloc[:, 6].str.partition(" ")[0]
+            means = dict(zip(frame["W-bit"] + "/A" + frame["A-bit"], score, strict=True))
+            for bits, value in re.findall(r"(\w+/A\d) ([\d.]+)", line):
+                assert means[bits.removeprefix("W")] == value, (name, bits)
 
 
 @pytest.mark.parametrize(

@@ -144,18 +144,22 @@ def test_force_runs_again(command, results, capsys, quick_scores):
 
 
 @pytest.mark.parametrize(
-    ("key", "sentence"), [("network", "made with other weights"), ("images", "other number of test images")]
+    ("key", "value", "sentence"),
+    [("network", "0", "made with other weights"), ("images", 0, "other number of test images")],
 )
-def test_a_record_of_other_inputs_is_no_reason_to_skip(command, results, capsys, quick_scores, key, sentence):
+def test_a_record_of_other_inputs_is_no_reason_to_skip(command, results, capsys, quick_scores, key, value, sentence):
     arguments = ("method=naive", "bits=w4a8", "bits.weight=3", "tracker=disabled")
     assert command(*arguments, "force=true") == 0
     path = results / "runs" / "fashion-resnet18,naive,w4a8,seed=0,bits.weight=3" / "record.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {key: 0}))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
     assert command(*arguments) == 1
     assert sentence in capsys.readouterr().out
-    path.write_text("{")
-    assert command(*arguments) == 1
-    assert "is damaged" in capsys.readouterr().out
+    for damaged, reason in (("{", "damaged: "), ('{"schema": 0}', "schema 0, this program reads")):
+        path.write_text(damaged)
+        assert command(*arguments) == 1
+        assert f"record.json cannot be used ({reason}" in capsys.readouterr().out
+        assert command("-m", "--list", *arguments) == 0
+        assert "left  fashion-resnet18" in capsys.readouterr().out
     shutil.rmtree(path.parent)
 
 

@@ -1,6 +1,7 @@
 """Tables and figures: what may share a row, and what may not."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -9,9 +10,13 @@ from experiments.ablation import ablation_table
 from experiments.collect import Collection, collection, from_folder
 from experiments.comparison import loss_table, method_table
 from experiments.figures import comparable_records, recipe_words, setting_words
+from experiments.record import flaw
 from experiments.setting_sweeps import level_order
 from experiments.tables import tables
 from zeroq import ZeroQError
+
+RUNS = Path(__file__).parents[1] / "results" / "runs"
+REAL = json.loads((RUNS / "fashion-resnet18,zeroq,w8a8,seed=0" / "record.json").read_text())
 
 
 def record(**changes) -> dict:
@@ -39,7 +44,7 @@ def record(**changes) -> dict:
 
 def whole(run: str, **changes) -> dict:
     """A record with all its fields."""
-    return dict.fromkeys(records_module.FIELDS) | {"schema": records_module.SCHEMA} | record(run=run, **changes)
+    return REAL | record(run=run, **changes)
 
 
 def collected(*records: dict) -> Collection:
@@ -153,6 +158,75 @@ def test_a_record_of_other_fields_is_left_out_and_named(tmp_path, flawed, reason
     assert sum(note.startswith("Left out: ") for note in tables(found)["paper-w8a8"].notes) == 2
 
 
+WRONG = {
+    **{"value": float("nan"), "fp32_value": "92.1", "metric": "top3", "settings": [], "model": 5, "w_bits": "abc"},
+    **{"seed": "0", "seconds": {}, "plan": {"conv": "8"}, "granularity": ["per_channel"], "needs_data": "no"},
+}
+
+
+@pytest.mark.parametrize("field", WRONG)
+def test_a_field_of_another_kind_is_left_out_and_named(field):
+    found = collected(whole("a"), whole("b", **{field: WRONG[field]}))
+    assert [record["run"] for record in found.records] == ["a"]
+    assert f"has {json.dumps(WRONG[field])} for {field}" in found.omissions[0].reason
+    assert all(table.notes[-1].startswith("Left out: b (") for table in tables(found).values() if table.model is None)
+
+
+def test_every_field_is_checked():
+    for field in records_module.FIELDS:
+        assert flaw(without_run(whole("a")) | {field: [[]]}) is not None
+    assert flaw(without_run(whole("a"))) is None
+
+
+def test_a_record_that_is_a_folder_is_left_out_and_named(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "record.json").write_text(json.dumps(without_run(whole("a"))))
+    (tmp_path / "b" / "record.json").mkdir(parents=True)
+    (omission,) = from_folder(tmp_path).omissions
+    assert "b (damaged: " in str(omission)
+
+
+def test_a_network_of_which_nothing_is_usable_is_named_in_tables_over_networks():
+    found = tables(collected(whole("a"), whole("b", model="fashion/squeezenext", schema=7)))
+    for name in ("top1-fashion-mnist", "paper-w8a8"):
+        assert found[name].notes[-1] == "Left out: b (schema 7, this program reads 1)."
+    assert not any("Left out" in note for note in found["paper-fashion-mnist-resnet18"].notes)
+
+
+def test_as_many_records_of_two_origins_leave_none():
+    pair = [whole("a"), whole("b", method="naive", network="3c4d"), whole("c", model="fashion/resnet50")]
+    found = collected(*pair)
+    assert [record["run"] for record in found.records] == ["c"]
+    assert all("as many records of fashion/resnet18 are of other weights" in each.reason for each in found.omissions)
+
+
+def test_networks_of_one_name_from_two_libraries_have_tables_of_their_own():
+    own = {"dataset": "imagenet", "seed": 0}
+    found = tables_of(
+        [record(model="imagenet/resnet18", value=71.4, **own), record(model="timm/resnet18", value=69.0, **own)]
+    )
+    ours, theirs = (found[f"paper-imagenet-{name}"].frame for name in ("resnet18", "timm-resnet18"))
+    assert list(ours[(ours.Method == "ZeroQ") & (ours["W-bit"] == "8")].Difference) == ["-0.03"]
+    assert list(theirs["Top-1 accuracy (%)"])[1] == "69.00"
+    assert "Reported" not in theirs
+
+
+def test_reported_precision_stands_in_the_unit_of_measured_one():
+    coco = {"model": "coco/retinanet_resnet50", "dataset": "coco", "metric": "map", "value": 0.365, "fp32_value": 0.366}
+    found = tables_of([record(**coco)])
+    frame = found["paper-coco-retinanet_resnet50"].frame
+    row = frame[frame.Method == "ZeroQ"].to_dict("records")[0]
+    assert (row["Reported"], row["Difference"]) == ("0.364", "+0.001")
+    row = found["paper-w8a8"].frame.to_dict("records")[0]
+    assert (row["ZeroQ loses"], row["Reported to lose"]) == ("0.001", "0.000")
+
+
+def test_reported_networks_are_rows_of_their_own():
+    rows = tables_of([record()])["paper-w8a8"].frame.set_index("Network")
+    assert rows.loc["fashion/resnet18", "Reported to lose"] == "–"
+    assert (rows.loc["imagenet/resnet18", "ZeroQ"], rows.loc["imagenet/resnet18", "Reported to lose"]) == ("–", "0.04")
+
+
 def test_no_records_are_a_sentence(tmp_path):
     with pytest.raises(ZeroQError, match=r"there are no records in .*; make some with"):
         from_folder(tmp_path)
@@ -250,7 +324,7 @@ def test_a_setting_that_one_method_was_run_with_stands_beside_its_default():
 def test_values_of_a_setting_are_in_order():
     assert sorted(["[2,3,4,8]", "[2,4,8]"], key=level_order) == ["[2,4,8]", "[2,3,4,8]"]
     assert sorted(["null", "10", "9.5"], key=level_order) == ["9.5", "10", "null"]
-    assert sorted(["image", "batch"], key=level_order) == ["batch", "image"]
+    assert sorted(["image", "batch", "99", "[2]"], key=level_order) == ["99", "[2]", "batch", "image"]
 
 
 @pytest.mark.parametrize(
