@@ -125,26 +125,29 @@ def score_figure(scores: pandas.DataFrame, full: float, title: str, ylabel: str)
     """Score against size: uniform widths joined by lines, mixed precision as stars.
 
     ``scores`` has the columns method, bits, mixed, size_mib, value and deviation (over seeds); ``full`` is the float
-    network's score.
+    network's score. Methods of one size stand side by side, or they would hide each other.
     """
-    figure, axes = plt.subplots(figsize=(WIDTH, 2.6))
-    for method, points in scores.groupby("method", sort=False):
-        color = METHOD_COLORS.get(method, "#444444")
-        uniform, mixed = (points[points.mixed == kind].sort_values("size_mib") for kind in (False, True))
-        style = {"color": color, "linewidth": 1, "capsize": 2}
-        axes.errorbar(uniform.size_mib, uniform.value, uniform.deviation, marker="o", markersize=3, **style)
+    figure, axes = plt.subplots(figsize=(WIDTH, 2.4))
+    methods = list(scores.method.unique())
+    apart = 0.012 * (scores.size_mib.max() - scores.size_mib.min())
+    for place, method in enumerate(methods):
+        points = scores[scores.method == method].sort_values("size_mib")
+        points = points.assign(size_mib=points.size_mib + apart * (place - (len(methods) - 1) / 2))
+        uniform, mixed = (points[points.mixed == kind] for kind in (False, True))
+        style = {"color": METHOD_COLORS.get(method, "#444444"), "linewidth": 1, "elinewidth": 0.7, "capsize": 1.5}
+        axes.errorbar(uniform.size_mib, uniform.value, uniform.deviation, marker="o", markersize=2.5, **style)
         axes.errorbar(mixed.size_mib, mixed.value, mixed.deviation, fmt="*", markersize=6, zorder=3, **style)
-        axes.plot([], [], marker="o", markersize=3, linewidth=1, color=color, label=method)
+        axes.plot([], [], marker="o", markersize=2.5, linewidth=1, color=style["color"], label=method)
     axes.axhline(full, linewidth=1, linestyle=":", color="#444444")
-    axes.annotate("FP32", (0, full), (2, 2), xycoords=("axes fraction", "data"), textcoords="offset points")
+    right = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "center"}
+    axes.annotate("FP32", (1, full), (2, 0), **right)
     for bits, same in scores[~scores.mixed].groupby("bits"):
         place = (same.size_mib.mean(), 0)
         how = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "ha": "center"}
         axes.annotate(bits, place, (0, 3), **how, color="#777777", fontsize=6)
-    axes.margins(x=0.12, y=0.12)
-    axes.set(xlabel="size (MiB); stars: mixed precision", ylabel=ylabel, title=title)
-    # Above the labels of the widths.
-    axes.legend(fontsize=6, loc="best", bbox_to_anchor=(0, 0.06, 1, 0.94))
+    axes.margins(x=0.08, y=0.12)
+    axes.set(xlabel="size (MiB), methods side by side; stars: mixed precision", ylabel=ylabel, title=title)
+    axes.legend(fontsize=6, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=4, columnspacing=1)
     return figure
 
 
