@@ -7,9 +7,9 @@ from pathlib import Path
 import hydra
 from omegaconf import OmegaConf
 
-from experiments.config import CONF
 from zeroq.errors import ZeroQError
 
+CONF = Path(__file__).parents[1] / "conf"
 GROUPS = ("model", "method", "bits", "distill", "data", "tracker")
 # Groups whose choices are files of their own, and those of Hydra's that this project adds to.
 LISTED = (*GROUPS, "experiment", "hydra/launcher", "hydra/sweeper")

@@ -1,6 +1,5 @@
 """A run's settings, typed and checked; below this file nothing sees a DictConfig."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +12,6 @@ from zeroq.images.batch_norm import check_statistics
 from zeroq.images.checks import check_count
 from zeroq.quantization.affine import check_bits
 
-CONF = Path(__file__).parents[1] / "conf"
 TRACKER_MODES = ("offline", "online", "disabled")
 IMAGES = ("distilled", "gaussian", "real", "none")
 RANGES = ("images", "statistics", "batch")
@@ -140,13 +138,6 @@ def typed(config: DictConfig) -> RunConfig:
     if run.bits.size_mib is not None and not run.bits.mixed:
         raise ZeroQError("bits.size_mib is a budget for mixed precision; choose bits=mp4a8 or set bits.mixed=true")
     return run
-
-
-def spelling(config: DictConfig, key: str) -> str:
-    """The value of a setting as records spell it, however it was typed."""
-    value = OmegaConf.select(config, key)
-    plain = OmegaConf.to_object(value) if OmegaConf.is_config(value) else value
-    return plain if isinstance(plain, str) else json.dumps(plain, separators=(",", ":"))
 
 
 def check_method(run: RunConfig) -> None:

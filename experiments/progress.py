@@ -1,18 +1,16 @@
 """Progress bars on a terminal, silence elsewhere."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from zeroq.pipeline import Progress as OnProgress
-
 console = Console()
 
 
 @contextmanager
-def progress_bar(name: str) -> Iterator[OnProgress]:
+def progress_bar(name: str) -> Iterator[Callable[[int, int], None]]:
     """A bar that is called with (done, total) and disappears when the work is done."""
     columns = (TextColumn("{task.description:>12}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:

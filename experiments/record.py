@@ -13,6 +13,8 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from omegaconf import DictConfig, OmegaConf
+
 from experiments.labels import GRANULARITIES, METRICS
 from zeroq.errors import ZeroQError
 
@@ -90,6 +92,13 @@ def other_settings(overrides: list[str], changed_value: Callable[[str, str], str
         if (value := changed_value(key, typed)) is not None:
             settings[key] = value
     return dict(sorted(settings.items()))
+
+
+def spelling(config: DictConfig, key: str) -> str:
+    """The value of a setting as records spell it, however it was typed."""
+    value = OmegaConf.select(config, key)
+    plain = OmegaConf.to_object(value) if OmegaConf.is_config(value) else value
+    return plain if isinstance(plain, str) else json.dumps(plain, separators=(",", ":"))
 
 
 def run_name(choices: dict[str, str], settings: dict[str, str], seed: int) -> str:

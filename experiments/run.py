@@ -23,11 +23,18 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from experiments.arguments import GROUPS, SWEEP, check, is_search, is_sweep, results_folder
-from experiments.config import CONF, spelling, typed
+from experiments.arguments import CONF, GROUPS, SWEEP, check, is_search, is_sweep, results_folder
 from experiments.progress import console
-from experiments.record import NAMED_GROUPS, flaw, formatted, other_settings, read_content, read_record, run_name
-from experiments.runner import execute
+from experiments.record import (
+    NAMED_GROUPS,
+    flaw,
+    formatted,
+    other_settings,
+    read_content,
+    read_record,
+    run_name,
+    spelling,
+)
 from experiments.search import Search
 from experiments.sweep import DIED, Outcome, SweepLog, summary
 from zeroq.errors import ZeroQError
@@ -61,12 +68,18 @@ def run(config: DictConfig) -> float | None:
 def outcome_of(config: DictConfig, name: str, others: dict[str, str], *, sweeping: bool) -> Outcome:
     """Do one run and say how it ended; a mistake is an outcome too, so that a sweep goes on."""
     try:
+        # PyTorch takes seconds to import: --help, completion and mistyped settings do not wait for it.
+        from experiments.config import typed
+
         settings = typed(config)
         if listing:
             path = settings.results / "runs" / name / "record.json"
             done = path.exists() and flaw(read_content(path)) is None
             say(f"{'done' if done else 'left'}  {name}")
             return Outcome(name, "done" if done else "left")
+        # Nor does --list for W&B and the libraries of networks.
+        from experiments.runner import execute
+
         content = execute(settings, name, others)
     except (ZeroQError, OSError) as error:
         say(f"error: {error}", style="red")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import hydra
 
-from experiments.config import CONF
+from experiments.arguments import CONF
 from zeroq.errors import ZeroQError
 
 # What does not change what a search is about.

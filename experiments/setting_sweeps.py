@@ -8,8 +8,9 @@ import hydra
 import pandas
 
 from experiments.ablation import is_ablation
-from experiments.config import CONF, spelling
+from experiments.arguments import CONF
 from experiments.labels import GRANULARITIES, SHOWN, bits_label, bits_order, column_and_settings, column_order
+from experiments.record import spelling
 from experiments.table import frame_of, mean_cell
 
 # Settings that make it another network or another test set.

@@ -10,9 +10,9 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from experiments.arguments import GROUPS
+from experiments.arguments import CONF, GROUPS
 from experiments.collect import from_folder
-from experiments.config import CONF, typed
+from experiments.config import typed
 from experiments.tables import tables
 
 RUNS = CONF.parent / "results" / "runs"

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from torch import nn
 
-from experiments import figures, run, runner, sources, tables
+from experiments import figures, runner, sources, tables
 from tests.command_line import QUICK, only_runs
 from zeroq.networks import zoo
 from zeroq.networks.pretrained import PretrainedNetwork
@@ -201,7 +201,7 @@ def test_interrupt_leaves_nothing(command, results, monkeypatch):
 
 def test_names_hold_what_is_not_the_default_in_any_order(command, monkeypatch):
     names = []
-    monkeypatch.setattr(run, "execute", lambda settings, name, others: names.append(name))
+    monkeypatch.setattr(runner, "execute", lambda settings, name, others: names.append(name))
 
     def name(*overrides: str) -> str:
         assert command(*overrides) == 0

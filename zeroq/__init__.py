@@ -3,27 +3,31 @@
 Cai, Yao, Dong, Gholami, Mahoney, Keutzer: ZeroQ: A Novel Zero Shot Quantization Framework (CVPR 2020).
 """
 
-from zeroq.baselines.dfq import Steps
-from zeroq.errors import ZeroQError
-from zeroq.images.batch_norm import batch_norm_loss
-from zeroq.images.distill import DistillationDivergedError, distill
-from zeroq.images.noise import gaussian_images
-from zeroq.pipeline import (
-    QuantizationResult,
-    Settings,
-    quantize_naively,
-    quantize_with_dfq,
-    quantize_with_images,
-    zero_shot_quantize,
-)
-from zeroq.precision.frontier import ParetoFrontier, allocate, pareto_frontier
-from zeroq.precision.plan import BitPlan
-from zeroq.precision.refine import refine
-from zeroq.precision.sensitivity import SensitivityTable, sensitivity
-from zeroq.quantization.activations import NotCalibratedError
-from zeroq.quantization.calibrate import calibrate
-from zeroq.quantization.convert import quantize
-from zeroq.quantization.size import size_mib
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # a program imports a name when it first uses it: __getattr__
+    from zeroq.baselines.dfq import Steps
+    from zeroq.errors import ZeroQError
+    from zeroq.images.batch_norm import batch_norm_loss
+    from zeroq.images.distill import DistillationDivergedError, distill
+    from zeroq.images.noise import gaussian_images
+    from zeroq.pipeline import (
+        QuantizationResult,
+        Settings,
+        quantize_naively,
+        quantize_with_dfq,
+        quantize_with_images,
+        zero_shot_quantize,
+    )
+    from zeroq.precision.frontier import ParetoFrontier, allocate, pareto_frontier
+    from zeroq.precision.plan import BitPlan
+    from zeroq.precision.refine import refine
+    from zeroq.precision.sensitivity import SensitivityTable, sensitivity
+    from zeroq.quantization.activations import NotCalibratedError
+    from zeroq.quantization.calibrate import calibrate
+    from zeroq.quantization.convert import quantize
+    from zeroq.quantization.size import size_mib
 
 __all__ = [
     "BitPlan",
@@ -50,3 +54,37 @@ __all__ = [
     "size_mib",
     "zero_shot_quantize",
 ]
+
+# Where each name is defined.
+_HOMES = {
+    "zeroq.baselines.dfq": ("Steps",),
+    "zeroq.errors": ("ZeroQError",),
+    "zeroq.images.batch_norm": ("batch_norm_loss",),
+    "zeroq.images.distill": ("DistillationDivergedError", "distill"),
+    "zeroq.images.noise": ("gaussian_images",),
+    "zeroq.pipeline": (
+        *("QuantizationResult", "Settings", "quantize_naively", "quantize_with_dfq", "quantize_with_images"),
+        "zero_shot_quantize",
+    ),
+    "zeroq.precision.frontier": ("ParetoFrontier", "allocate", "pareto_frontier"),
+    "zeroq.precision.plan": ("BitPlan",),
+    "zeroq.precision.refine": ("refine",),
+    "zeroq.precision.sensitivity": ("SensitivityTable", "sensitivity"),
+    "zeroq.quantization.activations": ("NotCalibratedError",),
+    "zeroq.quantization.calibrate": ("calibrate",),
+    "zeroq.quantization.convert": ("quantize",),
+    "zeroq.quantization.size": ("size_mib",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on first use: PyTorch and pandas take seconds, and not all that imports zeroq needs them."""
+    for module, names in _HOMES.items():
+        if name in names:
+            value = globals()[name] = getattr(import_module(module), name)
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
