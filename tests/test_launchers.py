@@ -83,8 +83,11 @@ def test_a_search_takes_the_best_of_its_runs(objective, best, tmp_path):
     settings = ["experiment=search_ranges", f"objective={objective}", f"hydra.sweeper.direction={direction}"]
     settings += ["tracker=disabled", *QUICK, "hydra.sweeper.n_trials=4"]
     process = start(tmp_path, *settings)
-    process.communicate()
+    output, _ = process.communicate()
     assert process.returncode == 0
-    study = optuna.load_study(study_name="search_ranges", storage=f"sqlite:///{tmp_path}/cache/search.db")
+    assert "the best of 4 trials: " in output
+    storage = f"sqlite:///{tmp_path}/cache/search.db"
+    (name,) = optuna.get_all_study_names(storage)
+    study = optuna.load_study(study_name=name, storage=storage)
     records = [read_record(folder) for folder in (tmp_path / "runs").iterdir()]
     assert study.best_value == best(record[objective] for record in records)
