@@ -1,9 +1,8 @@
 """The Pareto frontier of size against sensitivity, exact (section 3.3).
 
-Minimising Σ Ω_i(k_i) subject to Σ P_i·k_i ≤ budget is a multiple-choice knapsack. Layers are added one at a
-time: every plan so far is extended by every candidate width, and a plan survives only where no other is both
-smaller (or equal) and less sensitive. What survives after the last layer is the whole frontier (Nemhauser and
-Ullmann, 1969).
+Minimising Σ Ω_i(k_i) subject to Σ P_i·k_i ≤ budget is a multiple-choice knapsack: an item for each layer, an option
+for each of its candidate widths. A plan is on the frontier where no other is both smaller (or equal) and less
+sensitive, and ``zeroq.precision.knapsack`` finds all of them.
 """
 
 from bisect import bisect_right
@@ -15,6 +14,7 @@ from typing import NamedTuple
 import numpy
 
 from zeroq.errors import ZeroQError
+from zeroq.precision.knapsack import Frontier, Options, knapsack_frontier, non_dominated
 from zeroq.precision.plan import BitPlan
 from zeroq.precision.sensitivity import SensitivityTable
 from zeroq.quantization.size import BITS_PER_MIB
@@ -35,12 +35,15 @@ class ParetoFrontier(Sequence[FrontierPoint]):
     is asked for.
     """
 
-    def __init__(self, omega: SensitivityTable, size_bits, sensitivities, steps):
-        self.size_bits: numpy.ndarray = size_bits
-        self.sensitivities: numpy.ndarray = sensitivities
-        self.parameters = sum(_parameters(omega).values())
-        self._layers = list(omega.index)
-        self._steps = steps
+    def __init__(self, omega: SensitivityTable, widths: Sequence[Sequence[int]], knapsack: Frontier):
+        # ``widths`` are those of the options that each layer has in ``knapsack``, whose sizes count from the narrowest.
+        parameters = _parameters(omega)
+        self._narrowest = sum(parameters[name] * own[0] for name, own in zip(parameters, widths, strict=True))
+        self.size_bits: numpy.ndarray = knapsack.selections.sizes + self._narrowest
+        self.sensitivities: numpy.ndarray = knapsack.selections.costs
+        self.parameters = sum(parameters.values())
+        self._widths = dict(zip(parameters, widths, strict=True))
+        self._knapsack = knapsack
 
     def __len__(self) -> int:
         return len(self.size_bits)
@@ -49,13 +52,10 @@ class ParetoFrontier(Sequence[FrontierPoint]):
         if isinstance(index, slice):
             return [self[position] for position in range(*index.indices(len(self)))]
         position = range(len(self))[index]
-        bits, state = {}, position
-        for name, widths, choices, parents in reversed(self._steps):
-            bits[name] = int(widths[choices[state]])
-            state = parents[state]
         size, cost = int(self.size_bits[position]), float(self.sensitivities[position])
-        in_order = {name: bits[name] for name in self._layers}
-        plan = BitPlan(in_order, size_bits=size, sensitivity=cost, parameters=self.parameters)
+        options = self._knapsack.options_of(size - self._narrowest)
+        bits = {name: own[options.get(layer, 0)] for layer, (name, own) in enumerate(self._widths.items())}
+        plan = BitPlan(bits, size_bits=size, sensitivity=cost, parameters=self.parameters)
         return FrontierPoint(size, cost, plan)
 
     def index_within(self, size_bits: float) -> int:
@@ -90,22 +90,13 @@ def pareto_frontier(omega: SensitivityTable, *, fixed: Mapping[str, int] | None 
         raise ZeroQError(f"fixed names layers or widths that are not in the sensitivity table: {strange}")
     counts = numpy.array([parameters[name] for name in omega.index], dtype=numpy.int64)
 
-    sizes, costs = numpy.zeros(1, dtype=numpy.int64), numpy.zeros(1)
-    steps = []
-    # The fewest distinct sizes first keeps the intermediate frontiers short.
-    for layer in numpy.argsort(counts, kind="stable"):
-        name = omega.index[layer]
-        if name in fixed:
-            own = numpy.flatnonzero(widths == fixed[name])
-        else:
-            own = _non_dominated(counts[layer] * widths, values[layer])
-        all_sizes = (sizes + (counts[layer] * widths[own])[:, None]).ravel()
-        all_costs = (costs + values[layer][own][:, None]).ravel()
-        kept = _non_dominated(all_sizes, all_costs)
-        choices, parents = numpy.divmod(kept, len(sizes))
-        steps.append((name, widths[own], choices.astype(numpy.int8), parents.astype(numpy.int32)))
-        sizes, costs = all_sizes[kept], all_costs[kept]
-    return ParetoFrontier(omega, sizes, costs, steps)
+    options, widths_of = [], []
+    for name, count, row in zip(omega.index, counts, values, strict=True):
+        allowed = numpy.flatnonzero(widths == fixed[name]) if name in fixed else numpy.arange(len(widths))
+        own = allowed[non_dominated(count * widths[allowed], row[allowed])]
+        options.append(Options(count * (widths[own] - widths[own[0]]), row[own]))
+        widths_of.append(widths[own].tolist())
+    return ParetoFrontier(omega, widths_of, knapsack_frontier(options))
 
 
 def allocate(
@@ -155,15 +146,3 @@ def _parameters(omega: SensitivityTable) -> dict[str, int]:
             "SensitivityTable.of(values, parameters)"
         )
     return {name: omega.parameters[name] for name in omega.index}
-
-
-def _non_dominated(sizes: numpy.ndarray, costs: numpy.ndarray) -> numpy.ndarray:
-    """Indices of the plans that none beats or equals in both, in order of size."""
-    # The sizes come as a few ascending runs, which a stable sort merges instead of sorting.
-    order = numpy.argsort(sizes, kind="stable")
-    ordered = costs[order]
-    cheapest_before = numpy.concatenate(([numpy.inf], numpy.minimum.accumulate(ordered)[:-1]))
-    kept = order[ordered < cheapest_before]
-    # Of equal sizes, the last is the cheapest.
-    is_last = numpy.append(numpy.diff(sizes[kept]) != 0, True)
-    return kept[is_last]
