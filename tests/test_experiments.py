@@ -35,8 +35,10 @@ def test_experiments_are_sweeps_over_what_there_is(name, scale):
         words = [word.replace("${detector}", config.detector) for word in words]
         first = []
         for override in OverridesParser.create().parse_overrides(words):
-            values = list(override.sweep_string_iterator()) if override.is_sweep_override() else [override.value()]
-            first.append(f"{override.key_or_group}={str(values[0]).lower().strip(chr(34))}")
+            values = list(override.sweep_iterator()) if override.is_sweep_override() else [override.value()]
+            # A list in quotes is one value of a search.
+            word = "null" if values[0] is None else getattr(values[0], "text", str(values[0]).lower())
+            first.append(f"{override.key_or_group}={word}")
             if override.key_or_group in GROUPS:
                 known = {
                     str(path.relative_to(CONF / override.key_or_group).with_suffix(""))
