@@ -87,7 +87,7 @@ def test_a_search_takes_the_best_of_its_runs(objective, best, tmp_path):
     assert process.returncode == 0
     assert "the best of 4 trials: " in output
     storage = f"sqlite:///{tmp_path}/cache/search.db"
-    (name,) = optuna.get_all_study_names(storage)
-    study = optuna.load_study(study_name=name, storage=storage)
+    (summary,) = optuna.get_all_study_summaries(storage)
+    study = optuna.load_study(study_name=summary.study_name, storage=storage)
     records = [read_record(folder) for folder in (tmp_path / "runs").iterdir()]
     assert study.best_value == best(record[objective] for record in records)
