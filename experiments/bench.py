@@ -29,7 +29,7 @@ def random_table(layers: int, *, seed: int) -> SensitivityTable:
 
 def main() -> None:
     rows = []
-    for layers in (20, 50, 100, 200):
+    for layers in (20, 50, 100, 200, 500):
         started = time.perf_counter()
         frontier = pareto_frontier(random_table(layers, seed=0))
         rows.append({"Layers": layers, "Points": len(frontier), "Seconds": f"{time.perf_counter() - started:.2f}"})
