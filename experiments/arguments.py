@@ -17,7 +17,10 @@ OF_HYDRA = {"hydra/launcher": ("basic", "joblib", "ray", "submitit_local", "subm
 OF_HYDRA["hydra/sweeper"] = ("basic", "optuna")
 # What a value with commas that is one value starts with: a list, a dictionary, words in quotes.
 QUOTES = ("[", "{", "'", '"')
+# What an experiment's file may refer to.
+OF_EXPERIMENTS = ("scale", "detector")
 SWEEP = ("-m", "--multirun", "hydra.mode=MULTIRUN")
+REMOTE = ("hydra/launcher=slurm", "hydra/launcher=cluster", "hydra/launcher=submitit_slurm", "hydra/launcher=ray")
 SEARCH = "/hydra/sweeper: search"
 
 
@@ -32,6 +35,11 @@ def is_search(arguments: list[str]) -> bool:
     files = [CONF / "experiment" / f"{name}.yaml" for name in experiments]
     chosen = any(SEARCH in file.read_text() for file in files if file.exists())
     return chosen or "hydra/sweeper=search" in arguments
+
+
+def is_remote(arguments: list[str]) -> bool:
+    """Whether other machines do the runs, which may see other folders than this one."""
+    return any(argument in REMOTE for argument in arguments)
 
 
 def results_folder(arguments: list[str]) -> Path:
@@ -51,6 +59,20 @@ def check(arguments: list[str]) -> None:
             for choice in value.split(","):
                 check_known(choice, known, f"there is no {group}={choice}", "choices are")
     check_keys(arguments)
+    check_scale(arguments)
+
+
+def check_scale(arguments: list[str]) -> None:
+    """Raise ZeroQError for a scale or a detector that nothing on the command line refers to."""
+    told = {key: value for key, _, value in map(partitioned, arguments)}
+    file = CONF / "experiment" / f"{told.get('experiment')}.yaml"
+    words = file.read_text() if file.exists() else ""
+    used = [key for key in OF_EXPERIMENTS if f"${{{key}}}" in words]
+    for key in OF_EXPERIMENTS:
+        if key in told and key not in used:
+            where = f"experiment={told['experiment']}" if words else "a command line without experiment=…"
+            hint = f"; give {used[0]}=…" if used else "; give model=…"
+            raise ZeroQError(f"{where} does not depend on {key}{hint}")
 
 
 def choices(group: str) -> list[str]:

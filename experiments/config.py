@@ -6,6 +6,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from experiments.arguments import OF_EXPERIMENTS
 from zeroq.baselines.dfq import Steps, check_bias_correction
 from zeroq.errors import ZeroQError
 from zeroq.images.batch_norm import check_statistics
@@ -17,8 +18,6 @@ IMAGES = ("distilled", "gaussian", "real", "none")
 RANGES = ("images", "statistics", "batch")
 # What a search can go by: the quantized network's distance from the float one, without data, or its score.
 OBJECTIVES = ("divergence", "value")
-# What the files in conf/experiment refer to, and a run does not see.
-EXPERIMENT_KEYS = ("scale", "detector")
 
 
 @dataclass
@@ -107,7 +106,7 @@ class RunConfig:
 
 def typed(config: DictConfig) -> RunConfig:
     """The composed config as checked dataclasses; raises ZeroQError for an unknown key or a wrong value."""
-    own = OmegaConf.masked_copy(config, [key for key in config if key not in EXPERIMENT_KEYS])
+    own = OmegaConf.masked_copy(config, [key for key in config if key not in OF_EXPERIMENTS])  # no run sees them
     try:
         run: RunConfig = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RunConfig), own))
     except OmegaConfBaseException as error:

@@ -13,28 +13,19 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from experiments.arguments import CONF, GROUPS, SWEEP, check, is_search, is_sweep, results_folder
+from experiments.arguments import CONF, SWEEP, check, is_remote, is_search, is_sweep, results_folder
+from experiments.jobs import check_data_of, name_and_settings, planned, planned_names
 from experiments.progress import console
-from experiments.record import (
-    NAMED_GROUPS,
-    flaw,
-    formatted,
-    other_settings,
-    read_content,
-    read_record,
-    run_name,
-    spelling,
-)
+from experiments.record import flaw, formatted, read_content, read_record
 from experiments.search import Search
 from experiments.sweep import DIED, Outcome, SweepLog, summary
 from zeroq.errors import ZeroQError
@@ -43,15 +34,13 @@ LIST = "--list"
 COMPLETION = "-sc"
 # Of the runs in this process.
 outcomes: list[Outcome] = []
-listing = False
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def run(config: DictConfig) -> float | None:
     hydra_config = HydraConfig.get()
-    choices = hydra_config.runtime.choices
-    others = other_settings(list(hydra_config.overrides.task), changes(config, choices))
-    name = run_name(choices, others, config.seed)
+    overrides, choices = list(hydra_config.overrides.task), hydra_config.runtime.choices
+    name, others = name_and_settings(overrides, choices, config.seed, lambda: config)
     sweeping = hydra_config.mode == RunMode.MULTIRUN
     log = SweepLog(Path(hydra_config.sweep.dir))
     if sweeping:
@@ -70,17 +59,9 @@ def outcome_of(config: DictConfig, name: str, others: dict[str, str], *, sweepin
     try:
         # PyTorch takes seconds to import: --help, completion and mistyped settings do not wait for it.
         from experiments.config import typed
-
-        settings = typed(config)
-        if listing:
-            path = settings.results / "runs" / name / "record.json"
-            done = path.exists() and flaw(read_content(path)) is None
-            say(f"{'done' if done else 'left'}  {name}")
-            return Outcome(name, "done" if done else "left")
-        # Nor does --list for W&B and the libraries of networks.
         from experiments.runner import execute
 
-        content = execute(settings, name, others)
+        content = execute(typed(config), name, others)
     except (ZeroQError, OSError) as error:
         say(f"error: {error}", style="red")
         return Outcome(name, "failed", str(error))
@@ -107,41 +88,25 @@ def say(line: str, style: str | None = None) -> None:
     console.print(line, style=style, soft_wrap=True, markup=False, highlight=False)
 
 
-def changes(config: DictConfig, choices: dict[str, str]) -> Callable[[str, str], str | None]:
-    """A function (key, value as it was typed) → the value in one spelling; None where the rest implies it anyway."""
-    named, chosen = (
-        hydra.compose("config", [f"{group}={choices[group]}" for group in groups], return_hydra_config=True)
-        for groups in (NAMED_GROUPS, GROUPS)
-    )
-
-    def changed_value(key: str, typed: str) -> str | None:
-        if key in choices:
-            return None if named.hydra.runtime.choices[key] == typed else typed
-        try:
-            if OmegaConf.select(chosen, key) == OmegaConf.select(config, key):
-                return None
-        except OmegaConfBaseException:  # refers to a value that only this command line gives
-            pass
-        return spelling(config, key)
-
-    return changed_value
-
-
 def main() -> None:
-    global listing  # Hydra calls ``run`` with a config and nothing else
     # Errors reach this function, where Hydra would print where they come from and exit.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     # A polite kill cleans up like Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     arguments = sys.argv[1:]
-    listing = LIST in arguments
+    asked = [each for each in arguments if each != LIST]
     outcomes.clear()
     try:
         if COMPLETION in arguments:
             run()
         else:
-            check([each for each in arguments if each != LIST])
-            (sweep if is_sweep(arguments) else single)(arguments)
+            check(asked)
+            if LIST in arguments:
+                list_runs(asked)
+            elif is_sweep(asked):
+                sweep(asked)
+            else:
+                run()
     except MissingConfigException as error:
         hint = "; pip install -r requirements-sweeps.txt" if "hydra/" in str(error.missing_cfg_file) else ""
         sys.exit(f"error: {str(error).splitlines()[0]}{hint}")
@@ -157,29 +122,39 @@ def main() -> None:
         sys.exit(1)
 
 
-def single(arguments: list[str]) -> None:
-    """One run."""
-    sys.argv[1:] = [each for each in arguments if each != LIST]
-    run()
+def list_runs(arguments: list[str]) -> None:
+    """Say which runs are done and which are left."""
+    if is_search(arguments):
+        raise ZeroQError("a search chooses its runs as it goes on, so that there is no list of them")
+    folder = results_folder(arguments) / "runs"
+    for name in planned_names(planned(arguments)):
+        path = folder / name / "record.json"
+        state = "done" if path.exists() and flaw(read_content(path)) is None else "left"
+        outcomes.append(Outcome(name, state))
+        say(f"{state}  {name}")
+    if is_sweep(arguments):
+        say(summary(outcomes, len(outcomes)))
 
 
 def sweep(arguments: list[str]) -> None:
     """Many runs, and at the end what became of each."""
     search = Search.of(arguments) if is_search(arguments) else None
-    if search and listing:
-        raise ZeroQError("a search chooses its runs as it goes on, so that there is no list of them")
+    jobs = [] if search else planned(arguments)
+    if not is_remote(arguments):
+        check_data_of(jobs)
     log = SweepLog(results_folder(arguments) / "cache" / "sweeps" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}")
     log.folder.mkdir(parents=True)
     # Flags between overrides are more than the parser of Hydra takes.
-    sys.argv[1:] = sorted((each for each in arguments if each != LIST), key=lambda each: each not in SWEEP)
+    sys.argv[1:] = sorted(arguments, key=lambda each: each not in SWEEP)
     sys.argv.append(f"hydra.sweep.dir='{log.folder}'")
     if search:
         sys.argv += search.overrides()
-    if listing:
-        sys.argv[1:] = [each for each in sys.argv[1:] if not each.startswith(("hydra/launcher=", "hydra.launcher."))]
     try:
         if search is None or search.left():
             run()
+    except KeyboardInterrupt:
+        log.interrupt()
+        raise
     except Exception:
         # The launchers of several processes each raise an error of their own where a process dies.
         if not any(outcome.cause == DIED for outcome in log.read()):
@@ -188,7 +163,7 @@ def sweep(arguments: list[str]) -> None:
         outcomes[:] = log.read()
         log.remove()
         if outcomes:
-            say(summary(outcomes))
+            say(summary(outcomes, len(jobs)))
     if search:
         say(search.best())
 

@@ -2,7 +2,8 @@
 
 import json
 import time
-from dataclasses import asdict
+from dataclasses import asdict, astuple
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from torchvision.utils import make_grid
 
 from experiments import record, tracker
 from experiments.cache import claimed, fingerprint
-from experiments.config import RunConfig
+from experiments.config import DataConfig, ModelConfig, RunConfig
 from experiments.progress import progress_bar
 from experiments.sources import check_data, load_dataset, load_network
 from experiments.stages import Run, Score
@@ -90,16 +91,22 @@ def carry_out(config: RunConfig, other_settings: dict[str, str], folder: Path, w
 def check_same_inputs(config: RunConfig, folder: Path) -> None:
     """Raise ZeroQError for a damaged record, and for one of other weights or images than this run would use."""
     done = record.read_record(folder)
-    network = load_network(config.model)
-    now = {
-        "weights": fingerprint(network.module),
-        "number of test images": len(load_dataset(config.data, network)),
-    }
+    now = inputs_of(astuple(config.model), astuple(config.data))
     for what, before in {"weights": done["network"], "number of test images": done["images"]}.items():
         if now[what] != before:
             raise ZeroQError(
                 f"{folder} was made with other {what}; force=true replaces it, results=… keeps it and starts elsewhere"
             )
+
+
+@cache
+def inputs_of(model: tuple, data: tuple) -> dict[str, Any]:
+    """What a run starts from; kept, since a sweep that goes on asks for the same network again and again."""
+    network = load_network(ModelConfig(*model))
+    return {
+        "weights": fingerprint(network.module),
+        "number of test images": len(load_dataset(DataConfig(*data), network)),
+    }
 
 
 def statistics_losses(run: Run, images: torch.Tensor | None) -> dict[str, float | None]:

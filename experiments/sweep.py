@@ -12,7 +12,7 @@ DIED = "the process that did it died, or goes on without the sweep"
 
 @dataclass(frozen=True)
 class Outcome:
-    """One run: ``done``, ``skipped`` because its record exists, ``left`` to do, or ``failed`` with its cause."""
+    """One run: ``done``, ``skipped`` as its record exists, ``left``, ``interrupted``, or ``failed`` with its cause."""
 
     name: str
     state: str
@@ -34,18 +34,29 @@ class SweepLog:
 
     def read(self) -> list[Outcome]:
         """The outcomes in the order of the jobs."""
-        paths = sorted(self.folder.glob("*.json"), key=lambda path: int(path.stem))
-        return [Outcome(**json.loads(path.read_text())) for path in paths]
+        return [outcome for _, outcome in self._jobs()]
+
+    def interrupt(self) -> None:
+        """What was begun and has not ended was interrupted, by whoever started the sweep."""
+        for job, outcome in self._jobs():
+            if outcome.cause == DIED:
+                self.write(job, Outcome(outcome.name, "interrupted"))
 
     def remove(self) -> None:
         """Forget them."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
+    def _jobs(self) -> list[tuple[int, Outcome]]:
+        paths = sorted(self.folder.glob("*.json"), key=lambda path: int(path.stem))
+        return [(int(path.stem), Outcome(**json.loads(path.read_text()))) for path in paths]
 
-def summary(outcomes: list[Outcome]) -> str:
-    """How many runs ended how, and a line for each that failed."""
+
+def summary(outcomes: list[Outcome], planned: int) -> str:
+    """How many runs ended how, those of ``planned`` ones that never began included, and a line for each that failed."""
     counts = Counter(outcome.state for outcome in outcomes)
-    runs = "run" if len(outcomes) == 1 else "runs"
-    lines = [f"{len(outcomes)} {runs}: " + ", ".join(f"{count} {state}" for state, count in counts.items())]
+    counts["left"] += max(planned - len(outcomes), 0)
+    total = counts.total()
+    parts = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+    lines = [f"{total} {'run' if total == 1 else 'runs'}: {parts}"]
     lines += [f"  failed {outcome.name}: {outcome.cause}" for outcome in outcomes if outcome.state == "failed"]
     return "\n".join(lines)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from experiments import runner
 from tests.command_line import QUICK, only_runs
 
 ROOT = Path(__file__).parents[1]
@@ -43,6 +44,51 @@ def test_a_failed_run_is_a_line_of_the_summary(command, results, quick_scores, c
     assert failed.startswith("  failed ")
     assert failed.endswith(": bits must be 2…8, or 32 for float, not 1.0")
     assert list((results / "cache" / "sweeps").iterdir()) == []
+
+
+def test_an_interrupted_sweep_says_what_is_left(command, results, monkeypatch, capsys):
+    calls = []
+
+    def execute(settings, name, others):
+        calls.append(name)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner, "execute", execute)
+    assert "interrupted" in command("-m", "method=naive", "bits=w8a8,w6a6,w4a8,w4a4", "tracker=disabled")
+    assert capsys.readouterr().out.splitlines()[-1] == "4 runs: 1 skipped, 1 interrupted, 2 left"
+
+
+def test_missing_data_are_said_once_and_a_listing_needs_none(command, results, monkeypatch, capsys):
+    monkeypatch.setattr(runner, "execute", lambda *arguments: pytest.fail("a run was begun"))
+    experiment = ("experiment=table_resnet50", "scale=imagenet")
+    assert "data.root is missing" in command(*experiment)
+    assert "is no folder" in command(*experiment, "data.root=/nowhere")
+    capsys.readouterr()
+    assert command(*experiment, "--list") == 0
+    *runs, total = capsys.readouterr().out.splitlines()
+    assert total == "36 runs: 36 left"
+    assert runs[0] == "left  imagenet-resnet50,naive,w8a8,seed=0"
+
+
+def test_a_listing_names_runs_as_they_are_recorded(command, results, monkeypatch, capsys):
+    """The list composes no config where it need not; the runs compose theirs."""
+    names = []
+    monkeypatch.setattr(runner, "execute", lambda settings, name, others: names.append(name))
+    sweep = ["method=dfq,zeroq", "bits=w8a8,mp4a8", "seed=0,3", "method.per_channel=true,false", "percentile=null"]
+    sweep += ["model=timm", "model.name=resnet18", "data=cifar10", "distill=bounded,paper", "placement=layer_inputs"]
+    command("-m", *sweep)
+    capsys.readouterr()
+    command("-m", "--list", *sweep)
+    assert [line.split()[1] for line in capsys.readouterr().out.splitlines()[:-1]] == names
+    assert len(names) == 32
+
+
+@pytest.mark.parametrize(
+    "words", [("experiment=table_retinanet", "scale=imagenet"), ("-m", "detector=coco/x", "seed=1")]
+)
+def test_a_scale_that_nothing_depends_on_is_a_mistake(command, words):
+    assert "does not depend on" in command(*words)
 
 
 def sweep(results: Path) -> subprocess.Popen:
