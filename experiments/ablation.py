@@ -3,7 +3,7 @@
 import pandas
 
 from experiments.labels import GRANULARITIES, bits_label, bits_order, settings_label
-from experiments.table import NONE, frame_of, mean_cell
+from experiments.table import frame_of, mean_cell
 
 # Settings that switch a step of DFQ off or change it, with what they are without being set.
 STEPS = {
@@ -17,7 +17,7 @@ METHODS = {"dfq": "DFQ", "zeroq+dfq": "ZeroQ + DFQ"}
 SUBJECT = {"model": "Network", "placement": "Placement", "granularity": "Weights", "method": "Method"}
 TITLES = [title for title, _ in STEPS.values()]
 OFF = ("false", "none")
-WORDS = {"true": "yes"} | dict.fromkeys(OFF, NONE)
+WORDS = {"true": "yes"} | dict.fromkeys(OFF, "no")
 FLOAT = "W32/A32"
 
 

@@ -11,7 +11,7 @@ from experiments.labels import (
     recipe_label,
     settings_label,
 )
-from experiments.table import NONE, Cell, float_cell, frame_of, mean_cell
+from experiments.table import NONE, Cell, float_cell, frame_of, mean_cell, without_empty_settings
 
 
 def method_table(records: list[dict]) -> pandas.DataFrame:
@@ -67,8 +67,3 @@ def loss_table(records: list[dict]) -> pandas.DataFrame:
         words = {"Network": record["model"], "Settings": recipe, "Seed": str(record["seed"])}
         rows[tuple(words.values())] = words | {title: Cell(text, [record["run"]]) for title, text in numbers.items()}
     return without_empty_settings(frame_of([rows[key] for key in sorted(rows)]))
-
-
-def without_empty_settings(table: pandas.DataFrame) -> pandas.DataFrame:
-    """The table, without its column Settings where every row has the defaults."""
-    return table if table.empty or table["Settings"].any() else table.drop(columns="Settings")

@@ -4,7 +4,9 @@
 
 For each network and recipe of its images: the images beside each other, and their loss while they were distilled. For
 each network, placement and setting: score against size, sensitivity by layer, the Pareto frontier with the chosen plan
-over random ones, bits by layer. For each sweep over one setting: the score at its values.
+over random ones, bits by layer. For each sweep over more than two values of a setting: the score at each.
+
+The folder ``figures`` holds nothing else: pictures in it that no record stands behind are removed.
 """
 
 import io
@@ -41,7 +43,7 @@ from experiments.plots import (
     sweep_figure,
 )
 from experiments.results_argument import output_folder, remove_others, results_argument, tell_omissions
-from experiments.setting_sweeps import separated, sweeps
+from experiments.setting_sweeps import compared, sweeps
 from zeroq.errors import ZeroQError
 from zeroq.quantization.size import BITS_PER_MIB
 
@@ -54,7 +56,7 @@ PICTURES = {
 }
 LOSSES = ("ZeroQ", "ZeroQ, bounded")
 # With 8 bits or as many as the weights have for activations, one setting a size.
-SHOWN_BITS = ("W8/A8", "W6/A6", "W4/A8", "MP6/A6", "MP4/A8")
+SHOWN_BITS = ("W8/A8", "W6/A6", "W4/A8", "MP6/A8", "MP6/A6", "MP4/A8")
 RANDOM_PLANS = 2000
 Figures = Iterator[tuple[tuple[str, ...], plt.Figure]]
 
@@ -79,9 +81,9 @@ def main() -> None:
 
 def figures(records: list[dict], runs: Path) -> Figures:
     """Every figure with the words that name it; a file of a run that cannot be read costs the figures that show it."""
-    compared, _ = separated(records)
+    chosen = compared(records)
     for kind, words_of in ((image_figures, recipe_words), (plan_figures, setting_words)):
-        for words, comparable in comparable_records(compared, words_of).items():
+        for words, comparable in comparable_records(chosen, words_of).items():
             try:
                 for name, figure in kind(words, comparable, runs):
                     yield (*words, name), figure
@@ -174,13 +176,15 @@ def plan_figures(words: tuple[str, ...], records: list[dict], runs: Path):
 
 
 def sweep_figures(records: list[dict]) -> Figures:
-    """(words, figure) of every sweep over more than two values of a setting."""
-    for (network, placement, weights, method, setting), levels in sweeps(records).items():
+    """(words, figure) of every sweep over more than two values of a setting: two are no curve."""
+    for key, runs in sweeps(records).items():
+        levels = pandas.DataFrame(runs)
         if levels.level.nunique() > 2:
-            defaults = ("layer_inputs", GRANULARITIES["per_channel"], "ZeroQ")
-            others = [word for word in (placement, weights, method) if word not in defaults]
-            title = f"{', '.join([network, *others])}: {setting}"
-            yield (network, *others, "sweep", setting), sweep_figure(levels, title, axis_of(levels))
+            defaults = ("layer_inputs", GRANULARITIES["per_channel"], "ZeroQ", "")
+            others = [word for word in (key.placement, key.weights, key.method, key.settings) if word not in defaults]
+            # Settings can be long: they get a line of their own.
+            title = "\n".join(filter(None, [key.network, ", ".join(others)])) + f": {key.setting}"
+            yield (key.network, *others, "sweep", key.setting), sweep_figure(levels, title, axis_of(levels))
 
 
 def score_figures(records: list[dict]) -> Figures:
@@ -203,6 +207,7 @@ def score_points(runs: pandas.DataFrame) -> pandas.DataFrame:
     """Size, mean score and its standard deviation over seeds of each method at each setting of bits."""
     seeds = runs.groupby(["column", "bits"])
     points = seeds.agg(size_mib=("size_mib", "mean"), value=("value", "mean"), deviation=("value", "std")).fillna(0)
+    points["granularity"] = seeds.granularity.first().map(GRANULARITIES)
     points = points.reset_index().rename(columns={"column": "method"})
     points["mixed"] = points.bits.str.startswith("MP")
     return points.sort_values("method", key=lambda methods: methods.map(column_order), kind="stable")

@@ -1,9 +1,12 @@
 """How records' settings read in tables and figures."""
 
+from collections.abc import Iterable, Mapping
+
 # Overrides that the table's columns tell already.
 SHOWN = ("model.name", "placement", "method.per_channel", "bits.weight", "bits.activation", "bits.mixed")
 GRANULARITIES = {"per_channel": "per channel", "per_tensor": "per tensor"}
 METRICS = {"top1": "Top-1 accuracy (%)", "map": "Mean average precision (IoU 0.50:0.95)"}
+SHORT_METRICS = {"top1": "Top-1 (%)", "map": "mAP"}
 # Column → method, and the settings that belong to it.
 COLUMNS = {
     "Naive": ("naive", {}),
@@ -15,6 +18,22 @@ COLUMNS = {
     "ZeroQ + DFQ": ("zeroq+dfq", {}),
     "Real data*": ("real", {}),
 }
+
+
+def scores_label(metrics: Iterable[str]) -> str:
+    """What the scores of a table are."""
+    present = set(metrics)
+    return " or ".join(label for metric, label in METRICS.items() if metric in present)
+
+
+def granularity_note(granularities: Mapping[str, Iterable[str]]) -> str:
+    """Which methods (column → granularities of its records) have one weight range a channel, and which one a tensor."""
+    parts = []
+    for kind, words in (("per_channel", "One weight range a channel"), ("per_tensor", "One weight range a tensor")):
+        columns = sorted((column for column, kinds in granularities.items() if kind in kinds), key=column_order)
+        if columns:
+            parts.append(f"{words}: {'; '.join(columns).replace('*', '')}.")
+    return " ".join(parts)
 
 
 def bits_label(record: dict) -> str:

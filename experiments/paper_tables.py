@@ -9,7 +9,16 @@ from pathlib import Path
 
 import pandas
 
-from experiments.labels import METRICS, bits_label, bits_order, column_and_settings, column_order
+from experiments.labels import (
+    METRICS,
+    SHORT_METRICS,
+    bits_label,
+    bits_order,
+    column_and_settings,
+    column_order,
+    granularity_note,
+    scores_label,
+)
 from experiments.record import formatted
 from experiments.table import NONE, Cell, Table, float_cell, frame_of, mean_cell
 from zeroq.errors import ZeroQError
@@ -21,10 +30,14 @@ REPORTED_METHODS |= {"zeroq-mp reproduction": "ZeroQ-MP (others')", "random-data
 BASELINE, FLOAT = "Baseline", "fp32"
 # Sources whose networks are the paper's, or their narrowed copies.
 SCALES = ("fashion", "imagenet", "coco")
+PAPER_SCALES = SCALES[1:]
 SOURCES = ["Naive", "Gaussian", "ZeroQ", "ZeroQ, bounded", "Real data*"]
 UNIFORM_OF = {"MP6/A6": "W6/A6", "MP4/A8": "W4/A8"}
 DATA_FOOT = "* needs data: calibrated on training images."
 MEASURED_FOOT = "Measured with each layer's input quantized (placement layer_inputs) and each method's own settings."
+FAMILY_FOOT = (
+    "No D: needs no data. No FT: no fine-tuning. W-bit, A-bit: bits of weights and activations; MP: their mean."
+)
 
 
 def paper_tables(records: list[dict]) -> dict[str, Table]:
@@ -39,6 +52,11 @@ def paper_tables(records: list[dict]) -> dict[str, Table]:
         if not table.frame.empty:
             found[name] = table
     return found
+
+
+def measured_feet(runs: pandas.DataFrame) -> tuple[str, str]:
+    """How runs were measured, and which methods have which granularity: each has its own default."""
+    return MEASURED_FOOT, granularity_note(runs.groupby("column").granularity.agg(set))
 
 
 def read_reported() -> pandas.DataFrame:
@@ -68,14 +86,15 @@ def plain_runs(records: list[dict], besides: Sequence[str] = ()) -> pandas.DataF
 
 
 def family_tables(runs: pandas.DataFrame, reported: pandas.DataFrame) -> dict[str, Table]:
-    """The paper's table of one network, measured or reported, for each data set that anything was measured on."""
+    """The paper's table of each network that was measured, and of those reported if any is at the paper's scale."""
     known = {(row.dataset, row.model) for row in runs.itertuples()}
-    known |= {(row.dataset, row.model) for row in reported.itertuples() if row.dataset in set(runs.dataset)}
+    if runs.dataset.isin(PAPER_SCALES).any():
+        known |= {(row.dataset, row.model) for row in reported.dropna(subset="value").itertuples()}
     found = {}
     for dataset, model in sorted(known):
         own = runs[(runs.dataset == dataset) & (runs.model == model)]
         elsewhere = reported[(reported.dataset == dataset) & (reported.model == model)]
-        notes = [] if own.empty else [MEASURED_FOOT]
+        notes = [FAMILY_FOOT, *([] if own.empty else measured_feet(own))]
         for place, seen in elsewhere.groupby("seen_in"):
             rows = [BASELINE if row.method == FLOAT else f"{row.column} {row.bits}" for row in seen.itertuples()]
             notes.append(f"Reported ({', '.join(rows)}): {place}.")
@@ -144,7 +163,7 @@ def eight_bit_table(runs: pandas.DataFrame, reported: pandas.DataFrame) -> Table
     rows = []
     for model, group in chosen.groupby("model"):
         metric = group.metric.iloc[0]
-        row = {"Network": model, "Metric": metric_name(metric), "FP32": float_cell(group)}
+        row = {"Network": model, "Metric": SHORT_METRICS[metric], "FP32": float_cell(group)}
         for column in sorted(set(chosen.column), key=column_order):
             row[column] = mean_cell(group[group.column == column])
         ours = group[group.column == "ZeroQ"]
@@ -154,14 +173,10 @@ def eight_bit_table(runs: pandas.DataFrame, reported: pandas.DataFrame) -> Table
     # The paper's networks without a row of their own: what was reported alone.
     for model in sorted(set(eight.model) - set(chosen.model)) if rows else []:
         metric = eight[eight.model == model].metric.iloc[0]
-        row = dict.fromkeys(rows[0], NONE) | {"Network": model, "Metric": metric_name(metric)}
+        row = dict.fromkeys(rows[0], NONE) | {"Network": model, "Metric": SHORT_METRICS[metric]}
         rows.append(row | reported_loss(eight, model))
-    return Table("8-bit weights and activations", frame_of(rows), (MEASURED_FOOT, DATA_FOOT))
-
-
-def metric_name(metric: str) -> str:
-    """A metric without its unit."""
-    return METRICS[metric].partition(" (")[0]
+    title = f"8-bit weights and activations: {scores_label([*chosen.metric, *eight.metric])}"
+    return Table(title, frame_of(rows), (*measured_feet(chosen), DATA_FOOT))
 
 
 def reported_loss(reported: pandas.DataFrame, model: str) -> dict[str, str]:
@@ -173,27 +188,32 @@ def reported_loss(reported: pandas.DataFrame, model: str) -> dict[str, str]:
 
 def calibration_table(runs: pandas.DataFrame) -> Table:
     """What the images that calibrate a network are worth: none, noise, distilled ones, real ones."""
-    groups = dict(list(runs[runs.column.isin(SOURCES)].groupby(["model", "bits"])))
+    chosen = runs[runs.column.isin(SOURCES)]
+    groups = dict(list(chosen.groupby(["model", "bits"])))
     rows = []
     for model, bits in sorted(groups, key=lambda key: (key[0], bits_order(key[1]))):
         group = groups[model, bits]
-        row = {"Network": model, "Bits": bits, "FP32": float_cell(group)}
+        row = {"Network": model, "Metric": SHORT_METRICS[group.metric.iloc[0]], "Bits": bits, "FP32": float_cell(group)}
         rows.append(row | {column: mean_cell(group[group.column == column]) for column in SOURCES})
     table = frame_of(rows).rename(columns={"ZeroQ": "Distilled", "ZeroQ, bounded": "Distilled, bounded"})
-    naive = "Naive has one weight range a tensor and each test batch's own activation range."
-    return Table("Calibration: no images, noise, distilled or real ones", table, (MEASURED_FOOT, naive, DATA_FOOT))
+    naive = "Naive has each test batch's own activation range. Distilled: ZeroQ."
+    title = f"Calibration: no images, noise, distilled or real ones. {scores_label(chosen.metric)}"
+    return Table(title, table, (*measured_feet(chosen), naive, DATA_FOOT))
 
 
 def mixed_table(runs: pandas.DataFrame) -> Table:
     """Mixed precision beside uniform widths of the same mean, with ZeroQ's images."""
     rows = []
-    for model, group in runs[runs.column == "ZeroQ"].groupby("model"):
+    chosen = runs[runs.column == "ZeroQ"]
+    for model, group in chosen.groupby("model"):
         full = Cell(mib(group.fp32_size_mib.iloc[0]), group.run.head(1))
-        row = {"Network": model, "FP32": float_cell(group), "FP32 MiB": full}
+        row = {"Network": model, "Metric": SHORT_METRICS[group.metric.iloc[0]], "FP32": float_cell(group)}
+        row["FP32 MiB"] = full
         for mixed, uniform in UNIFORM_OF.items():
             for bits in (uniform, mixed):
                 same = group[group.bits == bits]
                 row |= {f"{bits} MiB": size_cell(same), bits: mean_cell(same)}
         if any(row[bits] != NONE for bits in UNIFORM_OF):
             rows.append(row)
-    return Table("Mixed precision (MP) and uniform widths, ZeroQ", frame_of(rows), (MEASURED_FOOT,))
+    title = f"Mixed precision (MP) and uniform widths, ZeroQ. {scores_label(chosen.metric)}"
+    return Table(title, frame_of(rows), measured_feet(chosen) if rows else ())

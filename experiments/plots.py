@@ -124,8 +124,8 @@ def loss_figure(losses: dict[str, pandas.Series], noise: float, title: str) -> p
 def score_figure(scores: pandas.DataFrame, full: float, title: str, ylabel: str) -> plt.Figure:
     """Score against size: uniform widths joined by lines, mixed precision as stars.
 
-    ``scores`` has the columns method, bits, mixed, size_mib, value and deviation (over seeds); ``full`` is the float
-    network's score. Methods of one size stand side by side, or they would hide each other.
+    ``scores`` has the columns method, granularity, bits, mixed, size_mib, value and deviation (over seeds); ``full`` is
+    the float network's score. Methods of one size stand side by side, or they would hide each other.
     """
     figure, axes = plt.subplots(figsize=(WIDTH, 2.4))
     methods = list(scores.method.unique())
@@ -137,14 +137,17 @@ def score_figure(scores: pandas.DataFrame, full: float, title: str, ylabel: str)
         style = {"color": METHOD_COLORS.get(method, "#444444"), "linewidth": 1, "elinewidth": 0.7, "capsize": 1.5}
         axes.errorbar(uniform.size_mib, uniform.value, uniform.deviation, marker="o", markersize=2.5, **style)
         axes.errorbar(mixed.size_mib, mixed.value, mixed.deviation, fmt="*", markersize=6, zorder=3, **style)
-        axes.plot([], [], marker="o", markersize=2.5, linewidth=1, color=style["color"], label=method)
+        own = points.granularity.iloc[0]
+        label = method if own == scores.granularity.mode()[0] else f"{method}, {own}"
+        axes.plot([], [], marker="o", markersize=2.5, linewidth=1, color=style["color"], label=label)
     axes.axhline(full, linewidth=1, linestyle=":", color="#444444")
     right = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "center"}
     axes.annotate("FP32", (1, full), (2, 0), **right)
-    for bits, same in scores[~scores.mixed].groupby("bits"):
-        place = (same.size_mib.mean(), 0)
+    for (bits, mixed), same in scores.groupby(["bits", "mixed"]):
+        # Uniform widths along the lower edge, mixed ones along the upper: MP4/A8 has the size of W4/A8.
+        place, offset = (same.size_mib.mean(), 1 if mixed else 0), (0, -7 if mixed else 3)
         how = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "ha": "center"}
-        axes.annotate(bits, place, (0, 3), **how, color="#777777", fontsize=6)
+        axes.annotate(bits, place, offset, **how, color="#777777", fontsize=6)
     axes.margins(x=0.08, y=0.12)
     axes.set(xlabel="size (MiB), methods side by side; stars: mixed precision", ylabel=ylabel, title=title)
     axes.legend(fontsize=6, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=4, columnspacing=1)

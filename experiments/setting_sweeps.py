@@ -1,34 +1,50 @@
-"""What one setting is worth: the score at each of its values, with all else as it is by default."""
+"""What one setting is worth: the score at each of its values, with all else the same."""
 
 import json
 from collections import defaultdict
-from typing import Any
+from collections.abc import Iterator
+from functools import cache
+from typing import Any, NamedTuple
 
 import hydra
 import pandas
 
 from experiments.ablation import is_ablation
 from experiments.arguments import CONF
-from experiments.labels import GRANULARITIES, SHOWN, bits_label, bits_order, column_and_settings, column_order
+from experiments.labels import (
+    GRANULARITIES,
+    SHOWN,
+    bits_label,
+    bits_order,
+    column_and_settings,
+    column_order,
+    settings_label,
+)
 from experiments.record import spelling
-from experiments.table import frame_of, mean_cell
+from experiments.table import frame_of, mean_cell, without_empty_settings
 
 # Settings that make it another network or another test set.
 OTHER_NETWORK = ("model.", "data")
-SUBJECT = ("Network", "Placement", "Weights", "Method", "Setting")
-Subject = tuple[str, str, str, str, str]
 
 
-def separated(records: list[dict]) -> tuple[list[dict], list[dict]]:
-    """Records that methods are compared by, and those with one setting that no other method was run with."""
+class Subject(NamedTuple):
+    """What a sweep is about: the setting that differs, and what does not."""
+
+    network: str
+    placement: str
+    weights: str
+    method: str
+    settings: str
+    setting: str
+
+
+def compared(records: list[dict]) -> list[dict]:
+    """The records that methods are compared by: all but those of a sweep that no other method was run with."""
     methods = defaultdict(set)
     for record in records:
         methods[circumstances(record)].add(column_and_settings(record)[0])
-    compared, swept = [], []
-    for record in records:
-        alone = swept_setting(record) and len(methods[circumstances(record)]) == 1
-        (swept if alone else compared).append(record)
-    return compared, swept
+    swept = {record["run"] for runs in sweeps(records).values() for record in runs if not record["default"]}
+    return [r for r in records if r["run"] not in swept or len(methods[circumstances(r)]) > 1]
 
 
 def circumstances(record: dict) -> tuple:
@@ -41,49 +57,54 @@ def other_settings(record: dict) -> dict[str, str]:
     return {key: value for key, value in column_and_settings(record)[1].items() if key not in SHOWN}
 
 
-def swept_setting(record: dict) -> str | None:
-    """The one setting that a record may be from a sweep over; None for DFQ's steps, which have a table of their own."""
-    if is_ablation(record):
-        return None
-    key, *more = other_settings(record) or [None]
-    # A recipe with a name is a method more than a value.
-    return None if more or key is None or key == "distill" or key.startswith(OTHER_NETWORK) else key
+def sweepable(record: dict) -> Iterator[str]:
+    """The settings that a record may be from a sweep over; none for DFQ's steps, which have a table of their own."""
+    if not is_ablation(record):
+        for key in other_settings(record):
+            # A recipe with a name is a method more than a value.
+            if key != "distill" and not key.startswith(OTHER_NETWORK):
+                yield key
 
 
-def sweeps(records: list[dict]) -> dict[Subject, pandas.DataFrame]:
-    """The records of each sweep over one setting, by its values.
+def sweeps(records: list[dict]) -> dict[Subject, list[dict]]:
+    """The records of each sweep over one setting, in the order of its values: at least two.
 
     To each are added the value as ``level``, ``bits``, and whether it is the ``default``; with the default stand the
-    records of the same seeds and bits that set nothing.
+    records of the same seeds and bits that leave the setting alone. A record may be in several sweeps.
     """
-    groups = defaultdict(list)
-    for record in separated(records)[1]:
-        groups[subject(record, swept_setting(record))].append(record)
+    groups, plain = defaultdict(list), defaultdict(list)
+    for record in records:
+        settings = other_settings(record)
+        plain[subject(record, settings)].append(record)
+        for setting in sweepable(record):
+            rest = {key: value for key, value in settings.items() if key != setting}
+            groups[subject(record, rest, setting)].append(record)
     found = {}
-    for key, runs in sorted(groups.items(), key=lambda group: (group[0][:3], column_order(group[0][3]), group[0][4])):
-        setting = key[-1]
+    for key in sorted(groups, key=lambda key: (*key[:3], column_order(key.method), *key[4:])):
+        runs = groups[key]
         seeds_and_bits = {(record["seed"], bits_label(record)) for record in runs}
-        plain = [
-            {**record, "settings": {setting: default_value(setting, record["method"])}, "default": True}
-            for record in records
-            if subject(record, setting) == key
-            and not other_settings(record)
-            and (record["seed"], bits_label(record)) in seeds_and_bits
-        ]
+        beside = [r for r in plain[key._replace(setting="")] if (r["seed"], bits_label(r)) in seeds_and_bits]
         rows = [
-            {"default": False, **record, "level": record["settings"][setting], "bits": bits_label(record)}
-            for record in plain + runs
+            {**record, "level": record["settings"][key.setting], "default": False, "bits": bits_label(record)}
+            for record in runs
         ]
-        found[key] = pandas.DataFrame(sorted(rows, key=lambda row: level_order(row["level"])))
+        rows += [
+            {**r, "level": default_value(key.setting, r["method"]), "default": True, "bits": bits_label(r)}
+            for r in beside
+        ]
+        if len({row["level"] for row in rows}) > 1:
+            found[key] = sorted(rows, key=lambda row: level_order(row["level"]))
     return found
 
 
-def subject(record: dict, setting: str) -> Subject:
-    """What a sweep is about: network, placement, granularity, method and setting."""
+def subject(record: dict, rest: dict[str, str], setting: str = "") -> Subject:
+    """What a sweep over a setting is about, with ``rest`` as its other settings."""
     column, _ = column_and_settings(record)
-    return record["model"], record["placement"], GRANULARITIES[record["granularity"]], column, setting
+    weights = GRANULARITIES[record["granularity"]]
+    return Subject(record["model"], record["placement"], weights, column, settings_label(rest), setting)
 
 
+@cache
 def default_value(setting: str, method: str) -> str:
     """What a setting is where nothing was said, as records spell it."""
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
@@ -104,11 +125,12 @@ def level_order(level: str) -> tuple[int, Any]:
 def sweep_table(records: list[dict]) -> pandas.DataFrame:
     """One row a value of a setting, one column a setting of bits."""
     found = sweeps(records)
-    widths = sorted({bits for runs in found.values() for bits in runs.bits}, key=bits_order)
+    widths = sorted({record["bits"] for runs in found.values() for record in runs}, key=bits_order)
     rows = []
-    for key, runs in found.items():
+    for key, records_of_sweep in found.items():
+        runs = pandas.DataFrame(records_of_sweep)
         for level, same in runs.groupby("level", sort=False):
-            row = dict(zip(SUBJECT, key, strict=True))
+            row = {name.capitalize(): word for name, word in key._asdict().items()}
             row["Value"] = f"{level} (default)" if same.default.any() else level
             rows.append(row | {bits: mean_cell(same[same.bits == bits]) for bits in widths})
-    return frame_of(rows)
+    return without_empty_settings(frame_of(rows))

@@ -37,16 +37,16 @@ class Table:
     model: str | None = None
 
     def markdown(self) -> str:
-        """A pipe table with its notes below."""
-        lines = [self.frame.to_markdown(index=False, disable_numparse=True)]
+        """A pipe table under its title, with its notes below."""
+        lines = [f"**{self.title}**\n", self.frame.to_markdown(index=False, disable_numparse=True)]
         return "\n".join([*lines, *(f"\n{note}" for note in self.notes)]) + "\n"
 
     def latex(self) -> str:
-        r"""A booktabs tabular (``\usepackage{booktabs}``) with its notes below."""
-        notes = pandas.DataFrame({"note": self.notes}).to_latex(index=False, header=False, escape=True)
-        lines = [line.removesuffix(r" \\") for line in notes.splitlines() if line.endswith(r"\\")]
-        foot = "".join(f"{{\\par\\small {line}\\par}}\n" for line in lines)
-        return self.frame.to_latex(index=False, escape=True) + foot
+        r"""A table environment with a booktabs tabular (``\usepackage{booktabs}``), its title and its notes."""
+        title, *notes = escaped([self.title, *self.notes])
+        floating = self.frame.to_latex(index=False, escape=True, caption=title, position="htbp")
+        foot = "".join(f"{{\\par\\small {note}\\par}}\n" for note in notes)
+        return floating.replace("\\end{table}", f"{foot}\\end{{table}}")
 
     def write(self, path: Path) -> None:
         """``path`` with the suffixes .md, .tex and .csv; the last holds the rows alone."""
@@ -55,9 +55,20 @@ class Table:
         self.frame.to_csv(path.with_suffix(".csv"), index=False)
 
 
+def escaped(texts: list[str]) -> list[str]:
+    """Texts as LaTeX writes them."""
+    cells = pandas.DataFrame({"text": texts}).to_latex(index=False, header=False, escape=True)
+    return [line.removesuffix(r" \\") for line in cells.splitlines() if line.endswith(r"\\")]
+
+
 def frame_of(rows: list[dict[str, str]]) -> pandas.DataFrame:
     """A frame that keeps its cells as they are (pandas would turn them into plain text)."""
     return pandas.DataFrame(rows, dtype=object)
+
+
+def without_empty_settings(table: pandas.DataFrame) -> pandas.DataFrame:
+    """The table, without its column Settings where every row has the defaults."""
+    return table if table.empty or table["Settings"].any() else table.drop(columns="Settings")
 
 
 def mean_cell(records: pandas.DataFrame) -> Cell:

@@ -4,8 +4,11 @@
     python -m experiments.tables source=wandb entity=NAME project=NAME [results=FOLDER]
 
 The paper's tables, one for each network and some over all of them; every method beside the others; DFQ step by step.
-MPw/Aa (mixed precision, w bits on average) and uniform WwAa never share a row, nor do runs that differ in anything
-else but the seed. Records that are damaged or do not fit the others are left out, and the tables say so.
+MPw/Aa (mixed precision, w bits on average) and uniform WwAa never share a row, nor, among the methods, do runs that
+differ in anything else but the seed; the paper's tables give each method its own granularity, and say so. Records that
+are damaged or do not fit the others are left out, and the tables say so.
+
+The folder ``tables`` holds nothing else: tables in it that no record stands behind are removed.
 """
 
 import sys
@@ -15,32 +18,42 @@ from pathlib import Path
 from experiments.ablation import ablation_table, is_ablation
 from experiments.collect import Collection, from_folder
 from experiments.comparison import loss_table, method_table
-from experiments.labels import METRICS
+from experiments.labels import METRICS, scores_label
 from experiments.paper_tables import DATA_FOOT, paper_tables
 from experiments.results_argument import output_folder, remove_others, results_arguments, tell_omissions
-from experiments.setting_sweeps import separated, sweep_table
+from experiments.setting_sweeps import compared, sweep_table
 from experiments.table import SUFFIXES, Table
 from experiments.wandb_records import from_wandb
 from zeroq.errors import ZeroQError
 
-NULL_FOOT = "null stands for the whole range as percentile, and for the network's own size as distill.size."
+SWEEP_FEET = (
+    "null stands for the whole range as percentile, and for the network's own size as distill.size.",
+    "A default is the mean over the seeds that its sweep was run with, so it may differ between sweeps.",
+)
+STEPS_FEET = (
+    "FP32 after the steps: the float network once the steps changed its weights. – stands where nothing was measured.",
+)
+LOSS_FEET = (
+    "Ratio: how many times the noise's loss is the distilled images'.",
+    "Seconds are of the machine that made the images, at whatever load it had; they compare nothing.",
+)
 NAIVE_FOOT = "Naive and DFQ measure no sensitivities, so they have no MP rows."
 
 
 def tables(collection: Collection) -> dict[str, Table]:
     """Name → table, for all that the records allow."""
     records = collection.records
-    found = {}
-    whole = [record for record in separated(records)[0] if not is_ablation(record)]
+    found, scores = {}, scores_label(record["metric"] for record in records)
+    whole = [record for record in compared(records) if not is_ablation(record)]
     kinds = {(record["metric"], record["dataset"]) for record in whole}
     for metric, dataset in sorted(kinds, key=lambda kind: (list(METRICS).index(kind[0]), kind[1])):
         same = [record for record in whole if (record["metric"], record["dataset"]) == (metric, dataset)]
         title = f"{METRICS[metric]}, {dataset}"
         found[f"{metric}-{dataset}"] = Table(title, method_table(same), (DATA_FOOT, NAIVE_FOOT), dataset)
     for name, table in (
-        ("dfq_ablation", Table("DFQ step by step", ablation_table(records))),
-        ("sweeps", Table("One setting changed, all others as by default", sweep_table(records), (NULL_FOOT,))),
-        ("batch_norm_loss", Table("BatchNorm loss of the calibration images", loss_table(records))),
+        ("dfq_ablation", Table(f"DFQ step by step. {scores}", ablation_table(records), STEPS_FEET)),
+        ("sweeps", Table(f"One setting changed, all others the same. {scores}", sweep_table(records), SWEEP_FEET)),
+        ("batch_norm_loss", Table("BatchNorm loss (Eq. 3) of calibration images", loss_table(records), LOSS_FEET)),
     ):
         if not table.frame.empty:
             found[name] = table

@@ -288,7 +288,7 @@ def test_ablation_goes_from_no_step_to_all():
     table = ablation_table(runs)
     assert list(table["W8/A8"]) == ["0.00", "1.00", "2.00", "3.00", "4.00"]
     assert list(table["FP32 after the steps"]) == ["50.00", "51.00", "52.00", "53.00", "53.00"]
-    assert list(table["Bias correction"]) == ["–", "–", "–", "–", "analytic"]
+    assert list(table["Bias correction"]) == ["no", "no", "no", "no", "analytic"]
     found = tables_of(runs)
     assert list(found)[:2] == ["top1-fashion-mnist", "dfq_ablation"]
     assert list(found["top1-fashion-mnist"].frame["DFQ"]) == ["4.00", "90.00"]
@@ -321,6 +321,32 @@ def test_a_setting_that_one_method_was_run_with_stands_beside_its_default():
     assert "Settings" not in found["top1-fashion-mnist"].frame
 
 
+def test_another_method_with_the_same_value_takes_it_from_no_sweep():
+    cut = {"percentile": "99"}
+    runs = [record(run="a"), record(run="b", value=80.0, settings=cut)]
+    runs += [record(run="c", method="gaussian", value=70.0, settings=cut)]
+    found = tables_of([*runs, record(run="d", value=60.0, settings={"percentile": "99.9"})])
+    assert list(found["sweeps"].frame["W8/A8"]) == ["80.00", "60.00", "90.00"]
+    methods = found["top1-fashion-mnist"].frame
+    assert list(methods[methods.Settings == "percentile=99"]["Gaussian"]) == ["70.00"]
+    assert "percentile=99.9" not in list(methods.Settings)
+
+
+def test_a_sweep_may_have_another_setting_throughout():
+    few = {"distill.iterations": "20"}
+    runs = [record(run=str(count), value=count, settings={**few, "distill.count": str(count)}) for count in (4, 8)]
+    found = tables_of([record(run="a"), record(run="b", value=50.0, settings=few), *runs])
+    rows = [tuple(row) for row in found["sweeps"].frame[["Settings", "Setting", "Value", "W8/A8"]].to_numpy()]
+    assert rows == [
+        ("", "distill.iterations", "20", "50.00"),
+        ("", "distill.iterations", "500 (default)", "90.00"),
+        ("distill.iterations=20", "distill.count", "4", "4.00"),
+        ("distill.iterations=20", "distill.count", "8", "8.00"),
+        ("distill.iterations=20", "distill.count", "32 (default)", "50.00"),
+    ]
+    assert list(found["top1-fashion-mnist"].frame["ZeroQ"]) == ["90.00"]
+
+
 def test_values_of_a_setting_are_in_order():
     assert sorted(["[2,3,4,8]", "[2,4,8]"], key=level_order) == ["[2,4,8]", "[2,3,4,8]"]
     assert sorted(["null", "10", "9.5"], key=level_order) == ["9.5", "10", "null"]
@@ -330,7 +356,6 @@ def test_values_of_a_setting_are_in_order():
 @pytest.mark.parametrize(
     "others",
     [
-        [record(settings={"percentile": "99"}), record(method="gaussian", settings={"percentile": "99"})],
         [record(settings={"percentile": "99", "symmetric": "true"})],
         [record(settings={"model.checkpoint": "mine.pt"})],
         [record(settings={"distill": "mine"})],
