@@ -47,6 +47,16 @@ def test_agrees_with_float64(seed, bits, symmetric, spread, shift):
     assert (difference < 1.001 * scale).all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_one_range_for_all_is_bit_for_bit_one_range_a_channel(dtype):
+    """A CPU computes with the first as Python numbers, and with the second as a tensor."""
+    values = 3 * torch.randn(40, 500, generator=torch.Generator().manual_seed(1)).to(dtype)
+    for bits in range(2, 9):
+        parameters = affine_parameters(values.min(), values.max(), bits)
+        many = parameters._replace(scale=parameters.scale.expand(40), zero_point=parameters.zero_point.expand(40))
+        assert torch.equal(fake_quantize(values, parameters), fake_quantize(values, many))
+
+
 def zero_point_tie(values: torch.Tensor, bits: int, symmetric: bool) -> bool:
     low, high = min(values.min().item(), 0), max(values.max().item(), 0)
     return not symmetric and abs(-low / (high - low) * (2**bits - 1) % 1 - 0.5) < 1e-3
