@@ -2,7 +2,7 @@
 
 import pandas
 
-from experiments.labels import GRANULARITIES, bits_label, bits_order, settings_label
+from experiments.labels import GRANULARITIES, bits_label, bits_order, untold
 from experiments.table import frame_of, mean_cell
 
 # Settings that switch a step of DFQ off or change it, with what they are without being set.
@@ -41,14 +41,18 @@ def ablation_table(records: list[dict]) -> pandas.DataFrame:
         frame[title] = [settings.get(key, default) for settings in frame.settings]
     is_float = frame.bits == FLOAT
     widths = sorted(set(frame.bits[~is_float]), key=bits_order)
-    rows = []
+    # Where nothing was rounded, corrected biases, images and their seed change nothing.
+    shared = [name for name in (*SUBJECT, *TITLES) if name not in ("method", TITLES[-1])]
+    rows, alone = [], is_float
     for key, group in frame[~is_float].groupby([*SUBJECT, *TITLES]):
         row = dict(zip([*SUBJECT, *TITLES], key, strict=True))
-        # Where nothing was rounded, corrected biases, images and their seed change nothing.
-        shared = [name for name in row if name not in ("method", TITLES[-1])]
-        floats = frame[is_float & (frame[shared] == pandas.Series({name: row[name] for name in shared})).all(axis=1)]
-        row["FP32 after the steps"] = mean_cell(floats.head(1))
+        same = is_float & (frame[shared] == pandas.Series({name: row[name] for name in shared})).all(axis=1)
+        alone = alone & ~same
+        row["FP32 after the steps"] = mean_cell(frame[same].head(1))
         rows.append(row | {bits: mean_cell(group[group.bits == bits]) for bits in widths})
+    for key, group in frame[alone].groupby([*SUBJECT, *TITLES]):
+        row = dict(zip([*SUBJECT, *TITLES], key, strict=True)) | {"FP32 after the steps": mean_cell(group.head(1))}
+        rows.append(row | dict.fromkeys(widths, mean_cell(group.head(0))))
     # From no step to all of them.
     rows.sort(key=lambda row: [*(row[name] for name in SUBJECT), *(row[title] not in OFF for title in TITLES)])
     table = frame_of(rows).rename(columns=SUBJECT)
@@ -63,4 +67,4 @@ def subject(record: dict) -> tuple[str, ...]:
 
 def has_only_steps(record: dict) -> bool:
     """Whether DFQ's steps are all that was set."""
-    return not settings_label({key: value for key, value in record["settings"].items() if key not in STEPS})
+    return untold(record).keys() <= STEPS.keys()

@@ -5,8 +5,10 @@ from difflib import get_close_matches
 from pathlib import Path
 
 import hydra
+import yaml
 from omegaconf import OmegaConf
 
+from experiments.record import SILENT_KEYS
 from zeroq.errors import ZeroQError
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -59,14 +61,19 @@ def check(arguments: list[str]) -> None:
             for choice in value.split(","):
                 check_known(choice, known, f"there is no {group}={choice}", "choices are")
     check_keys(arguments)
-    check_scale(arguments)
+    check_experiment(arguments)
 
 
-def check_scale(arguments: list[str]) -> None:
-    """Raise ZeroQError for a scale or a detector that nothing on the command line refers to."""
+def check_experiment(arguments: list[str]) -> None:
+    """Raise ZeroQError for a scale or a detector that nothing refers to, and for an experiment that hides a setting.
+
+    A run is named and recorded after its overrides: what an experiment sets must be among those that it sweeps over.
+    """
     told = {key: value for key, _, value in map(partitioned, arguments)}
     file = CONF / "experiment" / f"{told.get('experiment')}.yaml"
     words = file.read_text() if file.exists() else ""
+    if hidden := (yaml.safe_load(words) or {}).keys() - {"hydra", "defaults", *SILENT_KEYS}:
+        raise ZeroQError(f"{file} sets {', '.join(sorted(hidden))} beside its runs; put it under hydra.sweeper.params")
     used = [key for key in OF_EXPERIMENTS if f"${{{key}}}" in words]
     for key in OF_EXPERIMENTS:
         if key in told and key not in used:
@@ -78,7 +85,7 @@ def check_scale(arguments: list[str]) -> None:
 def choices(group: str) -> list[str]:
     """What may stand behind a group's name; nothing for a setting that is no group."""
     if group == "scale":
-        return sorted(path.name for path in (CONF / "model").iterdir() if path.is_dir())
+        return sorted(path.parent.name for path in (CONF / "model").glob("*/resnet50.yaml"))
     if group not in LISTED:
         return []
     own = [str(path.relative_to(CONF / group).with_suffix("")) for path in (CONF / group).rglob("*.yaml")]

@@ -7,12 +7,15 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from experiments.labels import SHOWN
+from experiments.labels import untold
 from experiments.record import flaw, is_text, read_content
 from zeroq.errors import ZeroQError
 
 # The float network's score differs by less between devices and versions of torch.
 SAME_SCORE = {"top1": 0.2, "map": 0.005}
+
+# Methods whose runs draw no images, unless those correct biases: a seed changes nothing.
+IMAGELESS = ("naive", "dfq")
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,8 @@ def of_one_origin(records: list[dict]) -> tuple[list[dict], list[Omission]]:
 def of_different_cells(records: list[dict]) -> tuple[list[dict], list[Omission]]:
     """Of several records of one run, keep the last where they agree, and none where they do not.
 
-    A method without sensitivities makes uniform runs of mixed settings; ``w4a8`` comes after ``mp4a8``.
+    A method without sensitivities makes uniform runs of mixed settings (``w4a8`` comes after ``mp4a8``), and one
+    without images the same run of every seed, of which the lowest is kept.
     """
     cells = defaultdict(list)
     for record in records:
@@ -113,7 +117,7 @@ def of_different_cells(records: list[dict]) -> tuple[list[dict], list[Omission]]
     for group in cells.values():
         values = [record["value"] for record in group]
         if max(values) - min(values) <= SAME_SCORE[group[0]["metric"]]:
-            kept.append(group[-1])
+            kept.append(min(reversed(group), key=lambda record: record["seed"]))
             continue
         for record in group:
             others = " and ".join(other["run"] for other in group if other is not record)
@@ -123,12 +127,10 @@ def of_different_cells(records: list[dict]) -> tuple[list[dict], list[Omission]]
 
 def cell(record: dict) -> tuple:
     """What tells one run from another."""
-    words = ("model", "dataset", "method", "w_bits", "a_bits", "placement", "granularity", "seed")
-    # The label of a mixed plan is rounded; its budget is a setting.
-    mixed = str(record["w_bits"]).startswith("MP")
-    told = set(SHOWN) - ({"bits.weight"} if mixed else set())
-    settings = sorted((key, value) for key, value in record["settings"].items() if key not in told)
-    return *(record[word] for word in words), *settings
+    words = ("model", "dataset", "method", "w_bits", "a_bits", "placement", "granularity")
+    settings = untold(record)
+    drawn = record["method"] not in IMAGELESS or settings.get("method.bias_correction") == "empirical"
+    return *(record[word] for word in words), record["seed"] if drawn else None, *sorted(settings.items())
 
 
 def without(records: list[dict], reasons: Mapping[str, str]) -> tuple[list[dict], list[Omission]]:

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from experiments.arguments import CONF, GROUPS, OF_EXPERIMENTS, SWEEP, partitioned
-from experiments.record import NAMED_GROUPS, other_settings, run_name, spelling
+from experiments.record import NAMED_GROUPS, SILENT_KEYS, other_settings, run_name, spelling
 from zeroq.errors import ZeroQError
 
 
@@ -21,13 +21,16 @@ def composed(*overrides: str) -> DictConfig:
     return hydra.compose("config", list(overrides), return_hydra_config=True)
 
 
-def planned(arguments: list[str]) -> list[list[str]]:
-    """The overrides of each run of a command line, in the order in which Hydra does them."""
+def planned(arguments: list[str], only: tuple[str, ...] = ("",)) -> list[list[str]]:
+    """The overrides of each run of a command line, in the order in which Hydra does them.
+
+    ``only`` names the beginnings of those that matter; then each combination of them is there once.
+    """
     task = [each for each in arguments if each not in SWEEP and not each.startswith("hydra")]
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         params = composed(*of_experiment(task)).hydra.sweeper.get("params") or {}
-    parsed = OverridesParser.create().parse_overrides([*(f"{key}={value}" for key, value in params.items()), *task])
-    return BasicSweeper.split_arguments(parsed, None)[0]
+    chosen = [each for each in (*(f"{k}={v}" for k, v in params.items()), *task) if each.lstrip("+~").startswith(only)]
+    return BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(chosen), None)[0]
 
 
 def planned_names(jobs: list[list[str]]) -> Iterator[str]:
@@ -36,7 +39,10 @@ def planned_names(jobs: list[list[str]]) -> Iterator[str]:
         for overrides in jobs:
             plain = composed(*of_experiment(overrides))
             told = dict(override.split("=", 1) for override in overrides)
-            choices = {**plain.hydra.runtime.choices, **{key: told[key] for key in GROUPS if key in told}}
+            if all(key in (*NAMED_GROUPS, "seed") or key in SILENT_KEYS for key in told):
+                choices = {**plain.hydra.runtime.choices, **{key: told[key] for key in NAMED_GROUPS if key in told}}
+            else:
+                choices = composed(*overrides).hydra.runtime.choices
             name, _ = name_and_settings(
                 overrides, choices, told.get("seed", plain.seed), lambda overrides=overrides: composed(*overrides)
             )
@@ -68,19 +74,22 @@ def name_and_settings(
     return run_name(choices, settings, seed), settings
 
 
-def check_data_of(jobs: list[list[str]]) -> None:
+def check_data_of(arguments: list[str]) -> None:
     """Raise ZeroQError where the data of a run are not where they should be: once, and before the first run."""
     # PyTorch takes seconds to import.
     from experiments.config import DataConfig
     from experiments.sources import check_data
 
-    chosen = {tuple(each for each in overrides if each.startswith(("model", "data"))) for overrides in jobs}
+    combinations = planned(arguments, only=("model", "method", "data"))
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        for overrides in sorted(chosen):
-            data = composed(*overrides).data
-            if OmegaConf.is_missing(data, "root"):
-                raise ZeroQError("data.root is missing; give the folder of your copy of the data, data.root=…")
-            check_data(DataConfig(data.name, Path(data.root)))
+        chosen = [composed(*overrides) for overrides in combinations]
+    for config in chosen:
+        if OmegaConf.is_missing(config.data, "root"):
+            raise ZeroQError("data.root is missing; give the folder of your copy of the data, data.root=…")
+        data = DataConfig(config.data.name, Path(str(config.data.root)))
+        check_data(data)
+        if config.method.images == "real":
+            check_data(data, train=True)
 
 
 def of_experiment(overrides: list[str]) -> list[str]:

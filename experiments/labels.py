@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-# Overrides that the table's columns tell already.
+# Settings that the columns of a table tell already.
 SHOWN = ("model.name", "placement", "method.per_channel", "bits.weight", "bits.activation", "bits.mixed")
 GRANULARITIES = {"per_channel": "per channel", "per_tensor": "per tensor"}
 METRICS = {"top1": "Top-1 accuracy (%)", "map": "Mean average precision (IoU 0.50:0.95)"}
@@ -49,9 +49,20 @@ def bits_order(label: str) -> tuple:
     return mixed, -float(weight.removeprefix("MP").removeprefix("W")), -float(activation[1:])
 
 
+def untold(record: dict) -> dict[str, str]:
+    """The settings that the columns for network, placement, weights and bits do not tell.
+
+    The label of a mixed plan is rounded, so that another budget may have the same: then the budget is a setting.
+    """
+    width, budget = str(record["w_bits"]), record["settings"].get("bits.weight")
+    rounded = width.startswith("MP") and budget is not None and float(budget) != float(width.removeprefix("MP"))
+    told = set(SHOWN) - ({"bits.weight"} if rounded else set())
+    return {key: value for key, value in record["settings"].items() if key not in told}
+
+
 def column_and_settings(record: dict) -> tuple[str, dict[str, str]]:
-    """The column that a record belongs into, and the settings that the column does not tell."""
-    settings = record["settings"]
+    """The column that a record belongs into, and the settings that no column tells."""
+    settings = untold(record)
     fitting = [
         (title, own)
         for title, (method, own) in COLUMNS.items()
@@ -67,8 +78,8 @@ def column_order(title: str) -> tuple[int, str]:
 
 
 def settings_label(settings: dict[str, str]) -> str:
-    """What was set beyond the columns of the table, empty for the defaults."""
-    return " ".join(f"{key}={value}" for key, value in settings.items() if key not in SHOWN)
+    """Settings as words, empty for the defaults."""
+    return " ".join(f"{key}={value}" for key, value in settings.items())
 
 
 def recipe_label(settings: dict[str, str]) -> str:

@@ -12,6 +12,7 @@ import pandas
 from experiments.labels import (
     METRICS,
     SHORT_METRICS,
+    SHOWN,
     bits_label,
     bits_order,
     column_and_settings,
@@ -20,7 +21,7 @@ from experiments.labels import (
     scores_label,
 )
 from experiments.record import formatted
-from experiments.table import NONE, Cell, Table, float_cell, frame_of, mean_cell
+from experiments.table import NONE, Cell, Table, data_foot, float_cell, frame_of, mean_cell
 from zeroq.errors import ZeroQError
 
 REPORTED = Path(__file__).with_name("reported.csv")
@@ -33,7 +34,6 @@ SCALES = ("fashion", "imagenet", "coco")
 PAPER_SCALES = SCALES[1:]
 SOURCES = ["Naive", "Gaussian", "ZeroQ", "ZeroQ, bounded", "Real data*"]
 UNIFORM_OF = {"MP6/A6": "W6/A6", "MP4/A8": "W4/A8"}
-DATA_FOOT = "* needs data: calibrated on training images."
 MEASURED_FOOT = "Measured with each layer's input quantized (placement layer_inputs) and each method's own settings."
 FAMILY_FOOT = (
     "No D: needs no data. No FT: no fine-tuning. W-bit, A-bit: bits of weights and activations; MP: their mean."
@@ -80,7 +80,8 @@ def plain_runs(records: list[dict], besides: Sequence[str] = ()) -> pandas.DataF
     rows = []
     for record in records:
         column, settings = column_and_settings(record)
-        if not settings.keys() - {"model.name", *besides}:
+        changed = settings.keys() | record["settings"].keys() & set(SHOWN)
+        if not changed - {"model.name", *besides}:
             rows.append(record | {"column": column, "bits": bits_label(record)})
     return pandas.DataFrame(rows, columns=[*records[0], "column", "bits"])
 
@@ -102,6 +103,7 @@ def family_tables(runs: pandas.DataFrame, reported: pandas.DataFrame) -> dict[st
         source, _, architecture = model.partition("/")
         name = architecture if source in SCALES else model.replace("/", "-")
         frame = family_frame(own, elsewhere)
+        notes += data_foot(frame)
         found[f"paper-{dataset}-{name}"] = Table(f"{name} on {dataset}", frame, tuple(notes), dataset, model)
     return found
 
@@ -175,8 +177,8 @@ def eight_bit_table(runs: pandas.DataFrame, reported: pandas.DataFrame) -> Table
         metric = eight[eight.model == model].metric.iloc[0]
         row = dict.fromkeys(rows[0], NONE) | {"Network": model, "Metric": SHORT_METRICS[metric]}
         rows.append(row | reported_loss(eight, model))
-    title = f"8-bit weights and activations: {scores_label([*chosen.metric, *eight.metric])}"
-    return Table(title, frame_of(rows), (*measured_feet(chosen), DATA_FOOT))
+    title, frame = f"8-bit weights and activations: {scores_label([*chosen.metric, *eight.metric])}", frame_of(rows)
+    return Table(title, frame, (*measured_feet(chosen), *data_foot(frame)))
 
 
 def reported_loss(reported: pandas.DataFrame, model: str) -> dict[str, str]:
@@ -198,7 +200,7 @@ def calibration_table(runs: pandas.DataFrame) -> Table:
     table = frame_of(rows).rename(columns={"ZeroQ": "Distilled", "ZeroQ, bounded": "Distilled, bounded"})
     naive = "Naive has each test batch's own activation range. Distilled: ZeroQ."
     title = f"Calibration: no images, noise, distilled or real ones. {scores_label(chosen.metric)}"
-    return Table(title, table, (*measured_feet(chosen), naive, DATA_FOOT))
+    return Table(title, table, (*measured_feet(chosen), naive, *data_foot(table)))
 
 
 def mixed_table(runs: pandas.DataFrame) -> Table:

@@ -1,5 +1,6 @@
 """How each figure is drawn, for one column of a two-column paper."""
 
+from itertools import cycle
 from pathlib import Path
 
 import matplotlib
@@ -113,7 +114,7 @@ def bits_figure(plans: dict[str, dict[str, int]], parameters: dict[str, int], ti
 def loss_figure(losses: dict[str, pandas.Series], noise: float, title: str) -> plt.Figure:
     """BatchNorm loss of each recipe over its iterations, on a logarithmic scale, and that of Gaussian noise."""
     figure, axes = plt.subplots(figsize=(WIDTH, 2.2))
-    for (recipe, loss), color in zip(losses.items(), METHOD_COLORS.values(), strict=False):
+    for (recipe, loss), color in zip(losses.items(), cycle(METHOD_COLORS.values())):
         axes.plot(loss.index, loss, linewidth=1, color=color, label=recipe)
     axes.axhline(noise, linewidth=1, linestyle=":", color="#444444", label="Gaussian noise")
     axes.set(xlabel="iteration", ylabel="BatchNorm loss", title=title, yscale="log")
@@ -138,7 +139,7 @@ def score_figure(scores: pandas.DataFrame, full: float, title: str, ylabel: str)
         axes.errorbar(uniform.size_mib, uniform.value, uniform.deviation, marker="o", markersize=2.5, **style)
         axes.errorbar(mixed.size_mib, mixed.value, mixed.deviation, fmt="*", markersize=6, zorder=3, **style)
         own = points.granularity.iloc[0]
-        label = method if own == scores.granularity.mode()[0] else f"{method}, {own}"
+        label = method.rstrip("*") if own == scores.granularity.mode()[0] else f"{method}, {own}"
         axes.plot([], [], marker="o", markersize=2.5, linewidth=1, color=style["color"], label=label)
     axes.axhline(full, linewidth=1, linestyle=":", color="#444444")
     right = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "center"}
@@ -163,7 +164,7 @@ def sweep_figure(levels: pandas.DataFrame, title: str, ylabel: str) -> plt.Figur
     places = {level: place for place, level in enumerate(levels.level.unique())}
     full = levels.fp32_value.iloc[0]
     beside = {"xytext": (4, 0), "textcoords": "offset points", "va": "center"}
-    for (bits, runs), color in zip(levels.groupby("bits"), METHOD_COLORS.values(), strict=False):
+    for (bits, runs), color in zip(levels.groupby("bits"), cycle(METHOD_COLORS.values())):
         scores = runs.groupby("level", sort=False).value
         means, deviations = scores.mean(), scores.std().fillna(0)
         xs = [places[level] for level in means.index]

@@ -22,6 +22,8 @@ from zeroq.errors import ZeroQError
 NAMED_GROUPS = ("model", "method", "bits")
 SILENT_KEYS = ("force", "results", "tracker", "device", "data.root", "hydra", "objective")
 SILENT_KEYS += ("experiment", "scale", "detector")  # an experiment is the runs that it names
+# Settings whose 99 is 99.0.
+REAL_NUMBERS = ("percentile", "distill.learning_rate", "bits.size_mib")
 # Of the fields below; a program reads only its own.
 SCHEMA = 1
 STAGES = ("distill", "sensitivity", "allocate", "calibrate", "evaluate")
@@ -98,6 +100,8 @@ def spelling(config: DictConfig, key: str) -> str:
     """The value of a setting as records spell it, however it was typed."""
     value = OmegaConf.select(config, key)
     plain = OmegaConf.to_object(value) if OmegaConf.is_config(value) else value
+    if key in REAL_NUMBERS and isinstance(plain, int):
+        plain = float(plain)
     return plain if isinstance(plain, str) else json.dumps(plain, separators=(",", ":"))
 
 

@@ -141,7 +141,7 @@ def sweep(arguments: list[str]) -> None:
     search = Search.of(arguments) if is_search(arguments) else None
     jobs = [] if search else planned(arguments)
     if not is_remote(arguments):
-        check_data_of(jobs)
+        check_data_of(arguments)
     log = SweepLog(results_folder(arguments) / "cache" / "sweeps" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}")
     log.folder.mkdir(parents=True)
     # Flags between overrides are more than the parser of Hydra takes.
@@ -156,8 +156,10 @@ def sweep(arguments: list[str]) -> None:
         log.interrupt()
         raise
     except Exception:
-        # The launchers of several processes each raise an error of their own where a process dies.
-        if not any(outcome.cause == DIED for outcome in log.read()):
+        # The launchers of several processes each raise an error of their own where a process dies, and optuna one
+        # where no trial gave a value.
+        in_vain = search is not None and not search.completed() and log.read()
+        if not in_vain and not any(outcome.cause == DIED for outcome in log.read()):
             raise
     finally:
         outcomes[:] = log.read()

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 import hydra
 import pandas
+from hydra.errors import ConfigCompositionException, MissingConfigException
 
 from experiments.ablation import is_ablation
 from experiments.arguments import CONF
 from experiments.labels import (
     GRANULARITIES,
-    SHOWN,
     bits_label,
     bits_order,
     column_and_settings,
@@ -25,6 +25,10 @@ from experiments.table import frame_of, mean_cell, without_empty_settings
 
 # Settings that make it another network or another test set.
 OTHER_NETWORK = ("model.", "data")
+# A recipe with a name is a method more than a value, and a budget has another default for each choice of bits.
+NO_SWEEP = ("distill", "bits.weight")
+# What a default is called that this copy of the repository does not know.
+UNKNOWN = "default"
 
 
 class Subject(NamedTuple):
@@ -49,20 +53,15 @@ def compared(records: list[dict]) -> list[dict]:
 
 def circumstances(record: dict) -> tuple:
     """What methods share that are compared with each other."""
-    return record["model"], record["placement"], record["granularity"], *sorted(other_settings(record).items())
-
-
-def other_settings(record: dict) -> dict[str, str]:
-    """What a record sets beyond what every table shows."""
-    return {key: value for key, value in column_and_settings(record)[1].items() if key not in SHOWN}
+    _, settings = column_and_settings(record)
+    return record["model"], record["placement"], record["granularity"], *sorted(settings.items())
 
 
 def sweepable(record: dict) -> Iterator[str]:
     """The settings that a record may be from a sweep over; none for DFQ's steps, which have a table of their own."""
     if not is_ablation(record):
-        for key in other_settings(record):
-            # A recipe with a name is a method more than a value.
-            if key != "distill" and not key.startswith(OTHER_NETWORK):
+        for key in column_and_settings(record)[1]:
+            if key not in NO_SWEEP and not key.startswith(OTHER_NETWORK):
                 yield key
 
 
@@ -74,7 +73,7 @@ def sweeps(records: list[dict]) -> dict[Subject, list[dict]]:
     """
     groups, plain = defaultdict(list), defaultdict(list)
     for record in records:
-        settings = other_settings(record)
+        _, settings = column_and_settings(record)
         plain[subject(record, settings)].append(record)
         for setting in sweepable(record):
             rest = {key: value for key, value in settings.items() if key != setting}
@@ -88,10 +87,7 @@ def sweeps(records: list[dict]) -> dict[Subject, list[dict]]:
             {**record, "level": record["settings"][key.setting], "default": False, "bits": bits_label(record)}
             for record in runs
         ]
-        rows += [
-            {**r, "level": default_value(key.setting, r["method"]), "default": True, "bits": bits_label(r)}
-            for r in beside
-        ]
+        rows += [{**r, "level": default_value(key.setting, r), "default": True, "bits": bits_label(r)} for r in beside]
         if len({row["level"] for row in rows}) > 1:
             found[key] = sorted(rows, key=lambda row: level_order(row["level"]))
     return found
@@ -104,11 +100,18 @@ def subject(record: dict, rest: dict[str, str], setting: str = "") -> Subject:
     return Subject(record["model"], record["placement"], weights, column, settings_label(rest), setting)
 
 
-@cache
-def default_value(setting: str, method: str) -> str:
+def default_value(setting: str, record: dict) -> str:
     """What a setting is where nothing was said, as records spell it."""
+    return _default_value(setting, record["method"], record["settings"].get("distill", "paper"))
+
+
+@cache
+def _default_value(setting: str, method: str, recipe: str) -> str:
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        return spelling(hydra.compose("config", [f"method={method}"]), setting)
+        try:
+            return spelling(hydra.compose("config", [f"method={method}", f"distill={recipe}"]), setting)
+        except (MissingConfigException, ConfigCompositionException):  # a method or a recipe of another copy's
+            return UNKNOWN
 
 
 def level_order(level: str) -> tuple[int, Any]:
@@ -119,7 +122,9 @@ def level_order(level: str) -> tuple[int, Any]:
         return 2, level
     if isinstance(value, list):
         return 1, (len(value), level)
-    return (3, 0) if value is None else (0, value)
+    if isinstance(value, int | float):
+        return 0, value
+    return (3, 0) if value is None else (2, level)
 
 
 def sweep_table(records: list[dict]) -> pandas.DataFrame:
@@ -131,6 +136,6 @@ def sweep_table(records: list[dict]) -> pandas.DataFrame:
         runs = pandas.DataFrame(records_of_sweep)
         for level, same in runs.groupby("level", sort=False):
             row = {name.capitalize(): word for name, word in key._asdict().items()}
-            row["Value"] = f"{level} (default)" if same.default.any() else level
+            row["Value"] = f"{level} (default)" if same.default.any() and level != UNKNOWN else level
             rows.append(row | {bits: mean_cell(same[same.bits == bits]) for bits in widths})
     return without_empty_settings(frame_of(rows))

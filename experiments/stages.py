@@ -1,5 +1,6 @@
 """The stages of one run, each timed, shown, and taken from the cache where another run computed it."""
 
+import copy
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -18,6 +19,7 @@ from zeroq.evaluation import classification, detection
 from zeroq.images.noise import gaussian_images
 from zeroq.networks.pretrained import PretrainedNetwork
 from zeroq.networks.state import model_device
+from zeroq.parallel import on_devices, position
 from zeroq.pipeline import (
     Progress,
     QuantizationResult,
@@ -101,21 +103,10 @@ class Run:
         return f"MP{ceil(100 * round(self.settings.weight_bits, 6)) / 100:g}"
 
     def score(self, model: nn.Module, name: str) -> Score:
-        """Accuracy and predictions, or mean average precision, on the test set."""
-        total = len(self.dataset)
-        with progress_bar(name) as progress:
-            done = 0
-
-            def on_batch(count: int) -> None:
-                nonlocal done
-                done += count
-                progress(done, total)
-
-            batches = self.dataset.batches()
-            if self.network.detector is None:
-                return classification.evaluate(model, batches, on_batch)
-            detector = self.network.detector(model).to(model_device(model))
-            return detection.evaluate(detector, batches, self.dataset.annotations(), on_batch)
+        """Accuracy and predictions, or mean average precision, on the test set; shared among the visible GPUs."""
+        devices = devices_beside(model_device(model))
+        moved = model if len(devices) == 1 else copy.deepcopy(model).cpu()
+        return on_devices(devices, score_on, moved, self.dataset, self.network.detector, name)
 
     def float_score(self) -> Score:
         """The float network's score, measured once for all runs."""
@@ -182,6 +173,30 @@ class Run:
         value = shown()
         self.seconds[name] = time.perf_counter() - started
         return value
+
+
+def devices_beside(device: torch.device) -> list[str]:
+    """The devices that share a run's work: all GPUs where it is on any of them (CUDA_VISIBLE_DEVICES chooses)."""
+    if device.type != "cuda":
+        return [str(device)]
+    return [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+
+
+def score_on(device: str, model: nn.Module, dataset: Dataset, detector: Callable | None, name: str) -> Score:
+    """The score of a model on a device, of all of its data, of which this process does its share."""
+    model.to(device)
+    total, (rank, processes), done = len(dataset), position(), 0
+    with progress_bar(name, shown=rank == 0) as progress:
+
+        def on_batch(count: int) -> None:
+            nonlocal done
+            done += count
+            progress(min(done * processes, total), total)
+
+        batches = dataset.batches()
+        if detector is None:
+            return classification.evaluate(model, batches, on_batch)
+        return detection.evaluate(detector(model).to(device), batches, dataset.annotations(), on_batch)
 
 
 def settings_of(config: RunConfig, module: nn.Module) -> Settings:

@@ -9,6 +9,8 @@ import pandas
 from experiments.record import formatted
 
 NONE = "–"
+REAL = "Real data*"
+DATA_FOOT = "* needs data: calibrated on images of the data set, of its training images where there are any."
 SUFFIXES = (".md", ".tex", ".csv")
 
 
@@ -53,6 +55,12 @@ class Table:
         path.with_suffix(".md").write_text(self.markdown())
         path.with_suffix(".tex").write_text(self.latex())
         self.frame.to_csv(path.with_suffix(".csv"), index=False)
+
+
+def data_foot(frame: pandas.DataFrame) -> tuple[str, ...]:
+    """The note on methods that need data, where a table names one."""
+    words = {*frame, *frame.get("Method", ())}
+    return (DATA_FOOT,) if REAL in words else ()
 
 
 def escaped(texts: list[str]) -> list[str]:

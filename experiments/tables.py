@@ -19,10 +19,10 @@ from experiments.ablation import ablation_table, is_ablation
 from experiments.collect import Collection, from_folder
 from experiments.comparison import loss_table, method_table
 from experiments.labels import METRICS, scores_label
-from experiments.paper_tables import DATA_FOOT, paper_tables
+from experiments.paper_tables import paper_tables
 from experiments.results_argument import output_folder, remove_others, results_arguments, tell_omissions
 from experiments.setting_sweeps import compared, sweep_table
-from experiments.table import SUFFIXES, Table
+from experiments.table import SUFFIXES, Table, data_foot
 from experiments.wandb_records import from_wandb
 from zeroq.errors import ZeroQError
 
@@ -48,11 +48,14 @@ def tables(collection: Collection) -> dict[str, Table]:
     kinds = {(record["metric"], record["dataset"]) for record in whole}
     for metric, dataset in sorted(kinds, key=lambda kind: (list(METRICS).index(kind[0]), kind[1])):
         same = [record for record in whole if (record["metric"], record["dataset"]) == (metric, dataset)]
-        title = f"{METRICS[metric]}, {dataset}"
-        found[f"{metric}-{dataset}"] = Table(title, method_table(same), (DATA_FOOT, NAIVE_FOOT), dataset)
+        frame = method_table(same)
+        feet = (*data_foot(frame), *((NAIVE_FOOT,) if frame.Bits.str.startswith("MP").any() else ()))
+        found[f"{metric}-{dataset}"] = Table(f"{METRICS[metric]}, {dataset}", frame, feet, dataset)
+    swept = sweep_table(records)
+    sweep_feet = (*SWEEP_FEET, *data_foot(swept))
     for name, table in (
         ("dfq_ablation", Table(f"DFQ step by step. {scores}", ablation_table(records), STEPS_FEET)),
-        ("sweeps", Table(f"One setting changed, all others the same. {scores}", sweep_table(records), SWEEP_FEET)),
+        ("sweeps", Table(f"One setting changed, all others the same. {scores}", swept, sweep_feet)),
         ("batch_norm_loss", Table("BatchNorm loss (Eq. 3) of calibration images", loss_table(records), LOSS_FEET)),
     ):
         if not table.frame.empty:
@@ -94,7 +97,7 @@ def main() -> None:
     for name, table in found.items():
         table.write(folder / name)
         if name.startswith((*METRICS, "dfq", "sweeps")):
-            print(f"\n{table.title}\n\n{table.markdown()}")
+            print(f"\n{table.markdown()}")
     print(f"Written to {folder} as Markdown, LaTeX and CSV, with {len(found)} tables in all:\n  {'  '.join(found)}")
     remove_others(folder, found, SUFFIXES)
     tell_omissions(used)

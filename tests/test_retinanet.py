@@ -53,7 +53,7 @@ def test_whole_detector_around_the_raw_network_is_torchvision_s(published):
     # Untrained scores are all near 0.01, below the threshold of a detection.
     nn.init.normal_(network.head.classification_head.cls_logits.bias, -3)
     images = [torch.rand(3, 100, 128, generator=torch.Generator().manual_seed(0))]
-    again = retinanet.detector_of(min_size=128, max_size=128)(RawRetinaNet(network))
+    again = retinanet.detector_around(RawRetinaNet(network), min_size=128, max_size=128)
     with torch.no_grad():
         (expected,), (found,) = network(images), again(images)
     assert len(expected["boxes"]) > 0

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from experiments import runner
+from experiments import arguments, runner
 from tests.command_line import QUICK, only_runs
+from zeroq import ZeroQError
 
 ROOT = Path(__file__).parents[1]
 # A run's numbers that are the same every time.
@@ -82,6 +83,37 @@ def test_a_listing_names_runs_as_they_are_recorded(command, results, monkeypatch
     command("-m", "--list", *sweep)
     assert [line.split()[1] for line in capsys.readouterr().out.splitlines()[:-1]] == names
     assert len(names) == 32
+
+
+SPELLED = ["data.name=fashion-scenes", "data.name=fashion-mnist", "percentile=99"]
+
+
+@pytest.mark.parametrize("setting", SPELLED)
+def test_a_listing_spells_as_records_do(command, results, monkeypatch, capsys, setting):
+    names = []
+    monkeypatch.setattr(runner, "execute", lambda settings, name, others: names.append(name))
+    command("-m", "model=fashion/retinanet", setting)
+    capsys.readouterr()
+    command("-m", "--list", "model=fashion/retinanet", setting)
+    assert [line.split()[1] for line in capsys.readouterr().out.splitlines()[:-1]] == names
+    assert not names[0].endswith("percentile=99")
+
+
+def test_training_images_are_looked_for_where_a_method_needs_them(command, tmp_path):
+    (tmp_path / "val2017").mkdir()
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "instances_val2017.json").write_text("{}")
+    words = ("-m", "model=coco/retinanet_resnet50", f"++data.root={tmp_path}", "method=naive,real")
+    assert "train2017" in command(*words)
+
+
+def test_an_experiment_sets_nothing_that_its_runs_are_not_named_after(monkeypatch, tmp_path):
+    (tmp_path / "experiment").mkdir()
+    hidden = "percentile: 99.9\nresults: elsewhere\nhydra: {mode: MULTIRUN}\n"
+    (tmp_path / "experiment" / "mine.yaml").write_text(hidden)
+    monkeypatch.setattr(arguments, "CONF", tmp_path)
+    with pytest.raises(ZeroQError, match=r"sets percentile beside its runs; put it under hydra.sweeper.params"):
+        arguments.check_experiment(["experiment=mine"])
 
 
 @pytest.mark.parametrize(

@@ -294,6 +294,13 @@ def test_ablation_goes_from_no_step_to_all():
     assert list(found["top1-fashion-mnist"].frame["DFQ"]) == ["4.00", "90.00"]
 
 
+def test_steps_without_a_quantized_run_have_a_row():
+    steps = {"method": "dfq", "settings": {"method.equalize": "false"}}
+    found = tables_of([record(**steps, w_bits="32", a_bits=32, value=91.0)])
+    (row,) = found["dfq_ablation"].frame.to_dict("records")
+    assert row["FP32 after the steps"] == "91.00"
+
+
 def test_ablation_averages_seeds_and_nothing_else():
     steps = {"settings": {"method.equalize": "false"}, "method": "dfq"}
     runs = [record(**steps), record(**steps, seed=1, value=91.0), record(**steps, model="fashion/b", value=80.0)]
@@ -345,6 +352,22 @@ def test_a_sweep_may_have_another_setting_throughout():
         ("distill.iterations=20", "distill.count", "32 (default)", "50.00"),
     ]
     assert list(found["top1-fashion-mnist"].frame["ZeroQ"]) == ["90.00"]
+
+
+def test_budgets_of_one_label_and_methods_of_one_s_own_are_told_apart():
+    near = {"w_bits": "MP4", "settings": {"bits.weight": "3.995"}}
+    rows = tables(collected(whole("a", w_bits="MP4"), whole("b", value=91.0, **near)))["top1-fashion-mnist"].frame
+    assert list(zip(rows.Settings, rows.ZeroQ, strict=True)) == [("", "90.00"), ("bits.weight=3.995", "91.00")]
+    same = tables(collected(whole("a", w_bits="MP4"), whole("b", w_bits="MP4", settings={"bits.weight": "4"})))
+    assert list(same["top1-fashion-mnist"].frame["ZeroQ"]) == ["90.00"]
+    mine = [record(run="a", method="mine"), record(run="b", method="mine", settings={"percentile": "99"})]
+    assert list(tables_of(mine)["sweeps"].frame.Value) == ["99", "default"]
+
+
+def test_a_seed_changes_nothing_where_nothing_is_drawn():
+    naive = [whole("a", method="naive", seed=1), whole("b", method="naive")]
+    found = collected(*naive, whole("c", method="gaussian", seed=1))
+    assert [record["run"] for record in found.records] == ["b", "c"]
 
 
 def test_values_of_a_setting_are_in_order():

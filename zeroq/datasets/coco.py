@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from torchvision.transforms.v2.functional import to_dtype, to_image
 
 from zeroq.datasets.digest import digest_of_files
@@ -67,7 +67,7 @@ class COCO(Dataset):
 
     def batches(self, batch_size: int = 4) -> Iterator[tuple[list[torch.Tensor], list[int]]]:
         """Every photograph once, in the order of their ids: (images float [3, H, W] in [0, 1], their ids)."""
-        for batch in served(DataLoader(self, batch_size, num_workers=2, collate_fn=list)):
+        for batch in served(self, batch_size, collate_fn=list):
             images, identifiers = zip(*batch, strict=True)
             yield list(images), list(identifiers)
 

@@ -13,6 +13,7 @@ from zeroq.datasets.digest import digest_of_arrays
 from zeroq.datasets.fashion_mnist import FashionMNIST
 from zeroq.images.checks import check_count
 from zeroq.networks.pretrained import InputSpecification
+from zeroq.parallel import share
 
 SIZE = 128  # height and width of a scene in pixels
 ITEMS = (1, 5)
@@ -78,8 +79,11 @@ class FashionScenes:
         return torch.from_numpy(scene.pixels).float().div(255).unsqueeze(0), target
 
     def batches(self, batch_size: int = 50) -> Iterator[tuple[list[torch.Tensor], list[int]]]:
-        """Every scene once, in order: (images float [1, 128, 128] in [0, 1], their ids in ``annotations``)."""
-        for indices in torch.arange(len(self)).split(batch_size):
+        """Every scene once, in order: (images float [1, 128, 128] in [0, 1], their ids in ``annotations``).
+
+        In a process group, a process's share of the batches.
+        """
+        for indices in share(torch.arange(len(self)).split(batch_size)):
             yield [self[index][0] for index in indices.tolist()], (indices + 1).tolist()
 
     def sample(self, count: int, *, seed: int) -> torch.Tensor:

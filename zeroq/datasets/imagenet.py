@@ -5,7 +5,6 @@ from pathlib import Path
 
 import torch
 from timm.data import ImageNetInfo
-from torch.utils.data import DataLoader
 from torchvision import datasets
 
 from zeroq.datasets.digest import digest_of_files
@@ -44,7 +43,7 @@ class ImageNet:
 
     def batches(self, batch_size: int = 100) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Every image once, in order: (images float [n, 3, H, W], labels int64 [n])."""
-        yield from served(DataLoader(self._folder, batch_size, num_workers=2))
+        yield from served(self._folder, batch_size)
 
     def sample(self, count: int, *, seed: int) -> torch.Tensor:
         """``count`` different images drawn at random, prepared: float [count, 3, H, W]."""

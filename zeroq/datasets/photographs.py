@@ -1,15 +1,17 @@
 """Photographs in files: what every dataset of them needs."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
 from PIL import Image
+from torch.utils.data import BatchSampler, DataLoader, Dataset
 from torchvision.transforms import v2
 
 from zeroq.errors import ZeroQError
 from zeroq.networks.pretrained import InputSpecification
+from zeroq.parallel import share
 
 # What Pillow raises for damaged files, and for one that claims to have billions of pixels.
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
@@ -60,10 +62,14 @@ def check_readable(paths: Sequence[Path], on_photograph: Callable[[int, int], No
             raise
 
 
-def served(loader: Iterable) -> Iterator:
-    """A DataLoader's batches; what its workers raise comes as the sentence alone, without their traceback."""
+def served(photographs: Dataset, batch_size: int, **options) -> Iterator:
+    """Batches of a data set in order, read by two workers; in a process group, a process's share of them.
+
+    What the workers raise comes as the sentence alone, without their traceback. ``options`` are a DataLoader's.
+    """
+    batches = share(list(BatchSampler(range(len(photographs)), batch_size, drop_last=False)))
     try:
-        yield from loader
+        yield from DataLoader(photographs, batch_sampler=batches, num_workers=2, **options)
     except ZeroQError as error:
         raise ZeroQError(str(error).strip().splitlines()[-1].partition("ZeroQError: ")[2] or str(error)) from None
 

@@ -12,6 +12,7 @@ from zeroq.datasets.digest import digest_of_arrays
 from zeroq.errors import ZeroQError
 from zeroq.images.checks import check_count
 from zeroq.networks.pretrained import InputSpecification
+from zeroq.parallel import share
 
 
 class SmallImages(ABC):
@@ -58,8 +59,9 @@ class SmallImages(ABC):
         return (images.expand(-1, channels, -1, -1) - mean) / std
 
     def batches(self, batch_size: int = 100) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Every image once, in order: (images float [n, C, H, W], labels int64 [n])."""
-        for pixels, labels in zip(self.images.split(batch_size), self.labels.split(batch_size), strict=True):
+        """Every image once, in order: (images float [n, C, H, W], labels int64 [n]); a process's share of them."""
+        splits = zip(self.images.split(batch_size), self.labels.split(batch_size), strict=True)
+        for pixels, labels in share(list(splits)):
             yield self.prepare(pixels), labels
 
     def sample(self, count: int, *, seed: int) -> torch.Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from zeroq.networks.state import evaluating, model_device
+from zeroq.parallel import whole
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ def evaluate(
 ) -> Classification:
     """Score a classifier with outputs [n, classes] on (images, labels) batches.
 
-    ``on_batch`` receives the number of images after each batch.
+    ``on_batch`` receives the number of images after each batch. In a process group each process scores its share of the
+    batches, as the data sets give it, and receives the score of all.
     """
     device = model_device(model)
     predictions, hits = [], []
@@ -48,6 +50,7 @@ def evaluate(
             predictions.append(ranked[:, 0])
             hits.append(ranked == labels[:, None])
             on_batch(len(labels))
+    predictions, hits = whole(predictions), whole(hits)
     found = torch.cat(hits).double()
     return Classification(
         top1=100 * found[:, 0].mean().item(),

@@ -4,6 +4,7 @@ import contextlib
 import io
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import chain
 from typing import ClassVar
 
 import torch
@@ -13,6 +14,7 @@ from torch import nn
 
 from zeroq.errors import ZeroQError
 from zeroq.networks.state import evaluating, model_device
+from zeroq.parallel import whole
 
 
 @dataclass(frozen=True)
@@ -44,18 +46,21 @@ def evaluate(
             bottom) in pixels, ``labels`` (category ids) and ``scores``.
         annotations: the content of a COCO JSON file; images that no batch shows are left out.
         on_batch: receives the number of images after each batch.
+
+    In a process group each process scores its share of the batches, as the data sets give it, and receives the score of
+    all.
     """
     device = model_device(detector)
-    seen: list[int] = []
-    found: list[dict] = []
+    seen: list[list[int]] = []
+    found: list[list[dict]] = []
     with evaluating(detector), torch.inference_mode():
         for images, identifiers in batches:
             outputs = detector([image.to(device) for image in images])
-            for identifier, output in zip(identifiers, outputs, strict=True):
-                found += coco_detections(identifier, output)
-            seen += identifiers
+            pairs = zip(identifiers, outputs, strict=True)
+            found.append([each for identifier, output in pairs for each in coco_detections(identifier, output)])
+            seen.append(identifiers)
             on_batch(len(identifiers))
-    return mean_average_precision(annotations, found, seen)
+    return mean_average_precision(annotations, list(chain(*whole(found))), list(chain(*whole(seen))))
 
 
 def coco_detections(identifier: int, output: dict[str, torch.Tensor]) -> list[dict]:

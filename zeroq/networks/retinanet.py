@@ -4,7 +4,6 @@ Distillation, sensitivity and quantization see what has weights: backbone, pyram
 non-maximum suppression stay outside, and are put around the network again to score it.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 
 from torch import Tensor, hub, nn
@@ -78,14 +77,10 @@ class _Head(nn.Module):
         return self.backbone.raw.head.compute_loss(*arguments)
 
 
-def detector_of(**settings) -> Callable[[nn.Module], RetinaNet]:
-    """A function that puts RetinaNet's pre- and post-processing, with these settings, around a raw network."""
-
-    def detector(raw: nn.Module) -> RetinaNet:
-        backbone = _Backbone(raw)
-        return RetinaNet(backbone, num_classes=None, head=_Head(backbone), **settings).eval()
-
-    return detector
+def detector_around(raw: nn.Module, **settings) -> RetinaNet:
+    """RetinaNet's pre- and post-processing, with these settings, around a raw network."""
+    backbone = _Backbone(raw)
+    return RetinaNet(backbone, num_classes=None, head=_Head(backbone), **settings).eval()
 
 
 def load(architecture: str = ARCHITECTURE, checkpoint: Path | None = None) -> PretrainedNetwork:
@@ -109,7 +104,7 @@ def load(architecture: str = ARCHITECTURE, checkpoint: Path | None = None) -> Pr
         std=tuple(transform.image_std),
         resize=COCO_SIZE,
     )
-    return PretrainedNetwork(RawRetinaNet(network).eval(), specification, detector_of())
+    return PretrainedNetwork(RawRetinaNet(network).eval(), specification, detector_around)
 
 
 def build_embedded() -> RawRetinaNet:
@@ -124,9 +119,9 @@ def embedded_detector(raw: nn.Module) -> RetinaNet:
     octave = [2 ** (third / 3) for third in range(3)]
     sizes = tuple(tuple(SMALLEST_ANCHOR * 2**level * part for part in octave) for level in range(5))
     anchors = AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * len(sizes))
-    return detector_of(
-        min_size=size, max_size=size, image_mean=SCENES.mean, image_std=SCENES.std, anchor_generator=anchors
-    )(raw)
+    return detector_around(
+        raw, min_size=size, max_size=size, image_mean=SCENES.mean, image_std=SCENES.std, anchor_generator=anchors
+    )
 
 
 def _assemble(body: ResNet, channels: int, classes: int) -> RetinaNet:

@@ -1,0 +1,56 @@
+"""Work that two processes share gives what one process gives."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from experiments import stages
+from zeroq import ZeroQError
+from zeroq.datasets.fashion_mnist import FashionMNIST
+from zeroq.datasets.fashion_scenes import FashionScenes
+from zeroq.networks import zoo
+from zeroq.parallel import on_devices, position, share, whole
+
+DATA = Path(__file__).parents[1] / "data"
+TWO = ("cpu", "cpu")
+
+
+def doubled(device: str, count: int) -> tuple[list[int], tuple[int, int]]:
+    return whole([2 * item for item in share(range(count))]), position()
+
+
+def fail_once(device: str) -> None:
+    if position()[0] == 1:
+        raise ZeroQError("the second half is damaged")
+    whole([0])
+
+
+@pytest.mark.parametrize("count", [0, 1, 7])
+def test_shares_make_up_the_whole_in_order(count):
+    one, alone = doubled("cpu", count)
+    two, first = on_devices(TWO, doubled, count)
+    assert one == two == [2 * item for item in range(count)]
+    assert (alone, first) == ((0, 1), (0, 2))
+
+
+def test_an_error_in_one_process_ends_all():
+    with pytest.raises(ZeroQError, match="the second half is damaged"):
+        on_devices(TWO, fail_once)
+
+
+def test_a_classifier_has_the_same_score():
+    network = zoo.load("resnet18", None)
+    data = FashionMNIST(DATA, network.input)
+    data.images, data.labels = data.images[:550], data.labels[:550]
+    arguments = (stages.score_on, network.module, data, network.detector, "score")
+    one, two = on_devices(("cpu",), *arguments), on_devices(TWO, *arguments)
+    assert (one.top1, one.top5) == (two.top1, two.top5)
+    assert torch.equal(one.predictions, two.predictions)
+
+
+def test_a_detector_has_the_same_score():
+    network = zoo.load("retinanet", None)
+    data = FashionScenes(DATA, network.input, count=110)
+    arguments = (stages.score_on, network.module, data, network.detector, "score")
+    assert on_devices(("cpu",), *arguments) == on_devices(TWO, *arguments)
