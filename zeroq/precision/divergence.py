@@ -54,19 +54,34 @@ def divergence(reference: torch.Tensor, changed: torch.Tensor, direction: Direct
     For a classifier KL of the softmax, averaged over images. For a detector KL of each class's own probability
     (Bernoulli), summed over classes, averaged over anchors and images. ``symmetric``: the mean of both directions.
     """
-    return max(summed_divergence(reference, changed, direction).item() / reference[..., 0].numel(), 0.0)
-
-
-def summed_divergence(reference: torch.Tensor, changed: torch.Tensor, direction: Direction) -> torch.Tensor:
-    """``divergence`` before the mean over images and anchors: a float64 scalar that stays on the scores' device."""
     total = reference.new_zeros((), dtype=torch.float64)
     for before, after in zip(reference.split(IMAGES_AT_ONCE), changed.split(IMAGES_AT_ONCE), strict=True):
-        one, other = _log_probabilities(before), _log_probabilities(after)
-        distance = functional.kl_div(other, one, log_target=True, reduction="sum")
-        if direction == "symmetric":
-            distance = (distance + functional.kl_div(one, other, log_target=True, reduction="sum")) / 2
-        total += distance
-    return total
+        total += DivergenceFrom(before, direction)(after)
+    return max(total.item() / reference[..., 0].numel(), 0.0)
+
+
+class DivergenceFrom:
+    """``divergence`` of many from one reference, whose own probabilities are computed once.
+
+    A call gives the sum over images and anchors, float64 and on the scores' device: to ask for a number would wait for
+    a GPU.
+    """
+
+    def __init__(self, reference: torch.Tensor, direction: Direction):
+        self._logarithms = [_log_probabilities(part) for part in reference.split(IMAGES_AT_ONCE)]
+        self._probabilities = [part.exp() for part in self._logarithms]
+        self._symmetric = direction == "symmetric"
+
+    def __call__(self, changed: torch.Tensor) -> torch.Tensor:
+        total = changed.new_zeros((), dtype=torch.float64)
+        parts = zip(self._logarithms, self._probabilities, changed.split(IMAGES_AT_ONCE), strict=True)
+        for one, probabilities, after in parts:
+            other = _log_probabilities(after)
+            distance = (probabilities * (one - other)).sum()
+            if self._symmetric:
+                distance = (distance + functional.kl_div(one, other, log_target=True, reduction="sum")) / 2
+            total += distance
+        return total
 
 
 def _log_probabilities(logits: torch.Tensor) -> torch.Tensor:

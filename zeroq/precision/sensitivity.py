@@ -1,7 +1,6 @@
 """How much the output moves when the weights of one layer alone are quantized (Ω, section 3.2)."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from typing import ClassVar
 
 import pandas
@@ -10,10 +9,11 @@ from torch import nn
 
 from zeroq.errors import ZeroQError
 from zeroq.images.checks import check_images
-from zeroq.networks.state import evaluating
-from zeroq.precision.divergence import Direction, check_direction, class_scores, divergence
-from zeroq.quantization.affine import LARGEST_BITS, SMALLEST_BITS, quantized_weight
-from zeroq.quantization.layers import channel_axis, weighted_layers
+from zeroq.networks.state import evaluating, model_device, model_dtype
+from zeroq.precision.divergence import NOT_FINITE, Direction, check_direction, class_scores
+from zeroq.precision.exact import Candidates, divergences
+from zeroq.quantization.affine import LARGEST_BITS, SMALLEST_BITS
+from zeroq.quantization.layers import weighted_layers
 
 
 class SensitivityTable(pandas.DataFrame):
@@ -57,6 +57,7 @@ def sensitivity(
     direction: Direction = "forward",
     per_channel: bool = True,
     symmetric: bool = False,
+    memory_mib: float = 1024,
     on_layer: Callable[[int, int], None] = lambda done, total: None,
 ) -> SensitivityTable:
     """Measure Ω_i(k), the mean over images of KL(softmax M(x) ‖ softmax M_i,k(x)), for every layer and width.
@@ -82,19 +83,14 @@ def sensitivity(
     layers = weighted_layers(model)
     if not layers:
         raise ZeroQError("the network has no Conv or Linear layer, so there is no sensitivity to measure")
-    granularity = {"per_channel": per_channel, "symmetric": symmetric}
-    values = {}
+    measured = Candidates(layers, candidates, {"per_channel": per_channel, "symmetric": symmetric})
+    images = images.detach().to(model_device(model), model_dtype(model))
     with evaluating(model), torch.no_grad():
-        reference = class_scores(model, images)
-        for done, (name, layer) in enumerate(layers.items(), start=1):
-            values[name] = []
-            for k in candidates:
-                weight = quantized_weight(layer.weight, k, axis=channel_axis(layer), **granularity)
-                with replaced_weight(layer, weight):
-                    changed = class_scores(model, images)
-                values[name].append(divergence(reference, changed, direction))
-            on_layer(done, len(layers))
-    table = pandas.DataFrame.from_dict(values, orient="index", columns=list(candidates), dtype=float)
+        class_scores(model, images[:1])  # what a network cannot do is said of the network, not of a part of it
+        values = divergences(model, images, measured, direction=direction, memory_mib=memory_mib, on_layer=on_layer)
+    if not values.isfinite().all():
+        raise ZeroQError(NOT_FINITE)
+    table = pandas.DataFrame(values.numpy(), index=list(layers), columns=list(candidates))
     return SensitivityTable.of(table, {name: layer.weight.numel() for name, layer in layers.items()})
 
 
@@ -104,14 +100,3 @@ def check_candidates(bits: Sequence[int]) -> tuple[int, ...]:
     if not isinstance(bits, Iterable) or not (candidates := tuple(sorted(set(bits)))) or set(candidates) - set(allowed):
         raise ZeroQError(f"candidate bits must be a list of widths in {SMALLEST_BITS}…{LARGEST_BITS}, not {bits}")
     return candidates
-
-
-@contextmanager
-def replaced_weight(layer: nn.Module, weight: torch.Tensor) -> Iterator[None]:
-    """Another weight inside, the very same storage again outside."""
-    original = layer.weight.data
-    layer.weight.data = weight
-    try:
-        yield
-    finally:
-        layer.weight.data = original
