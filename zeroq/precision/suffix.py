@@ -93,7 +93,7 @@ class SuffixNetwork:
         """The scores with a layer's weight replaced; with several weights, those of each behind each other."""
         layer, uses, times = self._layers[name], self._uses[name], len(weights)
         # Copied, and all at once: what remains may work in place, and values may share memory with each other.
-        copied = [value.repeat(times, *[1] * (value.dim() - 1)) for value in values.values()] if times > 1 else None
+        copied = [torch.cat([value] * times) for value in values.values()] if times > 1 else None
         own = dict(zip(values, copied or copy.deepcopy(list(values.values())), strict=True))
         with replaced_weight(layer, weights[0]):
             for index in range(uses[0], len(self._nodes)):
