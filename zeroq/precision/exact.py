@@ -43,13 +43,12 @@ class Candidates:
 class Portions:
     """How the work is cut to fit into memory.
 
-    ``network`` runs from any layer on; None runs the whole network every time. ``images`` go through it at once,
-    ``together`` with all widths of a layer. ``keep_weights``: quantized weights are kept for the next images.
+    ``network`` runs from any layer on; None runs the whole network every time. ``images`` go through it at once.
+    ``keep_weights``: quantized weights are kept for the next images.
     """
 
     network: SuffixNetwork | None
     images: int
-    together: bool = False
     keep_weights: bool = False
 
 
@@ -90,8 +89,6 @@ def portions_for(model: nn.Module, images: torch.Tensor, candidates: Candidates,
     # The reference's scores, and its logarithms and probabilities in float64, of two outcomes where it is a detector.
     kept += expected.nbytes + 4 * 8 * expected.numel()
     bound = memory_mib * MIB
-    if len(images) * (kept + len(candidates.widths) * run) <= bound:
-        return Portions(network, len(images), together=independent)
     if len(images) * (kept + run) <= bound:
         return Portions(network, len(images))
     if not independent:
@@ -141,12 +138,12 @@ def with_suffixes(
     kept: dict[str, list[torch.Tensor]] = {}
     for done, (part, reference) in enumerate(zip(parts, references, strict=True)):
         distance = DivergenceFrom(reference, direction)
-        for position, (name, scores_with) in enumerate(portions.network.sweep(part, together=portions.together)):
+        for position, (name, scores_with) in enumerate(portions.network.sweep(part)):
             weights = kept.get(name) or candidates.weights(name)
             if portions.keep_weights:
                 kept[name] = weights
-            for column, scores in enumerate(scores_with(weights)):
-                sums[rows[name], column] += distance(scores)
+            for column, weight in enumerate(weights):
+                sums[rows[name], column] += distance(scores_with(weight))
             on_layer((done * len(rows) + position + 1) // len(parts), len(rows))
     on_layer(len(rows), len(rows))
     return sums

@@ -12,11 +12,10 @@ from torch.utils._pytree import tree_leaves
 from zeroq.errors import ZeroQError
 from zeroq.networks.state import replaced_weight
 from zeroq.precision.divergence import scores_of
-from zeroq.quantization.layers import weighted_layers
+from zeroq.quantization.layers import WEIGHTED_LAYERS, weighted_layers
 from zeroq.quantization.tracing import trace
 
 Values = dict[fx.Node, Any]
-Rerun = Callable[[Sequence[torch.Tensor]], list[torch.Tensor]]
 
 
 class SuffixNetwork:
@@ -35,23 +34,17 @@ class SuffixNetwork:
         self._nodes = _needed(self._graph.graph, self._scores)
         self._operations = [_operation(self._graph, node) for node in self._nodes]
         self._dead = _last_uses(self._nodes, self._scores)
-        self._uses = self._uses_of_weights()
-        self._starting = defaultdict(list)
-        for name, uses in self._uses.items():
-            if uses:
-                self._starting[uses[0]].append(name)
+        self._starting = self._first_uses()
 
-    def sweep(self, images: torch.Tensor, *, together: bool) -> Iterator[tuple[str, Rerun]]:
-        """Each layer that the scores depend on, in order of execution, with a function: its weights → class scores.
+    def sweep(self, images: torch.Tensor) -> Iterator[tuple[str, Callable[[torch.Tensor], torch.Tensor]]]:
+        """Each layer that the scores depend on, in order of execution, with a function: its weight → class scores.
 
-        The function takes several weights of the layer and gives the scores with each, and holds until the next layer
-        is asked for. What precedes the layers is computed once for all of them. ``together`` runs the network once for
-        all weights of a layer, where what flows are batches; for networks that treat each image on its own.
+        The function holds until the next layer is asked for. What precedes the layers is computed once for all of them.
         """
         values: Values = {}
         for index in range(len(self._nodes)):
             for name in self._starting[index]:
-                yield name, lambda weights, name=name: self._rerun(name, weights, values, len(images), together)
+                yield name, lambda weight, name=name, index=index: self._scores_with(name, weight, values, index)
             self._run(values, index, images)
 
     def scores(self, images: torch.Tensor) -> torch.Tensor:
@@ -70,37 +63,21 @@ class SuffixNetwork:
             self._run(values, index, images, before_freeing=lambda: used.append(sum(_storages(values).values())))
         return max(kept), max(used)
 
-    def _rerun(
-        self, name: str, weights: Sequence[torch.Tensor], values: Values, images: int, together: bool
-    ) -> list[torch.Tensor]:
-        """The scores with each of several weights of one layer, from the values that precede its first use."""
-        if together and self._stacks(name, values, images):
-            return list(self._remaining(name, weights, values).chunk(len(weights)))
-        return [self._remaining(name, [weight], values) for weight in weights]
-
-    def _stacks(self, name: str, values: Values, images: int) -> bool:
-        """Whether several weights can share a run: all values are batches, and only the layer uses its weight."""
-        layer = self._layers[name]
-        batches = all(isinstance(each, torch.Tensor) and each.dim() and len(each) == images for each in values.values())
-        alone = all(
-            self._operations[index] is layer and len(self._nodes[index].args) == 1 and not self._nodes[index].kwargs
-            for index in self._uses[name]
-        )
-        # To repeat two values that share memory would part them, and one may be how the other is changed.
-        return batches and alone and len(_storages(values)) == len(values)
-
-    def _remaining(self, name: str, weights: Sequence[torch.Tensor], values: Values) -> torch.Tensor:
-        """The scores with a layer's weight replaced; with several weights, those of each behind each other."""
-        layer, uses, times = self._layers[name], self._uses[name], len(weights)
-        # Copied, and all at once: what remains may work in place, and values may share memory with each other.
-        copied = [torch.cat([value] * times) for value in values.values()] if times > 1 else None
-        own = dict(zip(values, copied or copy.deepcopy(list(values.values())), strict=True))
-        with replaced_weight(layer, weights[0]):
-            for index in range(uses[0], len(self._nodes)):
-                if times > 1 and index in uses:
-                    self._run(own, index, operation=lambda batch: _each(layer, weights, batch))
-                else:
-                    self._run(own, index)
+    def _scores_with(self, name: str, weight: torch.Tensor, values: Values, start: int) -> torch.Tensor:
+        """The scores with another weight of a layer, from the values that precede its first use."""
+        layer, first = self._layers[name], self._nodes[start]
+        own: Values = {}
+        with replaced_weight(layer, weight):
+            if self._operations[start] is layer and type(layer) in WEIGHTED_LAYERS:
+                # Torch's own layers leave their input as it is, so that one which nothing else needs is not copied.
+                inputs, named = fx.map_arg((first.args, first.kwargs), values.__getitem__)
+                own[first] = layer(*inputs, **named)
+                values = {node: value for node, value in values.items() if node not in self._dead[start]}
+                start += 1
+            # Copied, and all at once: what remains may work in place, and values may share memory with each other.
+            own |= zip(values, copy.deepcopy(list(values.values())), strict=True)
+            for index in range(start, len(self._nodes)):
+                self._run(own, index)
         return self._scores_in(own)
 
     def _scores_in(self, values: Values) -> torch.Tensor:
@@ -112,7 +89,6 @@ class SuffixNetwork:
         index: int,
         images: torch.Tensor | None = None,
         *,
-        operation: Callable | None = None,
         before_freeing: Callable[[], None] = lambda: None,
     ) -> None:
         """Compute a node's value, and drop those that no other node needs."""
@@ -121,31 +97,26 @@ class SuffixNetwork:
             values[node] = node.args[0] if node.args else images
         else:
             inputs, named = fx.map_arg((node.args, node.kwargs), values.__getitem__)
-            values[node] = (operation or self._operations[index])(*inputs, **named)
+            values[node] = self._operations[index](*inputs, **named)
         before_freeing()
         for dead in self._dead[index]:
             del values[dead]
 
-    def _uses_of_weights(self) -> dict[str, list[int]]:
-        """By layer, the nodes that use its weight: the layer itself, what contains it, and what shares the weight."""
-        uses = defaultdict(list)
+    def _first_uses(self) -> list[list[str]]:
+        """By node, the layers whose weight it is the first to use: the layer itself, or what shares its weight."""
+        first: dict[int, int] = {}
         for index, (node, operation) in enumerate(zip(self._nodes, self._operations, strict=True)):
             if node.op == "call_module":
                 used = list(operation.parameters())
             else:
                 used = [operation()] if node.op == "get_attr" else []
             for tensor in used:
-                uses[id(tensor)].append(index)
-        return {name: uses[id(layer.weight)] for name, layer in self._layers.items()}
-
-
-def _each(layer: nn.Module, weights: Sequence[torch.Tensor], batch: torch.Tensor) -> torch.Tensor:
-    """A layer with one weight after the other, each on its part of a batch."""
-    outputs = []
-    for weight, part in zip(weights, batch.chunk(len(weights)), strict=True):
-        with replaced_weight(layer, weight):
-            outputs.append(layer(part))
-    return torch.cat(outputs)
+                first.setdefault(id(tensor), index)
+        starting: list[list[str]] = [[] for _ in self._nodes]
+        for name, layer in self._layers.items():
+            if id(layer.weight) in first:
+                starting[first[id(layer.weight)]].append(name)
+        return starting
 
 
 def _operation(graph: fx.GraphModule, node: fx.Node) -> Callable | None:
