@@ -1,7 +1,7 @@
 """How much the output moves when the weights of one layer alone are quantized (Ω, section 3.2)."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal, get_args
 
 import pandas
 import torch
@@ -11,9 +11,12 @@ from zeroq.errors import ZeroQError
 from zeroq.images.checks import check_images
 from zeroq.networks.state import evaluating, model_device, model_dtype
 from zeroq.precision.divergence import NOT_FINITE, Direction, check_direction, class_scores
+from zeroq.precision.estimated import estimates
 from zeroq.precision.exact import Candidates, divergences
 from zeroq.quantization.affine import LARGEST_BITS, SMALLEST_BITS
 from zeroq.quantization.layers import weighted_layers
+
+Mode = Literal["exact", "estimated"]
 
 
 class SensitivityTable(pandas.DataFrame):
@@ -57,6 +60,7 @@ def sensitivity(
     direction: Direction = "forward",
     per_channel: bool = True,
     symmetric: bool = False,
+    mode: Mode = "exact",
     memory_mib: float = 1024,
     on_layer: Callable[[int, int], None] = lambda done, total: None,
 ) -> SensitivityTable:
@@ -71,15 +75,23 @@ def sensitivity(
         images: float [N, C, H, W], normalised.
         bits: candidate widths, any subset of 2…8.
         direction: ``forward`` as above, or ``symmetric`` (the mean of both directions).
+        mode: ``exact`` measures what the definition says; ``estimated`` takes it to second order, at a cost that does
+            not grow with layers times widths (``zeroq.precision.estimated``), and is the same in both directions.
+        memory_mib: a bound in MiB on what flows through the network at once in ``exact`` mode, if the network can be
+            traced; below what all images need, they go through in portions, and below what one needs, layer by layer
+            through the whole network.
         per_channel, symmetric: as in ``quantize``.
         on_layer: receives (layers done, layers in all).
 
     Raises:
-        ZeroQError: bits, images or direction out of range, an output of another kind.
+        ZeroQError: bits, images, direction, mode or memory out of range, an output of another kind.
     """
     check_images(images)
     candidates = check_candidates(bits)
     check_direction(direction)
+    check_mode(mode)
+    if not memory_mib > 0:
+        raise ZeroQError(f"memory_mib is a bound in MiB and must be positive, not {memory_mib}")
     layers = weighted_layers(model)
     if not layers:
         raise ZeroQError("the network has no Conv or Linear layer, so there is no sensitivity to measure")
@@ -87,11 +99,20 @@ def sensitivity(
     images = images.detach().to(model_device(model), model_dtype(model))
     with evaluating(model), torch.no_grad():
         class_scores(model, images[:1])  # what a network cannot do is said of the network, not of a part of it
-        values = divergences(model, images, measured, direction=direction, memory_mib=memory_mib, on_layer=on_layer)
+        if mode == "estimated":
+            values = estimates(model, images, measured, on_layer=on_layer)
+        else:
+            values = divergences(model, images, measured, direction=direction, memory_mib=memory_mib, on_layer=on_layer)
     if not values.isfinite().all():
         raise ZeroQError(NOT_FINITE)
     table = pandas.DataFrame(values.numpy(), index=list(layers), columns=list(candidates))
     return SensitivityTable.of(table, {name: layer.weight.numel() for name, layer in layers.items()})
+
+
+def check_mode(mode: str) -> None:
+    """Raise ZeroQError for a way to get sensitivities that does not exist."""
+    if mode not in get_args(Mode):
+        raise ZeroQError(f"sensitivities are {' or '.join(get_args(Mode))}, not {mode!r}")
 
 
 def check_candidates(bits: Sequence[int]) -> tuple[int, ...]:
