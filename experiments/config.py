@@ -97,6 +97,7 @@ class RunConfig:
     placement: str
     symmetric: bool
     percentile: float | None
+    sensitivity: str
     sensitivity_direction: str
     device: str
     results: Path
@@ -167,6 +168,8 @@ def check_method(run: RunConfig) -> None:
         raise ZeroQError(f"nothing in method {method.name} uses images; leave method.images=none")
     if run.percentile is not None and method.ranges != "images":
         raise ZeroQError(f"percentile is of ranges from images, and method {method.name} has none")
+    if run.sensitivity != "exact" and method.ranges != "images":
+        raise ZeroQError(f"method {method.name} measures no sensitivities, so there is none to estimate")
     switched = [name for name in ("replace_relu6", "equalize", "absorb") if not getattr(method, name)]
     if switched and not method.dfq:
         raise ZeroQError(f"method.{switched[0]} is a step of DFQ; choose method=dfq or method=zeroq+dfq")

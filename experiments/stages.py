@@ -162,6 +162,7 @@ class Run:
                 "stage": name,
                 "images": self._image_key,
                 "candidates": sorted(self.settings.candidates),
+                "mode": self.settings.sensitivity,
                 "direction": self.settings.direction,
                 "per_channel": self.settings.per_channel,
                 "symmetric": self.settings.symmetric,
@@ -217,4 +218,5 @@ def settings_of(config: RunConfig, module: nn.Module) -> Settings:
         symmetric=config.symmetric,
         percentile=config.percentile,
         bias_correction=config.method.bias_correction,
+        sensitivity=config.sensitivity,
     )

@@ -20,6 +20,7 @@ from tests.command_line import QUICK
         ("distill", ["distill.iterations=1"]),
         ("distill", ["distill.learning_rate=0.1"]),
         ("distill", ["distill.statistics=batch"]),
+        ("sensitivity", ["sensitivity=estimated"]),
         ("sensitivity", ["sensitivity_direction=symmetric"]),
         ("sensitivity", ["symmetric=true"]),
         ("sensitivity", ["method.per_channel=false"]),

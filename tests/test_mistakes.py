@@ -24,6 +24,8 @@ from zeroq.networks.pretrained import PretrainedNetwork
         (["seed=-1"], "seed must be"),
         (["distill.statistics=both", "method=gaussian"], "statistics must be one of"),
         (["percentile=40", *QUICK], "percentile must be above 50"),
+        (["sensitivity=guessed", *QUICK], "sensitivities are exact or estimated"),
+        (["method=dfq", "sensitivity=estimated"], "measures no sensitivities"),
         (["sensitivity_direction=sideways", *QUICK], "direction must be one of"),
         (["bits=mp4a8", "bits.refine=-1", *QUICK], "refine is a number of plans"),
         (["method=real", "distill.count=0"], "count must be at least 1"),

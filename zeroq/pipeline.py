@@ -27,7 +27,7 @@ from zeroq.networks.state import evaluating
 from zeroq.precision.divergence import Direction, check_direction, class_scores
 from zeroq.precision.frontier import ParetoFrontier, budget_bits, pareto_frontier, widths_without_sensitivity
 from zeroq.precision.refine import refine as measure_jointly
-from zeroq.precision.sensitivity import SensitivityTable, check_candidates, sensitivity
+from zeroq.precision.sensitivity import Mode, SensitivityTable, check_candidates, check_mode, sensitivity
 from zeroq.quantization.affine import FLOAT_BITS, check_bits
 from zeroq.quantization.bias_correction import correct_biases
 from zeroq.quantization.calibrate import calibrate, check_percentile
@@ -57,7 +57,8 @@ class Settings:
     or a plan.
     ``refine`` > 0 measures that many plans near the budget jointly and keeps the best. ``bias_correction`` is
     ``empirical`` where the images correct the biases (``correct_biases``), and for DFQ also ``analytic``. The rest is
-    as in ``quantize``, ``sensitivity`` (``direction``) and ``calibrate`` (``percentile``).
+    as in ``quantize``, ``sensitivity`` (``direction``, and its ``mode`` as ``sensitivity``) and ``calibrate``
+    (``percentile``).
     """
 
     weight_bits: float | Mapping[str, int] = 4
@@ -71,12 +72,14 @@ class Settings:
     symmetric: bool = False
     percentile: float | None = None
     bias_correction: BiasCorrection = "none"
+    sensitivity: Mode = "exact"
 
     def check(self, model: nn.Module) -> None:
         """Raise ZeroQError for what a stage would refuse later, after minutes of work."""
         check_bits(self.activation_bits)
         candidates = check_candidates(self.candidates)
         check_direction(self.direction)
+        check_mode(self.sensitivity)
         check_placement(self.placement)
         check_percentile(self.percentile)
         check_bias_correction(self.bias_correction)
@@ -198,7 +201,13 @@ def quantize_with_images(
 
     def measure(progress: Progress) -> SensitivityTable:
         return sensitivity(
-            model, images, settings.candidates, direction=settings.direction, on_layer=progress, **granularity
+            model,
+            images,
+            settings.candidates,
+            direction=settings.direction,
+            mode=settings.sensitivity,
+            on_layer=progress,
+            **granularity,
         )
 
     omega = run_stage("sensitivity", measure)

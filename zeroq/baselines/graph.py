@@ -1,25 +1,14 @@
-"""A network as a torch.fx graph, and which of its layers follow each other without a branch."""
+"""Which layers of a traced network follow each other without a branch."""
 
-import copy
-import inspect
-import os
-import traceback
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import fx, nn
 from torch.nn import functional
-from torch.utils._pytree import tree_leaves
 
-from zeroq.errors import ZeroQError
-from zeroq.images.batch_norm import holds_statistics
-from zeroq.images.checks import forward
-from zeroq.images.noise import gaussian_images
-from zeroq.networks.state import evaluating
-from zeroq.quantization.layers import WEIGHTED_LAYERS, is_affine, weighted_layers
+from zeroq.quantization.layers import WEIGHTED_LAYERS, is_affine
 
 # What does the same to every value, f(s·x) = s·f(x) for s > 0; by class, function or method.
 ELEMENTWISE = (
@@ -40,7 +29,6 @@ WITHIN_CHANNELS = {
 }
 FLATTENING = (nn.Flatten, torch.flatten, "flatten")
 SPATIAL_AXES = {nn.Conv1d: 1, nn.Conv2d: 2, nn.Conv3d: 3}
-TORCH = f"{Path(torch.__file__).parent}{os.sep}"
 
 
 @dataclass(frozen=True)
@@ -53,66 +41,6 @@ class LayerPair:
     first: str
     second: str
     between: tuple[fx.Node, ...]
-
-
-def trace(model: nn.Module) -> fx.GraphModule:
-    """The graph of a copy of a network in evaluation mode; Conv, Linear and BatchNorm layers are its leaves.
-
-    Arguments of the network that have a default keep it. Raises ZeroQError where the network cannot be traced, with
-    the module and the line where tracing stopped.
-    """
-    tracer = _Tracer()
-    root = copy.deepcopy(model).eval()
-    parameters = inspect.signature(root.forward).parameters.values()
-    defaults = {each.name: each.default for each in parameters if each.default is not each.empty}
-    try:
-        graph = fx.GraphModule(root, tracer.trace(root, defaults))
-    except Exception as error:
-        module = " in ".join(reversed(tracer.within)) or type(model).__name__
-        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(TORCH)]
-        place, reason = frames[-1], (str(error) or type(error).__name__).splitlines()[0]
-        raise ZeroQError(
-            f"the network cannot be traced: {module} stops at {place.filename}:{place.lineno}, `{place.line}` "
-            f"({reason}); DFQ needs the graph, method zeroq needs no tracing"
-        ) from error
-    # An auxiliary head that only training uses is quantized, and has its size, as with any other method.
-    traced = dict(graph.named_modules())
-    for name, layer in weighted_layers(root).items():
-        if name not in traced:
-            graph.add_submodule(name, layer)
-    return graph
-
-
-def check_traced(model: nn.Module, graph: fx.GraphModule, input_shape: tuple[int, int, int]) -> None:
-    """Raise ZeroQError where a graph computes something else than the network that it was traced from.
-
-    Tracing takes one branch and does not see which, where code asks for a tensor's type.
-    """
-    image = gaussian_images(input_shape, 1)
-    with evaluating(model), evaluating(graph), torch.no_grad():
-        expected, found = (tree_leaves(forward(network, image)) for network in (model, graph))
-    for one, other in zip(expected, found, strict=True):
-        if isinstance(one, torch.Tensor) and not torch.allclose(one, other, rtol=0, atol=1e-3 * one.abs().max().item()):
-            raise ZeroQError(
-                "the network cannot be traced: its graph gives other outputs than the network, so its forward asks for "
-                "something that tracing does not follow, such as a tensor's type; DFQ needs the graph, method zeroq "
-                "needs no tracing"
-            )
-
-
-class _Tracer(fx.Tracer):
-    def __init__(self):
-        super().__init__()
-        self.within: list[str] = []  # the modules that are being traced, for messages
-
-    def is_leaf_module(self, module: nn.Module, name: str) -> bool:
-        return isinstance(module, WEIGHTED_LAYERS) or holds_statistics(module) or super().is_leaf_module(module, name)
-
-    def call_module(self, module: nn.Module, call: Callable, arguments: tuple, named: dict):
-        self.within.append(f"{type(module).__name__} {self.path_of_module(module)!r}")
-        output = super().call_module(module, call, arguments, named)
-        self.within.pop()  # not after an exception
-        return output
 
 
 def layer_calls(graph: fx.GraphModule) -> dict[str, list[fx.Node]]:

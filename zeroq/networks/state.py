@@ -32,6 +32,17 @@ def without_weight_gradients(model: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(requires_grad)
 
 
+@contextmanager
+def replaced_weight(layer: nn.Module, weight: torch.Tensor) -> Iterator[None]:
+    """Another weight inside, the very same storage again outside."""
+    original = layer.weight.data
+    layer.weight.data = weight
+    try:
+        yield
+    finally:
+        layer.weight.data = original
+
+
 def model_device(model: nn.Module) -> torch.device:
     """The device of the first parameter or buffer (the CPU for a network that has neither)."""
     for tensor in (*model.parameters(), *model.buffers()):

@@ -1,7 +1,7 @@
 """The distance between what two networks say: the KL divergence of their class scores."""
 
 from collections.abc import Mapping
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
@@ -14,6 +14,7 @@ Direction = Literal["forward", "symmetric"]
 
 # A detector gives 10⁷ scores an image.
 IMAGES_AT_ONCE = 4
+NOT_FINITE = "the network's class scores hold NaN or infinite values; check its weights"
 
 
 def check_direction(direction: str) -> None:
@@ -27,21 +28,24 @@ def class_scores(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
 
     Raises ZeroQError for any other output, and for scores that are not finite.
     """
-    output = forward(model, images)
-    if isinstance(output, Mapping) and isinstance(output.get("cls_logits"), torch.Tensor):
-        scores = output["cls_logits"]
-    elif isinstance(output, torch.Tensor) and output.dim() > 1 and output.flatten(1).shape[1] == output.shape[1]:
-        scores = output.flatten(1)
-    else:
-        found = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-        raise ZeroQError(
-            f"sensitivity needs a classifier with one output tensor [images, classes], or a detector whose outputs "
-            f"hold cls_logits [images, anchors, classes], not {found}; for other networks call zeroq.distill, "
-            f"zeroq.quantize with one width for all layers, and zeroq.calibrate"
-        )
+    scores = scores_of(forward(model, images))
     if not scores.isfinite().all():
-        raise ZeroQError("the network's class scores hold NaN or infinite values; check its weights")
+        raise ZeroQError(NOT_FINITE)
     return scores
+
+
+def scores_of(output: Any) -> torch.Tensor:
+    """The scores of ``class_scores`` in a network's output, finite or not: to ask would wait for a GPU."""
+    if isinstance(output, Mapping) and isinstance(output.get("cls_logits"), torch.Tensor):
+        return output["cls_logits"]
+    if isinstance(output, torch.Tensor) and output.dim() > 1 and output.flatten(1).shape[1] == output.shape[1]:
+        return output.flatten(1)
+    found = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+    raise ZeroQError(
+        f"sensitivity needs a classifier with one output tensor [images, classes], or a detector whose outputs "
+        f"hold cls_logits [images, anchors, classes], not {found}; for other networks call zeroq.distill, "
+        f"zeroq.quantize with one width for all layers, and zeroq.calibrate"
+    )
 
 
 def divergence(reference: torch.Tensor, changed: torch.Tensor, direction: Direction) -> float:
@@ -50,14 +54,34 @@ def divergence(reference: torch.Tensor, changed: torch.Tensor, direction: Direct
     For a classifier KL of the softmax, averaged over images. For a detector KL of each class's own probability
     (Bernoulli), summed over classes, averaged over anchors and images. ``symmetric``: the mean of both directions.
     """
-    total = 0.0
+    total = reference.new_zeros((), dtype=torch.float64)
     for before, after in zip(reference.split(IMAGES_AT_ONCE), changed.split(IMAGES_AT_ONCE), strict=True):
-        one, other = _log_probabilities(before), _log_probabilities(after)
-        distance = functional.kl_div(other, one, log_target=True, reduction="sum")
-        if direction == "symmetric":
-            distance = (distance + functional.kl_div(one, other, log_target=True, reduction="sum")) / 2
-        total += distance.item()
-    return max(total / reference[..., 0].numel(), 0.0)
+        total += DivergenceFrom(before, direction)(after)
+    return max(total.item() / reference[..., 0].numel(), 0.0)
+
+
+class DivergenceFrom:
+    """``divergence`` of many from one reference, whose own probabilities are computed once.
+
+    A call gives the sum over images and anchors, float64 and on the scores' device: to ask for a number would wait for
+    a GPU.
+    """
+
+    def __init__(self, reference: torch.Tensor, direction: Direction):
+        self._logarithms = [_log_probabilities(part) for part in reference.split(IMAGES_AT_ONCE)]
+        self._probabilities = [part.exp() for part in self._logarithms]
+        self._symmetric = direction == "symmetric"
+
+    def __call__(self, changed: torch.Tensor) -> torch.Tensor:
+        total = changed.new_zeros((), dtype=torch.float64)
+        parts = zip(self._logarithms, self._probabilities, changed.split(IMAGES_AT_ONCE), strict=True)
+        for one, probabilities, after in parts:
+            other = _log_probabilities(after)
+            distance = (probabilities * (one - other)).sum()
+            if self._symmetric:
+                distance = (distance + functional.kl_div(one, other, log_target=True, reduction="sum")) / 2
+            total += distance
+        return total
 
 
 def _log_probabilities(logits: torch.Tensor) -> torch.Tensor:

@@ -1,8 +1,7 @@
 """How much the output moves when the weights of one layer alone are quantized (Ω, section 3.2)."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import ClassVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import ClassVar, Literal, get_args
 
 import pandas
 import torch
@@ -10,10 +9,14 @@ from torch import nn
 
 from zeroq.errors import ZeroQError
 from zeroq.images.checks import check_images
-from zeroq.networks.state import evaluating
-from zeroq.precision.divergence import Direction, check_direction, class_scores, divergence
-from zeroq.quantization.affine import LARGEST_BITS, SMALLEST_BITS, quantized_weight
-from zeroq.quantization.layers import channel_axis, weighted_layers
+from zeroq.networks.state import evaluating, model_device, model_dtype
+from zeroq.precision.divergence import NOT_FINITE, Direction, check_direction, class_scores
+from zeroq.precision.estimated import estimates
+from zeroq.precision.exact import Candidates, divergences
+from zeroq.quantization.affine import LARGEST_BITS, SMALLEST_BITS
+from zeroq.quantization.layers import weighted_layers
+
+Mode = Literal["exact", "estimated"]
 
 
 class SensitivityTable(pandas.DataFrame):
@@ -57,6 +60,8 @@ def sensitivity(
     direction: Direction = "forward",
     per_channel: bool = True,
     symmetric: bool = False,
+    mode: Mode = "exact",
+    memory_mib: float = 1024,
     on_layer: Callable[[int, int], None] = lambda done, total: None,
 ) -> SensitivityTable:
     """Measure Ω_i(k), the mean over images of KL(softmax M(x) ‖ softmax M_i,k(x)), for every layer and width.
@@ -70,32 +75,44 @@ def sensitivity(
         images: float [N, C, H, W], normalised.
         bits: candidate widths, any subset of 2…8.
         direction: ``forward`` as above, or ``symmetric`` (the mean of both directions).
+        mode: ``exact`` measures what the definition says; ``estimated`` takes it to second order, at a cost that does
+            not grow with layers times widths (``zeroq.precision.estimated``), and is the same in both directions.
+        memory_mib: a bound in MiB on what flows through the network at once in ``exact`` mode, if the network can be
+            traced; below what all images need, they go through in portions, and below what one needs, layer by layer
+            through the whole network.
         per_channel, symmetric: as in ``quantize``.
         on_layer: receives (layers done, layers in all).
 
     Raises:
-        ZeroQError: bits, images or direction out of range, an output of another kind.
+        ZeroQError: bits, images, direction, mode or memory out of range, an output of another kind.
     """
     check_images(images)
     candidates = check_candidates(bits)
     check_direction(direction)
+    check_mode(mode)
+    if not memory_mib > 0:
+        raise ZeroQError(f"memory_mib is a bound in MiB and must be positive, not {memory_mib}")
     layers = weighted_layers(model)
     if not layers:
         raise ZeroQError("the network has no Conv or Linear layer, so there is no sensitivity to measure")
-    granularity = {"per_channel": per_channel, "symmetric": symmetric}
-    values = {}
+    measured = Candidates(layers, candidates, {"per_channel": per_channel, "symmetric": symmetric})
+    images = images.detach().to(model_device(model), model_dtype(model))
     with evaluating(model), torch.no_grad():
-        reference = class_scores(model, images)
-        for done, (name, layer) in enumerate(layers.items(), start=1):
-            values[name] = []
-            for k in candidates:
-                weight = quantized_weight(layer.weight, k, axis=channel_axis(layer), **granularity)
-                with replaced_weight(layer, weight):
-                    changed = class_scores(model, images)
-                values[name].append(divergence(reference, changed, direction))
-            on_layer(done, len(layers))
-    table = pandas.DataFrame.from_dict(values, orient="index", columns=list(candidates), dtype=float)
+        class_scores(model, images[:1])  # what a network cannot do is said of the network, not of a part of it
+        if mode == "estimated":
+            values = estimates(model, images, measured, on_layer=on_layer)
+        else:
+            values = divergences(model, images, measured, direction=direction, memory_mib=memory_mib, on_layer=on_layer)
+    if not values.isfinite().all():
+        raise ZeroQError(NOT_FINITE)
+    table = pandas.DataFrame(values.numpy(), index=list(layers), columns=list(candidates))
     return SensitivityTable.of(table, {name: layer.weight.numel() for name, layer in layers.items()})
+
+
+def check_mode(mode: str) -> None:
+    """Raise ZeroQError for a way to get sensitivities that does not exist."""
+    if mode not in get_args(Mode):
+        raise ZeroQError(f"sensitivities are {' or '.join(get_args(Mode))}, not {mode!r}")
 
 
 def check_candidates(bits: Sequence[int]) -> tuple[int, ...]:
@@ -104,14 +121,3 @@ def check_candidates(bits: Sequence[int]) -> tuple[int, ...]:
     if not isinstance(bits, Iterable) or not (candidates := tuple(sorted(set(bits)))) or set(candidates) - set(allowed):
         raise ZeroQError(f"candidate bits must be a list of widths in {SMALLEST_BITS}…{LARGEST_BITS}, not {bits}")
     return candidates
-
-
-@contextmanager
-def replaced_weight(layer: nn.Module, weight: torch.Tensor) -> Iterator[None]:
-    """Another weight inside, the very same storage again outside."""
-    original = layer.weight.data
-    layer.weight.data = weight
-    try:
-        yield
-    finally:
-        layer.weight.data = original

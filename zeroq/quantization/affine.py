@@ -1,5 +1,6 @@
 """Uniform affine quantization: x ≈ scale · (q − zero point), q an integer of k bits (ONNX convention)."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -72,12 +73,7 @@ def weight_parameters(
     weight: torch.Tensor, bits: int, *, per_channel: bool = True, symmetric: bool = False, axis: int = 0
 ) -> AffineParameters:
     """Min–max parameters of a weight whose output channels lie along ``axis``: one pair a channel, or one in all."""
-    if not weight.isfinite().all():
-        raise ZeroQError("a weight holds NaN or infinite values; the network is damaged or did not train")
-    flat = weight.detach().movedim(axis, 0).flatten(1) if per_channel else weight.detach().reshape(1, -1)
-    low, high = flat.amin(1), flat.amax(1)
-    if not per_channel:
-        low, high = low.squeeze(0), high.squeeze(0)
+    low, high = _weight_range(weight, per_channel=per_channel, axis=axis)
     return affine_parameters(low, high, bits, symmetric=symmetric)
 
 
@@ -85,11 +81,33 @@ def quantized_weight(
     weight: torch.Tensor, bits: int, *, per_channel: bool = True, symmetric: bool = False, axis: int = 0
 ) -> torch.Tensor:
     """A weight after quantize–dequantize; 32 bits return it as it is. Arguments as in ``weight_parameters``."""
-    check_bits(bits)
-    if bits == FLOAT_BITS:
-        return weight.detach()
-    parameters = weight_parameters(weight, bits, per_channel=per_channel, symmetric=symmetric, axis=axis)
-    return fake_quantize(weight.detach(), parameters, axis=axis)
+    return quantized_weights(weight, (bits,), per_channel=per_channel, symmetric=symmetric, axis=axis)[0]
+
+
+def quantized_weights(
+    weight: torch.Tensor, widths: Sequence[int], *, per_channel: bool = True, symmetric: bool = False, axis: int = 0
+) -> list[torch.Tensor]:
+    """``quantized_weight`` at each of several widths, with one look at the weight's range and one wait for a GPU."""
+    for bits in widths:
+        check_bits(bits)
+    values = weight.detach()
+    if set(widths) <= {FLOAT_BITS}:
+        return [values for _ in widths]
+    low, high = _weight_range(weight, per_channel=per_channel, axis=axis)
+    return [
+        values
+        if bits == FLOAT_BITS
+        else fake_quantize(values, affine_parameters(low, high, bits, symmetric=symmetric), axis=axis)
+        for bits in widths
+    ]
+
+
+def _weight_range(weight: torch.Tensor, *, per_channel: bool, axis: int) -> tuple[torch.Tensor, torch.Tensor]:
+    if not weight.isfinite().all():
+        raise ZeroQError("a weight holds NaN or infinite values; the network is damaged or did not train")
+    flat = weight.detach().movedim(axis, 0).flatten(1) if per_channel else weight.detach().reshape(1, -1)
+    low, high = flat.amin(1), flat.amax(1)
+    return (low, high) if per_channel else (low.squeeze(0), high.squeeze(0))
 
 
 def _positive(scale: torch.Tensor) -> torch.Tensor:
