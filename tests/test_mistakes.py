@@ -23,6 +23,7 @@ from zeroq.networks.pretrained import PretrainedNetwork
         (["~bits.refine"], "bits.refine is missing"),
         (["seed=-1"], "seed must be"),
         (["distill.statistics=both", "method=gaussian"], "statistics must be one of"),
+        (["distill.recipe=slow", "method=gaussian"], "recipe must be one of published, fast"),
         (["percentile=40", *QUICK], "percentile must be above 50"),
         (["sensitivity_direction=sideways", *QUICK], "direction must be one of"),
         (["bits=mp4a8", "bits.refine=-1", *QUICK], "refine is a number of plans"),

@@ -14,8 +14,8 @@ from zeroq.networks.state import model_device
 INITIAL_DEVIATION = 0.3
 # A second moment over some ten iterations follows a gradient that shrinks tenfold every fifty.
 MOMENTUM = (0.9, 0.9)
-# In the standard deviations that Eq. 3 asks of pixels. The few that would go further cost activations' quantizers, which
-# must reach them, more than they lower the loss.
+# In the standard deviations that Eq. 3 asks of pixels. The few that would go further lower the loss by next to nothing,
+# and the image's quantizer would have to reach them.
 FARTHEST_PIXEL = 3.0
 # Losses are fetched from the device so often, and not at every iteration, where the device would wait.
 REPORT_EVERY = 25

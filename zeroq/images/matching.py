@@ -54,12 +54,13 @@ class StatisticsMatching:
         self._calls: list[_Call] = []
         self._number_of_calls: int | None = None
         self._targets: _Targets | None = None
-        self._use(torch.channels_last)
-        try:
-            self._run(images)
-        except ZeroQError:  # some networks' views want features in the usual order
-            self._use(torch.contiguous_format)
-            self._run(images)
+        with torch.no_grad():
+            self._use(torch.channels_last)
+            try:
+                self._run(images)
+            except ZeroQError:  # some networks' views want features in the usual order
+                self._use(torch.contiguous_format)
+                self._run(images)
         self._number_of_calls = len(self._calls)
 
     def loss_and_gradient(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -92,7 +93,7 @@ class StatisticsMatching:
         if layer.scales is None:
             layer.examine(features)
         normalized = self._matched(layer, features)
-        if len(self._calls) - 1 == self._number_of_calls:  # the images are one of the calls
+        if len(self._calls) == self._number_of_calls:
             raise _LastLayerReachedError
         if layer.scales:
             return normalized
