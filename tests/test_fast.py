@@ -17,7 +17,7 @@ from tests.networks import HandWritten
 from tests.test_distill import Tokens
 from zeroq.images.batch_norm import batch_norm_inputs, statistics_loss
 from zeroq.images.fast import FARTHEST_PIXEL, REPORT_EVERY
-from zeroq.images.matching import StatisticsMatching
+from zeroq.images.matching import StatisticsMatching, has_bfloat16
 from zeroq.images.recipes import RECIPES
 from zeroq.networks import zoo
 
@@ -112,6 +112,19 @@ def test_loss_and_gradient_are_those_of_equation_3(images, name, statistics):
             expected_loss, expected_gradient = exact(model, given, statistics)
             torch.testing.assert_close(loss.double(), expected_loss, rtol=tolerance, atol=0)
             assert (gradient - expected_gradient).norm() < tolerance * expected_gradient.norm()
+
+
+@pytest.mark.skipif(not has_bfloat16(), reason="this processor has no instructions for bfloat16")
+def test_many_products_in_bfloat16(images):
+    torch.manual_seed(0)
+    layers = nn.Conv2d(3, 32, 3), nn.BatchNorm2d(32), nn.ReLU(), nn.Conv2d(32, 8, 3), nn.BatchNorm2d(8)
+    model = nn.Sequential(*layers).eval()
+    loss, gradient = StatisticsMatching(model, images, "image").loss_and_gradient(images)
+    expected_loss, expected_gradient = exact(model, images, "image")
+    torch.testing.assert_close(loss.double(), expected_loss, rtol=1e-2, atol=0)
+    error = (gradient - expected_gradient).norm() / expected_gradient.norm()
+    assert 1e-5 < error < 0.05
+    assert model[3].weight.dtype == torch.float32
 
 
 def test_squares_far_from_zero_do_not_cancel(images):

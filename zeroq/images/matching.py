@@ -17,6 +17,8 @@ from zeroq.networks.state import model_device
 
 # At most as many as an image's: oneDNN's vectors, of 16 channels, stay nearly empty.
 FEW_CHANNELS = 4
+# Of a convolution, for each value of its output: with as many, bfloat16 saves more than the conversions cost.
+MANY_PRODUCTS = 256
 
 
 class StatisticsMatching:
@@ -32,6 +34,8 @@ class StatisticsMatching:
     - BatchNorm's derivative and the loss's are one pass over the features instead of many.
     - What follows the last BatchNorm (a classifier, a detector's heads) is not computed.
     - Features are channels-last, where the network takes them so.
+    - On a processor with instructions for bfloat16, float32 convolutions of many products use them. Their inputs and
+      weights then have 8 significant bits, and the loss and its gradient are as exact as that allows.
 
     A BatchNorm layer that does more than scale and shift (timm's BatchNormAct2d) is called as it is. After the first
     images nothing waits for the device.
@@ -48,6 +52,8 @@ class StatisticsMatching:
         for layer in self._network.modules() if on_cpu else ():
             if takes_images(layer):
                 layer.forward = partial(_call_convolution, layer)
+            elif gains_by_bfloat16(layer):
+                layer.forward = partial(_call_in_bfloat16, _rounded(layer))
         for layer in layers_to_match(self._network).values():
             layer.forward = partial(self._match, _Layer.of_batch_norm(layer))
         self._images = _Layer.of_images(images)
@@ -248,15 +254,46 @@ def _call_convolution(layer: nn.Conv2d, images: torch.Tensor) -> torch.Tensor:
     return _FewChannelConvolution.apply(images, layer)
 
 
+def _rounded(layer: nn.Conv2d) -> nn.Conv2d:
+    """A bfloat16 copy, channels-last, without hooks: those are the layer's."""
+    copied = nn.Conv2d(
+        *(layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, layer.padding, layer.dilation),
+        bias=layer.bias is not None,
+        device="meta",
+    )
+    copied.load_state_dict(dict(layer.named_parameters()), assign=True)
+    return copied.requires_grad_(False).to(torch.bfloat16, memory_format=torch.channels_last)
+
+
+def _call_in_bfloat16(rounded: nn.Conv2d, features: torch.Tensor) -> torch.Tensor:
+    return rounded(features.bfloat16()).float()
+
+
 def takes_images(layer: nn.Module) -> bool:
     """Whether a layer is a convolution over channels as few as an image's, as most networks' first one is."""
+    return is_plain_convolution(layer) and layer.in_channels <= FEW_CHANNELS and not isinstance(layer.padding, str)
+
+
+def gains_by_bfloat16(layer: nn.Module) -> bool:
+    """Whether this processor computes a convolution faster in bfloat16, conversions included."""
     return (
-        type(layer) is nn.Conv2d
-        and layer.in_channels <= FEW_CHANNELS
-        and layer.groups == 1
-        and layer.padding_mode == "zeros"
-        and not isinstance(layer.padding, str)
+        is_plain_convolution(layer)
+        and layer.weight.dtype == torch.float32
+        and layer.weight[0].numel() >= MANY_PRODUCTS
+        and has_bfloat16()
     )
+
+
+def has_bfloat16() -> bool:
+    """Whether the processor has instructions for products of bfloat16; without them it is slower than float32."""
+    found = torch.cpu.get_capabilities()
+    return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+
+
+def is_plain_convolution(layer: nn.Module) -> bool:
+    """Whether a layer is PyTorch's own two-dimensional convolution, ungrouped and padded with zeros."""
+    own_weights = {name for name, _ in layer.named_parameters()} <= {"weight", "bias"}  # no norm of a weight's
+    return type(layer) is nn.Conv2d and layer.groups == 1 and layer.padding_mode == "zeros" and own_weights
 
 
 def _per_channel(values: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
