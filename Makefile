@@ -147,6 +147,10 @@ paper: $(INSTALLED) ## The same with the networks of the paper (DATA=folder of I
 bench: $(INSTALLED) ## Time the exact Pareto frontier
 	$(RUN) -m experiments.bench
 
+.PHONY: bench-distillation
+bench-distillation: $(INSTALLED) ## Time distill=fast against the published recipe (an hour)
+	$(RUN) -m experiments.bench_distillation
+
 .PHONY: clean
 clean: ## Remove everything that the other targets made, except data and committed results
 	rm -rf $(VENV) $(DEMO) results/cache checkpoints .pytest_cache .ruff_cache .hypothesis

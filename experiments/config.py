@@ -11,6 +11,7 @@ from zeroq.baselines.dfq import Steps, check_bias_correction
 from zeroq.errors import ZeroQError
 from zeroq.images.batch_norm import check_statistics
 from zeroq.images.checks import check_count
+from zeroq.images.recipes import check_recipe
 from zeroq.quantization.affine import check_bits
 
 TRACKER_MODES = ("offline", "online", "disabled")
@@ -76,6 +77,7 @@ class DistillConfig:
     learning_rate: float
     bounded: bool
     size: int | None = None  # of images in pixels, where it is not the network's own
+    recipe: str = "published"
 
 
 @dataclass
@@ -123,6 +125,7 @@ def typed(config: DictConfig) -> RunConfig:
         raise ZeroQError(f"objective=divergence needs calibration images; method {run.method.name} has none")
     if not 0 <= run.seed < 2**63:
         raise ZeroQError(f"seed must be a whole number from 0 to 2⁶³ − 1, not {run.seed}")
+    check_recipe(run.distill.recipe)
     check_statistics(run.distill.statistics)
     check_count(run.distill.count)
     if run.distill.size is not None and run.distill.size < 1:

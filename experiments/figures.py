@@ -52,9 +52,10 @@ PICTURES = {
     "Real data*": ("real", "calibration.png"),
     "ZeroQ": ("distilled", "distilled.png"),
     "ZeroQ, bounded": ("distilled, bounded", "distilled.png"),
+    "ZeroQ, fast": ("distilled, fast", "distilled.png"),
     "Gaussian": ("Gaussian", "calibration.png"),
 }
-LOSSES = ("ZeroQ", "ZeroQ, bounded")
+LOSSES = ("ZeroQ", "ZeroQ, bounded", "ZeroQ, fast")
 # With 8 bits or as many as the weights have for activations, one setting a size.
 SHOWN_BITS = ("W8/A8", "W6/A6", "W4/A8", "MP6/A8", "MP6/A6", "MP4/A8")
 RANDOM_PLANS = 2000

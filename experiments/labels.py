@@ -14,6 +14,7 @@ COLUMNS = {
     "Gaussian": ("gaussian", {}),
     "ZeroQ": ("zeroq", {}),
     "ZeroQ, bounded": ("zeroq", {"distill": "bounded"}),
+    "ZeroQ, fast": ("zeroq", {"distill": "fast"}),
     "ZeroQ, biases": ("zeroq", {"method.bias_correction": "empirical"}),
     "ZeroQ + DFQ": ("zeroq+dfq", {}),
     "Real data*": ("real", {}),

@@ -19,6 +19,7 @@ COLORS = {2: "#d1495b", 3: "#e07a3f", 4: "#edae49", 5: "#9bb46c", 6: "#66a182", 
 METHOD_COLORS = {
     "ZeroQ": "#d1495b",
     "ZeroQ, bounded": "#00798c",
+    "ZeroQ, fast": "#9bb46c",
     "Gaussian": "#edae49",
     "Naive": "#999999",
     "DFQ": "#66a182",

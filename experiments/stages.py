@@ -131,6 +131,7 @@ class Run:
             (channels, settings.size or height, settings.size or width),
             settings.count,
             settings.iterations,
+            recipe=settings.recipe,
             seed=self.config.seed,
             statistics=settings.statistics,
             learning_rate=settings.learning_rate,

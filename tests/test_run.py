@@ -213,6 +213,8 @@ def test_names_hold_what_is_not_the_default_in_any_order(command, monkeypatch):
     defaults = ("seed=0", "distill=paper", "data=fashion_mnist", "placement=layer_inputs", "bits.candidates=[2,4,8]")
     assert plain == name(*silent, *defaults)
     assert name("distill=bounded", "distill.bounded=true") == f"{plain},distill=bounded"
+    assert plain == name("distill.recipe=published")
+    assert name("distill=fast", "distill.iterations=200") == f"{plain},distill=fast"
     assert name("distill=bounded", "distill.bounded=false") == f"{plain},distill=bounded,distill.bounded=false"
     several = name("percentile=99", "placement=after_relu")
     assert several == name("placement=after_relu", "percentile=99") == f"{plain},percentile=99,placement=after_relu"

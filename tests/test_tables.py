@@ -86,8 +86,10 @@ def test_seeds_are_averaged_and_counted():
 
 def test_a_known_recipe_has_a_column_any_other_a_row():
     bounded, other = (record(value=80.0, settings={"distill": recipe}) for recipe in ("bounded", "mine"))
-    first, second = method_table([record(), bounded, other]).to_dict("records")
+    fast = record(value=85.0, settings={"distill": "fast"})
+    first, second = method_table([record(), bounded, fast, other]).to_dict("records")
     assert (first["Settings"], first["ZeroQ"], first["ZeroQ, bounded"]) == ("", "90.00", "80.00")
+    assert first["ZeroQ, fast"] == "85.00"
     assert (second["Settings"], second["ZeroQ"], second["ZeroQ, bounded"]) == ("distill=mine", "80.00", "–")
 
 

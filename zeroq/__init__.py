@@ -11,6 +11,7 @@ if TYPE_CHECKING:  # a program imports a name when it first uses it: __getattr__
     from zeroq.errors import ZeroQError
     from zeroq.images.batch_norm import batch_norm_loss
     from zeroq.images.distill import DistillationDivergedError, distill
+    from zeroq.images.fast import distill_fast
     from zeroq.images.noise import gaussian_images
     from zeroq.pipeline import (
         QuantizationResult,
@@ -43,6 +44,7 @@ __all__ = [
     "batch_norm_loss",
     "calibrate",
     "distill",
+    "distill_fast",
     "gaussian_images",
     "pareto_frontier",
     "quantize",
@@ -61,6 +63,7 @@ _HOMES = {
     "zeroq.errors": ("ZeroQError",),
     "zeroq.images.batch_norm": ("batch_norm_loss",),
     "zeroq.images.distill": ("DistillationDivergedError", "distill"),
+    "zeroq.images.fast": ("distill_fast",),
     "zeroq.images.noise": ("gaussian_images",),
     "zeroq.pipeline": (
         *("QuantizationResult", "Settings", "quantize_naively", "quantize_with_dfq", "quantize_with_images"),

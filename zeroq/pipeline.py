@@ -21,8 +21,9 @@ from zeroq.baselines.moments import activation_moments
 from zeroq.errors import ZeroQError
 from zeroq.images.batch_norm import Statistics
 from zeroq.images.checks import check_input_shape
-from zeroq.images.distill import Limits, distill
+from zeroq.images.distill import Limits
 from zeroq.images.noise import gaussian_images
+from zeroq.images.recipes import RECIPES, Recipe, check_recipe
 from zeroq.networks.state import evaluating
 from zeroq.precision.divergence import Direction, check_direction, class_scores
 from zeroq.precision.frontier import ParetoFrontier, budget_bits, pareto_frontier, widths_without_sensitivity
@@ -125,8 +126,9 @@ def zero_shot_quantize(
     activation_bits: int = 8,
     mixed: bool = True,
     *,
+    recipe: Recipe = "published",
     count: int = 32,
-    iterations: int = 500,
+    iterations: int | None = None,
     seed: int = 0,
     statistics: Statistics = "image",
     learning_rate: float = 0.5,
@@ -136,10 +138,12 @@ def zero_shot_quantize(
 ) -> QuantizationResult:
     """Quantize a trained network without any data.
 
-    ``weight_bits`` is every layer's width, or the mean of a mixed-precision plan if ``mixed``. ``count`` to
-    ``limits`` are those of ``distill``, ``settings`` the other fields of ``Settings``. Raises ZeroQError
+    ``weight_bits`` is every layer's width, or the mean of a mixed-precision plan if ``mixed``. ``recipe`` is
+    ``published`` (``distill``) or ``fast`` (``distill_fast``), ``count`` to ``limits`` are their arguments
+    (``iterations=None`` is the recipe's own number), ``settings`` the other fields of ``Settings``. Raises ZeroQError
     as the stages do, for wrong settings and for a network whose sensitivity cannot be measured before any work.
     """
+    check_recipe(recipe)
     chosen = Settings(weight_bits, activation_bits, mixed, **settings)
     chosen.check(model)
     with evaluating(model), torch.no_grad():
@@ -149,6 +153,7 @@ def zero_shot_quantize(
         input_shape,
         count,
         iterations,
+        recipe=recipe,
         seed=seed,
         statistics=statistics,
         learning_rate=learning_rate,
@@ -164,21 +169,28 @@ def distill_recording(
     model: nn.Module,
     input_shape: tuple[int, int, int],
     count: int,
-    iterations: int,
+    iterations: int | None = None,
     *,
+    recipe: Recipe = "published",
     run_stage: RunStage = run_plainly,
     **settings,
 ) -> tuple[torch.Tensor, list[float]]:
-    """Distilled images and the loss of each iteration; arguments as those of ``distill``."""
+    """Distilled images and the loss of each iteration; arguments as those of ``distill`` and ``distill_fast``.
+
+    ``iterations=None`` is the recipe's own number. Raises ZeroQError as they do, and for a recipe that does not exist.
+    """
+    check_recipe(recipe)
+    distil, usual = RECIPES[recipe]
+    total = usual if iterations is None else iterations
 
     def compute(progress: Progress) -> tuple[torch.Tensor, list[float]]:
         losses: list[float] = []
 
         def on_iteration(iteration: int, loss: float) -> None:
             losses.append(loss)
-            progress(iteration + 1, iterations)
+            progress(iteration + 1, total)
 
-        return distill(model, input_shape, count, iterations, on_iteration=on_iteration, **settings), losses
+        return distil(model, input_shape, count, total, on_iteration=on_iteration, **settings), losses
 
     return run_stage("distill", compute)
 

@@ -38,6 +38,17 @@ def batch_norms(model: nn.Module) -> dict[str, nn.Module]:
     return layers
 
 
+def layers_to_match(model: nn.Module) -> dict[str, nn.Module]:
+    """``batch_norms``; raises ZeroQError where the network has none."""
+    layers = batch_norms(model)
+    if not layers:
+        raise ZeroQError(
+            "the network has no BatchNorm layer with recorded statistics, so there is nothing to distil from; "
+            "calibrate with gaussian or real images instead"
+        )
+    return layers
+
+
 @contextmanager
 def batch_norm_inputs(model: nn.Module) -> Iterator[list[tuple[nn.Module, torch.Tensor]]]:
     """Record (BatchNorm layer, its input) in execution order during forward passes.
@@ -45,12 +56,7 @@ def batch_norm_inputs(model: nn.Module) -> Iterator[list[tuple[nn.Module, torch.
     The hooks sit on the BatchNorm layers themselves, so no layer is ever paired with another's input.
     Empty the list between passes. Raises ZeroQError where the network has no BatchNorm.
     """
-    layers = batch_norms(model)
-    if not layers:
-        raise ZeroQError(
-            "the network has no BatchNorm layer with recorded statistics, so there is nothing to distil from; "
-            "calibrate with gaussian or real images instead"
-        )
+    layers = layers_to_match(model)
     recorded: list[tuple[nn.Module, torch.Tensor]] = []
 
     def record(layer: nn.Module, inputs: tuple, named: dict) -> None:
@@ -60,6 +66,21 @@ def batch_norm_inputs(model: nn.Module) -> Iterator[list[tuple[nn.Module, torch.
         for layer in layers.values():
             hooks.enter_context(layer.register_forward_pre_hook(record, with_kwargs=True))
         yield recorded
+
+
+def by_image(features: torch.Tensor, images: int) -> torch.Tensor:
+    """Features as [images, channels, places…], as all but those of BatchNorm1d mostly are.
+
+    A layer over tokens sees [images · tokens, channels]; one over vectors [images, channels], one place each. Raises
+    ZeroQError where the rows cannot be divided.
+    """
+    if len(features) == images and features.dim() > 2:
+        return features
+    if len(features) % images:
+        raise ZeroQError(
+            f"a BatchNorm layer's input of shape {tuple(features.shape)} cannot be divided among {images} images"
+        )
+    return features.unflatten(0, (images, -1)).transpose(1, 2)
 
 
 def statistics_loss(
@@ -76,7 +97,7 @@ def statistics_loss(
     loss = _distance(images, 0 * ones, ones, eps=0.0, statistics=statistics)
     for layer, features in recorded:
         target_std = (layer.running_var + layer.eps).sqrt()
-        features = _by_image(features, len(images))
+        features = by_image(features, len(images))
         loss = loss + _distance(features, layer.running_mean, target_std, eps=layer.eps, statistics=statistics)
     return loss
 
@@ -97,20 +118,6 @@ def check_statistics(statistics: str) -> None:
     """Raise ZeroQError for a reading that does not exist."""
     if statistics not in get_args(Statistics):
         raise ZeroQError(f"statistics must be one of {', '.join(get_args(Statistics))}, not {statistics!r}")
-
-
-def _by_image(features: torch.Tensor, images: int) -> torch.Tensor:
-    """Features as [images, channels, places…], as all but those of BatchNorm1d mostly are.
-
-    A layer over tokens sees [images · tokens, channels]; one over vectors [images, channels], one place each.
-    """
-    if len(features) == images and features.dim() > 2:
-        return features
-    if len(features) % images:
-        raise ZeroQError(
-            f"a BatchNorm layer's input of shape {tuple(features.shape)} cannot be divided among {images} images"
-        )
-    return features.unflatten(0, (images, -1)).transpose(1, 2)
 
 
 def _distance(

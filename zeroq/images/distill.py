@@ -65,13 +65,7 @@ def distill(
 
     Source: Cai et al., ZeroQ (CVPR 2020), section 3.1.
     """
-    check_input_shape(input_shape)
-    check_count(count)
-    check_statistics(statistics)
-    if not isinstance(iterations, int) or iterations < 1:
-        raise ZeroQError(f"iterations must be at least 1, a whole number, not {iterations}")
-    if not 0 < learning_rate <= LARGEST_LEARNING_RATE:
-        raise ZeroQError(f"learning_rate must be positive and at most {LARGEST_LEARNING_RATE:g}, not {learning_rate}")
+    check_settings(input_shape, count, statistics, iterations, learning_rate)
     generator = torch.Generator().manual_seed(seed)
     noise = INITIAL_LIMIT * (2 * torch.rand(count, *input_shape, generator=generator) - 1)
     images = noise.to(model_device(model)).requires_grad_()
@@ -89,11 +83,7 @@ def distill(
             forward(model, images)
             loss = statistics_loss(images, recorded, statistics)
             value = loss.item()
-            if not isfinite(value):
-                raise DistillationDivergedError(
-                    f"distillation diverged at iteration {iteration}: the BatchNorm loss is {value} with learning "
-                    f"rate {learning_rate}; use a smaller learning rate"
-                )
+            check_loss(value, iteration, learning_rate)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -103,11 +93,38 @@ def distill(
             schedule.step(value)
             on_iteration(iteration, value)
     images = images.detach()
-    if not images.isfinite().all():  # the last step's loss is never measured
+    check_finite(images, learning_rate)
+    return images
+
+
+def check_settings(
+    input_shape: tuple[int, int, int], count: int, statistics: str, iterations: int, learning_rate: float
+) -> None:
+    """Raise ZeroQError for what no recipe can work with."""
+    check_input_shape(input_shape)
+    check_count(count)
+    check_statistics(statistics)
+    if not isinstance(iterations, int) or iterations < 1:
+        raise ZeroQError(f"iterations must be at least 1, a whole number, not {iterations}")
+    if not 0 < learning_rate <= LARGEST_LEARNING_RATE:
+        raise ZeroQError(f"learning_rate must be positive and at most {LARGEST_LEARNING_RATE:g}, not {learning_rate}")
+
+
+def check_loss(value: float, iteration: int, learning_rate: float) -> None:
+    """Raise DistillationDivergedError for a loss that is NaN or infinite."""
+    if not isfinite(value):
+        raise DistillationDivergedError(
+            f"distillation diverged at iteration {iteration}: the BatchNorm loss is {value} with learning rate "
+            f"{learning_rate}; use a smaller learning rate"
+        )
+
+
+def check_finite(images: torch.Tensor, learning_rate: float) -> None:
+    """Raise DistillationDivergedError for images of a last step that went too far; its loss is never measured."""
+    if not images.isfinite().all():
         raise DistillationDivergedError(
             f"distillation diverged at its last iteration with learning rate {learning_rate}; use a smaller one"
         )
-    return images
 
 
 def check_limits(limits: Limits | None, images: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:
