@@ -219,5 +219,6 @@ def settings_of(config: RunConfig, module: nn.Module) -> Settings:
         symmetric=config.symmetric,
         percentile=config.percentile,
         bias_correction=config.method.bias_correction,
+        devices=devices_beside(model_device(module)),
         sensitivity=config.sensitivity,
     )

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pandas
 import pytest
 import torch
 
@@ -11,6 +12,7 @@ from zeroq.datasets.fashion_mnist import FashionMNIST
 from zeroq.datasets.fashion_scenes import FashionScenes
 from zeroq.networks import zoo
 from zeroq.parallel import on_devices, position, share, whole
+from zeroq.precision.sensitivity import sensitivity
 
 DATA = Path(__file__).parents[1] / "data"
 TWO = ("cpu", "cpu")
@@ -37,6 +39,15 @@ def test_shares_make_up_the_whole_in_order(count):
 def test_an_error_in_one_process_ends_all():
     with pytest.raises(ZeroQError, match="the second half is damaged"):
         on_devices(TWO, fail_once)
+
+
+@pytest.mark.parametrize("memory_mib", [1024, 0.001])
+def test_sensitivities_are_the_same(hand_written, images, memory_mib):
+    """With what precedes a layer computed once, and with full forwards."""
+    one, two = (
+        sensitivity(hand_written, images, (2, 8), memory_mib=memory_mib, devices=devices) for devices in ((), TWO)
+    )
+    pandas.testing.assert_frame_equal(one, two, check_exact=True)
 
 
 def test_a_classifier_has_the_same_score():

@@ -1,7 +1,8 @@
 """Work that several processes share, each with a device of its own (torch.distributed over gloo).
 
-Without a process group everything here is of one process, which does all the work. With one, ``share`` and
-``whole`` split it: the functions that measure and score call them, so that they give the same results either way.
+Without a process group everything here is of one process, which does all the work. With one, ``share`` splits it and
+``whole`` and ``total`` put it together: the functions that measure and score call them, so that they give the same
+results either way.
 """
 
 import pickle
@@ -32,6 +33,13 @@ def whole(part: list) -> list:
     for rank, own in enumerate(parts):
         found[rank :: len(parts)] = own
     return found
+
+
+def total(part: torch.Tensor) -> torch.Tensor:
+    """The sum over all processes of a tensor on the CPU that each has its part of."""
+    if distributed.is_initialized():
+        distributed.all_reduce(part)
+    return part
 
 
 def position() -> tuple[int, int]:

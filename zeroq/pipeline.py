@@ -58,8 +58,8 @@ class Settings:
     or a plan.
     ``refine`` > 0 measures that many plans near the budget jointly and keeps the best. ``bias_correction`` is
     ``empirical`` where the images correct the biases (``correct_biases``), and for DFQ also ``analytic``. The rest is
-    as in ``quantize``, ``sensitivity`` (``direction``, and its ``mode`` as ``sensitivity``) and ``calibrate``
-    (``percentile``).
+    as in ``quantize``, ``sensitivity`` (``direction``, ``devices``, and its ``mode`` as ``sensitivity``) and
+    ``calibrate`` (``percentile``).
     """
 
     weight_bits: float | Mapping[str, int] = 4
@@ -74,6 +74,7 @@ class Settings:
     percentile: float | None = None
     bias_correction: BiasCorrection = "none"
     sensitivity: Mode = "exact"
+    devices: Sequence[str] = ()
 
     def check(self, model: nn.Module) -> None:
         """Raise ZeroQError for what a stage would refuse later, after minutes of work."""
@@ -218,6 +219,7 @@ def quantize_with_images(
             settings.candidates,
             direction=settings.direction,
             mode=settings.sensitivity,
+            devices=settings.devices,
             on_layer=progress,
             **granularity,
         )

@@ -8,6 +8,7 @@ from torch import nn
 
 from zeroq.images.checks import forward
 from zeroq.networks.state import replaced_weight
+from zeroq.parallel import share, total
 from zeroq.precision.divergence import Direction, DivergenceFrom, class_scores, scores_of
 from zeroq.precision.suffix import SuffixNetwork
 from zeroq.quantization.affine import quantized_weights
@@ -61,7 +62,10 @@ def divergences(
     memory_mib: float,
     on_layer: Callable[[int, int], None],
 ) -> torch.Tensor:
-    """Ω of each layer at each width, float64 [layers, widths] on the CPU, of a network in evaluation mode."""
+    """Ω of each layer at each width, float64 [layers, widths] on the CPU, of a network in evaluation mode.
+
+    In a process group each process measures its share of the layers, and receives all values.
+    """
     portions = portions_for(model, images, candidates, memory_mib)
     parts = images.split(portions.images)
     references = [class_scores(model, part) for part in parts]
@@ -69,7 +73,7 @@ def divergences(
         sums = with_full_forwards(model, parts, references, candidates, direction, on_layer)
     else:
         sums = with_suffixes(portions, parts, references, candidates, direction, on_layer)
-    return (sums.cpu() / sum(scores[..., 0].numel() for scores in references)).clamp_min(0)
+    return (total(sums.cpu()) / sum(scores[..., 0].numel() for scores in references)).clamp_min(0)
 
 
 def portions_for(model: nn.Module, images: torch.Tensor, candidates: Candidates, memory_mib: float) -> Portions:
@@ -115,12 +119,13 @@ def with_full_forwards(
 ) -> torch.Tensor:
     """Summed divergences, float64 [layers, widths], with one forward of the whole network for each."""
     sums = _zeros(references[0], candidates)
-    for row, (name, layer) in enumerate(candidates.layers.items()):
+    own = share(list(enumerate(candidates.layers.items())))
+    for done, (row, (name, layer)) in enumerate(own, start=1):
         for column, weight in enumerate(candidates.weights(name)):
             with replaced_weight(layer, weight):
                 for part, reference in zip(parts, references, strict=True):
                     sums[row, column] += DivergenceFrom(reference, direction)(scores_of(forward(model, part)))
-        on_layer(row + 1, len(candidates.layers))
+        on_layer(done, len(own))
     return sums
 
 
@@ -135,10 +140,14 @@ def with_suffixes(
     """Summed divergences, float64 [layers, widths]; what precedes a layer is computed once for each part's images."""
     sums = _zeros(references[0], candidates)
     rows = {name: row for row, name in enumerate(candidates.layers)}
+    # Neighbours cost about the same: every nth layer is a fair share.
+    own = set(share(list(rows)))
     kept: dict[str, list[torch.Tensor]] = {}
     for done, (part, reference) in enumerate(zip(parts, references, strict=True)):
         distance = DivergenceFrom(reference, direction)
         for position, (name, scores_with) in enumerate(portions.network.sweep(part)):
+            if name not in own:
+                continue
             weights = kept.get(name) or candidates.weights(name)
             if portions.keep_weights:
                 kept[name] = weights

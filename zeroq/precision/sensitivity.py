@@ -1,6 +1,8 @@
 """How much the output moves when the weights of one layer alone are quantized (Ω, section 3.2)."""
 
+import copy
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
 import pandas
@@ -10,6 +12,7 @@ from torch import nn
 from zeroq.errors import ZeroQError
 from zeroq.images.checks import check_images
 from zeroq.networks.state import evaluating, model_device, model_dtype
+from zeroq.parallel import on_devices
 from zeroq.precision.divergence import NOT_FINITE, Direction, check_direction, class_scores
 from zeroq.precision.estimated import estimates
 from zeroq.precision.exact import Candidates, divergences
@@ -62,6 +65,7 @@ def sensitivity(
     symmetric: bool = False,
     mode: Mode = "exact",
     memory_mib: float = 1024,
+    devices: Sequence[str] = (),
     on_layer: Callable[[int, int], None] = lambda done, total: None,
 ) -> SensitivityTable:
     """Measure Ω_i(k), the mean over images of KL(softmax M(x) ‖ softmax M_i,k(x)), for every layer and width.
@@ -80,8 +84,10 @@ def sensitivity(
         memory_mib: a bound in MiB on what flows through the network at once in ``exact`` mode, if the network can be
             traced; below what all images need, they go through in portions, and below what one needs, layer by layer
             through the whole network.
+        devices: several GPUs, such as ``("cuda:0", "cuda:1")``, share the layers in ``exact`` mode, each in a process
+            of its own; without them everything happens where the network is.
         per_channel, symmetric: as in ``quantize``.
-        on_layer: receives (layers done, layers in all).
+        on_layer: receives (layers done, layers in all), unless several devices share them.
 
     Raises:
         ZeroQError: bits, images, direction, mode or memory out of range, an output of another kind.
@@ -95,18 +101,47 @@ def sensitivity(
     layers = weighted_layers(model)
     if not layers:
         raise ZeroQError("the network has no Conv or Linear layer, so there is no sensitivity to measure")
-    measured = Candidates(layers, candidates, {"per_channel": per_channel, "symmetric": symmetric})
     images = images.detach().to(model_device(model), model_dtype(model))
     with evaluating(model), torch.no_grad():
         class_scores(model, images[:1])  # what a network cannot do is said of the network, not of a part of it
-        if mode == "estimated":
-            values = estimates(model, images, measured, on_layer=on_layer)
-        else:
-            values = divergences(model, images, measured, direction=direction, memory_mib=memory_mib, on_layer=on_layer)
+    measurement = Measurement(candidates, mode, direction, memory_mib, per_channel, symmetric)
+    if len(devices) < 2:
+        values = measurement.values(model, images, on_layer)
+    else:
+        values = on_devices(devices, measure_on, measurement, copy.deepcopy(model).cpu(), images.cpu())
     if not values.isfinite().all():
         raise ZeroQError(NOT_FINITE)
     table = pandas.DataFrame(values.numpy(), index=list(layers), columns=list(candidates))
     return SensitivityTable.of(table, {name: layer.weight.numel() for name, layer in layers.items()})
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What ``sensitivity`` is told, but for the network and the images."""
+
+    widths: Sequence[int]
+    mode: Mode
+    direction: Direction
+    memory_mib: float
+    per_channel: bool
+    symmetric: bool
+
+    def values(
+        self, model: nn.Module, images: torch.Tensor, on_layer: Callable[[int, int], None] = lambda done, total: None
+    ) -> torch.Tensor:
+        """Ω, float64 [layers, widths] on the CPU."""
+        granularity = {"per_channel": self.per_channel, "symmetric": self.symmetric}
+        candidates = Candidates(weighted_layers(model), self.widths, granularity)
+        with evaluating(model), torch.no_grad():
+            if self.mode == "estimated":
+                return estimates(model, images, candidates, on_layer=on_layer)
+            bounds = {"direction": self.direction, "memory_mib": self.memory_mib}
+            return divergences(model, images, candidates, on_layer=on_layer, **bounds)
+
+
+def measure_on(device: str, measurement: Measurement, model: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """A process's share of the values, and all of them in the end."""
+    return measurement.values(model.to(device), images.to(device))
 
 
 def check_mode(mode: str) -> None:
