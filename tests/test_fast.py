@@ -1,6 +1,8 @@
 """The fast recipe: its loss and gradient against automatic differentiation, what it leaves alone, how it fails."""
 
 import copy
+import gc
+import weakref
 from contextlib import suppress
 
 import pytest
@@ -15,6 +17,7 @@ import zeroq
 from experiments.published_distillation import distill_as_published
 from tests.networks import HandWritten
 from tests.test_distill import Tokens
+from zeroq.images import matching
 from zeroq.images.batch_norm import batch_norm_inputs, statistics_loss
 from zeroq.images.fast import FARTHEST_PIXEL, REPORT_EVERY
 from zeroq.images.matching import StatisticsMatching, has_bfloat16
@@ -274,3 +277,21 @@ def test_the_published_recipe_as_published():
     torch.testing.assert_close(images, zeroq.distill(model, SHAPE, 2, 4, seed=3), rtol=1e-3, atol=1e-3)
     assert all(torch.equal(*pair) for pair in zip(model.parameters(), before.parameters(), strict=True))
     assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_nothing_of_an_iteration_outlives_it(hand_written, images, monkeypatch):
+    """A graph that holds what holds its end would keep every feature: no garbage collection sees through it."""
+    alive: list[weakref.ref] = []
+
+    class Watched(matching._Call):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            alive.append(weakref.ref(self))
+
+    monkeypatch.setattr(matching, "_Call", Watched)
+    made = StatisticsMatching(hand_written, images, "image")
+    for _ in range(3):
+        made.loss_and_gradient(images)
+    gc.collect()
+    assert alive
+    assert [reference for reference in alive if reference() is not None] == []

@@ -58,6 +58,7 @@ class StatisticsMatching:
             layer.forward = partial(self._match, _Layer.of_batch_norm(layer))
         self._images = _Layer.of_images(images)
         self._calls: list[_Call] = []
+        self._tokens: list[torch.Tensor] = []
         self._number_of_calls: int | None = None
         self._targets: _Targets | None = None
         with torch.no_grad():
@@ -77,8 +78,10 @@ class StatisticsMatching:
         if self._targets is None or not self._targets.fit(self._calls):
             self._targets = _Targets(self._calls)
         loss = self._targets.differentiate(self._calls, 1 if self._statistics == "batch" else len(images))
-        tokens = [call.token for call in self._calls if call.token.requires_grad]
+        tokens = [token for token in self._tokens if token.requires_grad]
         (gradient,) = torch.autograd.grad(tokens, [leaf], tokens)
+        self._calls.clear()
+        self._tokens.clear()
         return loss, gradient
 
     def _use(self, memory_format: torch.memory_format) -> None:
@@ -88,6 +91,7 @@ class StatisticsMatching:
     def _run(self, images: torch.Tensor) -> None:
         """A forward pass as far as the last BatchNorm layer, which leaves the calls that count."""
         self._calls.clear()
+        self._tokens.clear()
         images = images.contiguous(memory_format=self._memory_format)
         self._count = len(images)
         with suppress(_LastLayerReachedError):
@@ -111,7 +115,9 @@ class StatisticsMatching:
         arranged = by_image(features, self._count)
         call = _Call(layer, arranged, self._statistics)
         self._calls.append(call)
-        result, call.token = _Match.apply(arranged, call)
+        result, token = _Match.apply(arranged, call)
+        # Not in the call: a graph that holds what holds its end is never freed.
+        self._tokens.append(token)
         return result if arranged is features else result.transpose(1, 2).flatten(0, 1)
 
 
@@ -159,7 +165,7 @@ class _Call:
         self.layer = layer
         self.axes = (*range(2, features.dim()),) if statistics == "image" else (0, *range(2, features.dim()))
         self.places = features.numel() // features.shape[1] // (len(features) if statistics == "image" else 1)
-        self.sums = self.squares = self.slope = self.offset = self.token = None
+        self.sums = self.squares = self.slope = self.offset = None
 
 
 class _Match(torch.autograd.Function):
