@@ -1,39 +1,45 @@
-"""Time the exact Pareto frontier of networks of many layers.
+"""Time each stage beside its reference, and write JSON and a table to ``results/benchmarks``.
 
-python -m experiments.bench
+    python -m experiments.bench [stages=distill,sensitivity,frontier,calibrate,evaluate] [networks=fashion/resnet18,…]
+                                [device=cpu] [repetitions=5] [imagenet=FOLDER] [results=FOLDER]
+
+A stage and its reference take turns in one process, so that both meet the same load. What was measured before stays in
+the table unless it is measured again: after each line all is written, and a bench that was stopped goes on with the
+stages that are left. ``imagenet`` is a folder of photographs in ImageNet's layout, to time how they are read.
 """
 
-import time
+import sys
+from pathlib import Path
 
-import numpy
-import pandas
+import torch
 
-from zeroq.precision.frontier import pareto_frontier
-from zeroq.precision.sensitivity import SensitivityTable
+from experiments.bench_cases import STAGES, cases
+from experiments.bench_table import Benchmarks, machine
+from experiments.bench_timing import measured
+from experiments.results_argument import output_folder, results_arguments
+from zeroq.errors import ZeroQError
 
-WIDTHS = (2, 3, 4, 5, 6, 7, 8)
-
-
-def random_table(layers: int, *, seed: int) -> SensitivityTable:
-    """Sensitivities that fall about fourfold a bit, as measured ones do, of convolutions of usual sizes."""
-    generator = numpy.random.default_rng(seed)
-    channels = 2 ** generator.integers(4, 10, (layers, 2))
-    parameters = channels.prod(axis=1) * generator.choice([1, 9], layers)
-    levels = generator.normal(-4, 2, (layers, 1)) - numpy.log(4) * (numpy.array(WIDTHS) - 2)
-    names = [f"layer{index}" for index in range(layers)]
-    values = pandas.DataFrame(
-        numpy.exp(levels + generator.normal(0, 0.3, (layers, len(WIDTHS)))), index=names, columns=WIDTHS
-    )
-    return SensitivityTable.of(values, dict(zip(names, parameters.tolist(), strict=True)))
+WORDS = ("stages", "networks", "device", "repetitions", "imagenet")
 
 
 def main() -> None:
-    rows = []
-    for layers in (20, 50, 100, 200, 500):
-        started = time.perf_counter()
-        frontier = pareto_frontier(random_table(layers, seed=0))
-        rows.append({"Layers": layers, "Points": len(frontier), "Seconds": f"{time.perf_counter() - started:.2f}"})
-    print(pandas.DataFrame(rows).to_markdown(index=False, disable_numparse=True))
+    results, told = results_arguments(sys.argv[1:], __doc__, WORDS)
+    device, repetitions = told.get("device", "cpu"), int(told.get("repetitions", 5))
+    stages = told.get("stages", ",".join(STAGES)).split(",")
+    if unknown := set(stages) - set(STAGES):
+        sys.exit(f"error: there is no stage {', '.join(sorted(unknown))}; stages are {', '.join(STAGES)}")
+    networks = told["networks"].split(",") if "networks" in told else None
+    photographs = Path(told["imagenet"]) if "imagenet" in told else None
+    folder = output_folder(results / "benchmarks")
+    benchmarks = Benchmarks(folder, machine(device))
+    try:
+        for case in cases(stages, networks, torch.device(device), photographs):
+            found = measured(case, repetitions)
+            benchmarks.add(found)
+            print(found.line(), flush=True)
+    except (ZeroQError, RuntimeError) as error:
+        sys.exit(f"error: {error}")
+    print(f"Written to {folder}")
 
 
 if __name__ == "__main__":
