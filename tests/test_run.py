@@ -217,7 +217,7 @@ def test_names_hold_what_is_not_the_default_in_any_order(command, monkeypatch):
     assert name("distill=fast", "distill.iterations=200") == f"{plain},distill=fast"
     assert name("distill=bounded", "distill.bounded=false") == f"{plain},distill=bounded,distill.bounded=false"
     several = name("percentile=99", "placement=after_relu")
-    assert several == name("placement=after_relu", "percentile=99") == f"{plain},percentile=99,placement=after_relu"
+    assert several == name("placement=after_relu", "percentile=99") == f"{plain},percentile=99.0,placement=after_relu"
     one, other = name("method.per_channel=False"), name("-m", "method.per_channel=false", "bits.candidates=[2, 4,8]")
     assert one == other == f"{plain},method.per_channel=false"
     own = name("model=timm", "model.name=resnet18.a1_in1k", "data.root=/x", "model.architecture=resnet18")
