@@ -91,11 +91,12 @@ def distillations(name: str, network: PretrainedNetwork, device: torch.device) -
 def sensitivities(name: str, network: PretrainedNetwork, device: torch.device) -> Iterator[Case]:
     """Both modes beside a full forward for each layer and width."""
     module = network.module.to(memory_format=torch.channels_last)
-    images = gaussian_images(network.input.shape, COUNT).to(device)
-    work = list(products(network, device, COUNT).values())
+    count = COUNT if is_small(network) or device.type == "cuda" else COUNT // 4
+    images = gaussian_images(network.input.shape, count).to(device)
+    work = list(products(network, device, count).values())
     after = sum(sum(work[index:]) for index in range(len(work)))
-    estimate = (1 + DIRECTIONS + len(WIDTHS)) * sum(work) * IMAGES / COUNT
-    size = f"{len(weighted_layers(module))} layers × {len(WIDTHS)} widths, {COUNT} images"
+    estimate = (1 + DIRECTIONS + len(WIDTHS)) * sum(work) * min(IMAGES, count) / count
+    size = f"{len(weighted_layers(module))} layers × {len(WIDTHS)} widths, {count} images"
     for mode, aim, flops in (("exact", 0.6, len(WIDTHS) * after), ("estimated", 0.1, estimate)):
         yield Case(
             f"sensitivity, {mode}",
@@ -180,8 +181,7 @@ def calibrations(name: str, network: PretrainedNetwork, device: torch.device) ->
 def evaluations(name: str, network: PretrainedNetwork, device: torch.device) -> Iterator[Case]:
     """A simulated network's forward beside the float one's."""
     module = network.module.to(memory_format=torch.channels_last)
-    # Photographs of 224 pixels fill the memory ten times as fast.
-    scored, batch = (SCORED, BATCH) if network.input.shape[1] < 200 else (SCORED // 10, BATCH // 4)
+    scored, batch = (SCORED, BATCH) if is_small(network) else (SCORED // 10, BATCH // 4)
     batches = gaussian_images(network.input.shape, scored).to(device).split(batch)
     for placement in ("layer_inputs", "after_relu"):
         quantized = quantize(module, 8, 8, placement)
@@ -197,6 +197,11 @@ def evaluations(name: str, network: PretrainedNetwork, device: torch.device) -> 
             aim=1.4,
             flops=sum(products(network, device, scored).values()),
         )
+
+
+def is_small(network: PretrainedNetwork) -> bool:
+    """Whether images are small; photographs of 224 pixels take ten times the time and the memory."""
+    return network.input.shape[1] < 200
 
 
 @torch.inference_mode()

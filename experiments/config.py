@@ -97,7 +97,7 @@ class RunConfig:
     tracker: TrackerConfig
     seed: int
     placement: str
-    symmetric: bool
+    symmetric: bool | None
     percentile: float | None
     sensitivity: str
     sensitivity_direction: str

@@ -77,6 +77,12 @@ FIELDS: dict[str, Callable[[Any], bool]] = {
     "needs_data": lambda value: isinstance(value, bool),
     "git_commit": lambda value: value is None or is_text(value),
 }
+# What experiments.export adds.
+EXPORT_FIELDS: dict[str, Callable[[Any], bool]] = {
+    "deployed_mib": is_number,
+    "deployed_value": is_number,
+    "deployment": lambda value: isinstance(value, dict),
+}
 PACKAGES = ("torch", "torchvision", "pytorchcv", "timm", "pycocotools", "numpy")
 
 
@@ -168,9 +174,10 @@ def flaw(content: Any) -> str | None:
         return f"damaged: {content}" if isinstance(content, Exception) else "damaged: no dictionary"
     if content.get("schema") != SCHEMA:
         return f"schema {content.get('schema')}, this program reads {SCHEMA}"
-    missing, unknown = FIELDS.keys() - content.keys(), content.keys() - FIELDS.keys()
+    fields = FIELDS | EXPORT_FIELDS
+    missing, unknown = FIELDS.keys() - content.keys(), content.keys() - fields.keys()
     parts = [f"{word} {', '.join(sorted(names))}" for word, names in (("lacks", missing), ("has", unknown)) if names]
-    wrong = [name for name, fits in FIELDS.items() if name in content and not fits(content[name])]
+    wrong = [name for name, fits in fields.items() if name in content and not fits(content[name])]
     parts += [f"has {json.dumps(content[name])} for {name}" for name in wrong]
     return " and ".join(parts) or None
 

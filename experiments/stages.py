@@ -165,8 +165,7 @@ class Run:
                 "candidates": sorted(self.settings.candidates),
                 "mode": self.settings.sensitivity,
                 "direction": self.settings.direction,
-                "per_channel": self.settings.per_channel,
-                "symmetric": self.settings.symmetric,
+                **self.settings.granularity,
                 "steps": config.method.steps,
             }
             stored, self.seconds[name] = self.cache.get(key, lambda: shown().to_plain())

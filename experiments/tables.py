@@ -18,11 +18,12 @@ from pathlib import Path
 from experiments.ablation import ablation_table, is_ablation
 from experiments.collect import Collection, from_folder
 from experiments.comparison import loss_table, method_table
+from experiments.deployment import DEPLOYMENT_FEET, PLACEMENT_FEET, deployment_table, placement_table
 from experiments.labels import METRICS, scores_label
 from experiments.paper_tables import paper_tables
 from experiments.results_argument import output_folder, remove_others, results_arguments, tell_omissions
 from experiments.setting_sweeps import compared, sweep_table
-from experiments.table import SUFFIXES, Table, data_foot
+from experiments.table import SUFFIXES, Table, data_foot, without_empty_settings
 from experiments.wandb_records import from_wandb
 from zeroq.errors import ZeroQError
 
@@ -56,6 +57,11 @@ def tables(collection: Collection) -> dict[str, Table]:
     for name, table in (
         ("dfq_ablation", Table(f"DFQ step by step. {scores}", ablation_table(records), STEPS_FEET)),
         ("sweeps", Table(f"One setting changed, all others the same. {scores}", swept, sweep_feet)),
+        ("deployment", Table("Exported files", without_empty_settings(deployment_table(records)), DEPLOYMENT_FEET)),
+        (
+            "placements",
+            Table(f"Placements of activation quantizers. {scores}", placement_table(records), PLACEMENT_FEET),
+        ),
         ("batch_norm_loss", Table("BatchNorm loss (Eq. 3) of calibration images", loss_table(records), LOSS_FEET)),
     ):
         if not table.frame.empty:

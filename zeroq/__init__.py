@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # a program imports a name when it first uses it: __getattr__
     from zeroq.baselines.dfq import Steps
     from zeroq.errors import ZeroQError
+    from zeroq.export.onnx_file import ExportReport, export_onnx
     from zeroq.images.batch_norm import batch_norm_loss
     from zeroq.images.distill import DistillationDivergedError, distill
     from zeroq.images.fast import distill_fast
@@ -33,6 +34,7 @@ if TYPE_CHECKING:  # a program imports a name when it first uses it: __getattr__
 __all__ = [
     "BitPlan",
     "DistillationDivergedError",
+    "ExportReport",
     "NotCalibratedError",
     "ParetoFrontier",
     "QuantizationResult",
@@ -45,6 +47,7 @@ __all__ = [
     "calibrate",
     "distill",
     "distill_fast",
+    "export_onnx",
     "gaussian_images",
     "pareto_frontier",
     "quantize",
@@ -61,6 +64,7 @@ __all__ = [
 _HOMES = {
     "zeroq.baselines.dfq": ("Steps",),
     "zeroq.errors": ("ZeroQError",),
+    "zeroq.export.onnx_file": ("ExportReport", "export_onnx"),
     "zeroq.images.batch_norm": ("batch_norm_loss",),
     "zeroq.images.distill": ("DistillationDivergedError", "distill"),
     "zeroq.images.fast": ("distill_fast",),

@@ -32,9 +32,17 @@ from zeroq.precision.sensitivity import Mode, SensitivityTable, check_candidates
 from zeroq.quantization.affine import FLOAT_BITS, check_bits
 from zeroq.quantization.bias_correction import correct_biases
 from zeroq.quantization.calibrate import calibrate, check_percentile
-from zeroq.quantization.convert import Placement, activation_quantizers, check_placement, quantize, resolve_weight_bits
+from zeroq.quantization.convert import (
+    Placement,
+    activation_quantizers,
+    check_placement,
+    is_symmetric,
+    quantize,
+    resolve_weight_bits,
+)
 from zeroq.quantization.layers import QuantizedWeight, weighted_layers
 from zeroq.quantization.size import mean_bits, size_mib
+from zeroq.quantization.tracing import check_traced, trace
 
 Progress = Callable[[int, int], None]
 
@@ -70,11 +78,16 @@ class Settings:
     refine: int = 0
     placement: Placement = "layer_inputs"
     per_channel: bool = True
-    symmetric: bool = False
+    symmetric: bool | None = None
     percentile: float | None = None
     bias_correction: BiasCorrection = "none"
     sensitivity: Mode = "exact"
     devices: Sequence[str] = ()
+
+    @property
+    def granularity(self) -> dict[str, bool]:
+        """How weights are quantized, as ``quantize`` and ``sensitivity`` take it."""
+        return {"per_channel": self.per_channel, "symmetric": is_symmetric(self.symmetric, self.placement)}
 
     def check(self, model: nn.Module) -> None:
         """Raise ZeroQError for what a stage would refuse later, after minutes of work."""
@@ -210,7 +223,9 @@ def quantize_with_images(
             "analytic bias correction is a part of DFQ; use quantize_with_dfq, or correct with the images, "
             "bias_correction='empirical'"
         )
-    granularity = {"per_channel": settings.per_channel, "symmetric": settings.symmetric}
+    if settings.placement == "integer":
+        check_traced(model, trace(model), images.shape[1:])
+    granularity = settings.granularity
 
     def measure(progress: Progress) -> SensitivityTable:
         return sensitivity(
@@ -265,7 +280,7 @@ def quantize_naively(
     *,
     placement: Placement = "layer_inputs",
     per_channel: bool = False,
-    symmetric: bool = False,
+    symmetric: bool | None = None,
 ) -> QuantizationResult:
     """The naive baseline: one width, by default one weight range a tensor, each batch's own activation range."""
     quantized = quantize(
@@ -307,6 +322,11 @@ def quantize_with_dfq(
         raise ZeroQError("nothing uses the images; set ranges_from_images, or bias_correction='empirical'")
     if settings.percentile is not None and not ranges_from_images:
         raise ZeroQError("a percentile is of ranges from images, not of those that statistics imply")
+    if settings.placement == "integer" and not ranges_from_images:
+        raise ZeroQError(
+            "DFQ's statistics give no ranges for the sums and pools of placement integer; take them from images "
+            "(method=zeroq+dfq), or use placement='layer_inputs'"
+        )
     if settings.mixed and not ranges_from_images:
         raise ZeroQError("DFQ measures no sensitivities, so it has no mixed precision; take the ranges from images")
     graph = prepared(model, input_shape, steps)
@@ -320,8 +340,7 @@ def quantize_with_dfq(
 
         def quantize_uniformly(progress: Progress) -> QuantizationResult:
             plan = resolve_weight_bits(graph, settings.weight_bits)
-            granularity = {"per_channel": settings.per_channel, "symmetric": settings.symmetric}
-            quantized = quantize(graph, plan, settings.activation_bits, settings.placement, **granularity)
+            quantized = quantize(graph, plan, settings.activation_bits, settings.placement, **settings.granularity)
             set_ranges(quantized, layer_inputs, relu_outputs)
             if settings.bias_correction == "empirical":
                 correct_biases(quantized, graph, images)

@@ -18,10 +18,11 @@ CLAMP_METHODS = ("clamp", "clip", "clamp_", "clip_")
 def fold_batch_norms(graph: fx.GraphModule) -> fx.GraphModule:
     """Move every BatchNorm that directly follows a Conv or Linear layer into that layer's weight and bias.
 
-    The outputs stay the same, but for rounding. The layer then has the buffers ``output_mean`` and ``output_std``
-    [channels], BatchNorm's β and |γ|: the mean and standard deviation of its output over the training data. A BatchNorm
-    behind anything else, or behind a layer that is called more than once, stays where it is; one behind a Linear layer
-    is taken to see vectors [N, channels]. Changes the graph in place and returns it.
+    The outputs stay the same, but for rounding, and a quantized weight keeps its integers. The layer then has the
+    buffers ``output_mean`` and ``output_std`` [channels], BatchNorm's β and |γ|: the mean and standard deviation of its
+    output over the training data. A BatchNorm behind anything else, or behind a layer that is called more than once,
+    stays where it is; one behind a Linear layer is taken to see vectors [N, channels]. Changes the graph in place and
+    returns it.
 
     Raises ZeroQError for a BatchNorm without ``eps``.
     """
@@ -145,6 +146,12 @@ def _fold(layer: nn.Module, norm: nn.Module) -> None:
     bias = shift if layer.bias is None else layer.bias.detach().double() * factor + shift
     layer.weight = nn.Parameter((weight.double() * factor.view(shape)).to(weight))
     layer.bias = nn.Parameter(bias.to(weight))
+    if hasattr(layer, "weight_scale"):
+        # The same integers at other scales; a negative factor mirrors its channel's grid.
+        scale = layer.weight_scale.double() * factor.abs()
+        layer.weight_scale = torch.where(scale > 0, scale, 1).to(layer.weight_scale)
+        mirrored = sum(layer.weight_grid) - layer.weight_zero_point
+        layer.weight_zero_point = torch.where(factor < 0, mirrored, layer.weight_zero_point)
     layer.register_buffer("output_mean", beta.to(weight), persistent=False)
     layer.register_buffer("output_std", gamma.abs().to(weight), persistent=False)
 

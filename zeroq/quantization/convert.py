@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Mapping
+from functools import partial
 from typing import Literal, get_args
 
 from torch import nn
@@ -10,6 +11,7 @@ from zeroq.errors import ZeroQError
 from zeroq.networks.state import model_device
 from zeroq.quantization.activations import ActivationQuantizer
 from zeroq.quantization.affine import FLOAT_BITS, check_bits
+from zeroq.quantization.integer import place_quantizers
 from zeroq.quantization.layers import (
     RELUS,
     QuantizedOutput,
@@ -19,8 +21,9 @@ from zeroq.quantization.layers import (
     quantize_weight,
     weighted_layers,
 )
+from zeroq.quantization.tracing import trace
 
-Placement = Literal["layer_inputs", "after_relu"]
+Placement = Literal["layer_inputs", "after_relu", "integer"]
 
 
 def quantize(
@@ -30,7 +33,7 @@ def quantize(
     placement: Placement = "layer_inputs",
     *,
     per_channel: bool = True,
-    symmetric: bool = False,
+    symmetric: bool | None = None,
     dynamic: bool = False,
 ) -> nn.Module:
     """A quantized copy of a network, in evaluation mode; the given network is untouched.
@@ -42,14 +45,17 @@ def quantize(
         weight_bits: 2…8 for every layer, 32 for float, or a mapping that names each Conv and Linear layer.
         activation_bits: 2…8, or 32 for float.
         placement: ``layer_inputs`` quantizes the input of every Conv and Linear layer, the network's image
-            included; ``after_relu`` the output of every ReLU and ReLU6 module (the published code).
+            included; ``after_relu`` the output of every ReLU and ReLU6 module (the published code); ``integer`` all
+            that an integer runtime keeps quantized (``place_quantizers``), for which the network is traced.
         per_channel: one weight range for each output channel, or one for the tensor.
-        symmetric: weight zero points fixed at 0.
+        symmetric: weight zero points fixed at 0; None: where the placement is ``integer``, since the integer kernels
+            of runtimes are slow with any other.
         dynamic: activation ranges are each batch's own min–max; no calibration.
 
     Raises:
         ZeroQError: bits out of range, a mapping that does not fit the network, an unknown placement, a
-            network without the layers that the placement looks for, or one that is quantized already.
+            network without the layers that the placement looks for, one that is quantized already, or, for
+            ``integer``, one that cannot be traced.
     """
     check_placement(placement)
     if any(isinstance(module, QuantizedWeight | QuantizedOutput) for module in model.modules()):
@@ -57,17 +63,21 @@ def quantize(
     check_bits(activation_bits)
     plan = resolve_weight_bits(model, weight_bits)
 
-    quantized = copy.deepcopy(model).eval()
+    symmetric = is_symmetric(symmetric, placement)
+
+    quantized = trace(model) if placement == "integer" else copy.deepcopy(model).eval()
     layers = weighted_layers(quantized)
     for name, layer in layers.items():
         quantize_weight(layer, plan[name], per_channel=per_channel, symmetric=symmetric)
     if activation_bits == FLOAT_BITS:
         return quantized
 
-    device = model_device(quantized)
+    quantizer = partial(ActivationQuantizer, activation_bits, dynamic=dynamic, device=model_device(quantized))
     if placement == "layer_inputs":
         for layer in layers.values():
-            quantize_input(layer, ActivationQuantizer(activation_bits, dynamic=dynamic, device=device))
+            quantize_input(layer, quantizer())
+    elif placement == "integer":
+        place_quantizers(quantized, quantizer)
     else:
         relus = [module for module in quantized.modules() if isinstance(module, RELUS)]
         if not relus:
@@ -76,7 +86,7 @@ def quantize(
                 "cannot be seen); use placement='layer_inputs'"
             )
         for relu in relus:
-            quantize_output(relu, ActivationQuantizer(activation_bits, dynamic=dynamic, device=device))
+            quantize_output(relu, quantizer())
     return quantized
 
 
@@ -96,6 +106,11 @@ def resolve_weight_bits(model: nn.Module, weight_bits: int | Mapping[str, int]) 
     for bits in weight_bits.values():
         check_bits(bits)
     return {name: int(weight_bits[name]) for name in names}
+
+
+def is_symmetric(symmetric: bool | None, placement: Placement) -> bool:
+    """Whether zero points of weights are fixed at 0; None means the placement's own."""
+    return placement == "integer" if symmetric is None else symmetric
 
 
 def check_placement(placement: str) -> None:

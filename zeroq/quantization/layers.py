@@ -46,7 +46,7 @@ class QuantizedWeight(_Converted):
     """A Conv or Linear layer whose ``weight`` was quantized once, when it was converted.
 
     ``weight`` holds the dequantized values; the buffers ``weight_scale``, ``weight_zero_point`` (one value a
-    channel, or one) and ``weight_bits`` say which integers they stand for.
+    channel, or one) and ``weight_bits`` say which integers they stand for, between the ends of ``weight_grid``.
     """
 
     def _load_from_state_dict(self, state: dict, prefix: str, *arguments) -> None:
@@ -58,6 +58,17 @@ class QuantizedWeight(_Converted):
 
 class QuantizedOutput(_Converted):
     """A layer without weights whose output is quantized."""
+
+
+def plain_again(layer: nn.Module) -> tuple[nn.Module | None, nn.Module | None]:
+    """Make a converted layer one of its own class again, in place, and give its input's and its output's quantizer.
+
+    Its weight stays quantized, and the buffers that say how stay with it.
+    """
+    quantizers = layer.input_quantizer, layer.output_quantizer
+    layer.__class__ = type(layer).__bases__[1]
+    del layer.input_quantizer, layer.output_quantizer
+    return quantizers
 
 
 def weighted_layers(model: nn.Module) -> dict[str, nn.Module]:
@@ -197,6 +208,7 @@ def quantize_weight(layer: nn.Module, bits: int, *, per_channel: bool = True, sy
     layer.weight = nn.Parameter(values, requires_grad=layer.weight.requires_grad)
     layer.register_buffer("weight_scale", parameters.scale)
     layer.register_buffer("weight_zero_point", parameters.zero_point)
+    layer.weight_grid = (parameters.lowest, parameters.highest)
 
 
 def quantize_input(layer: nn.Module, quantizer: ActivationQuantizer) -> None:

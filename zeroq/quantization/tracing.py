@@ -16,8 +16,10 @@ from zeroq.images.batch_norm import holds_statistics
 from zeroq.images.checks import forward
 from zeroq.images.noise import gaussian_images
 from zeroq.networks.state import evaluating
-from zeroq.quantization.layers import WEIGHTED_LAYERS, weighted_layers
+from zeroq.quantization.activations import ActivationQuantizer
+from zeroq.quantization.layers import WEIGHTED_LAYERS, QuantizedOutput, weighted_layers
 
+NEED = "DFQ, placement integer and export need the graph, method zeroq with another placement needs no tracing"
 TORCH = f"{Path(torch.__file__).parent}{os.sep}"
 
 
@@ -39,7 +41,7 @@ def trace(model: nn.Module) -> fx.GraphModule:
         place, reason = frames[-1], (str(error) or type(error).__name__).splitlines()[0]
         raise ZeroQError(
             f"the network cannot be traced: {module} stops at {place.filename}:{place.lineno}, `{place.line}` "
-            f"({reason}); DFQ needs the graph, method zeroq needs no tracing"
+            f"({reason}); {NEED}"
         ) from error
     # An auxiliary head that only training uses is quantized, and has its size, as with any other method.
     traced = dict(graph.named_modules())
@@ -54,15 +56,18 @@ def check_traced(model: nn.Module, graph: fx.GraphModule, input_shape: tuple[int
 
     Tracing takes one branch and does not see which, where code asks for a tensor's type.
     """
-    image = gaussian_images(input_shape, 1)
+    check_same_outputs(model, graph, gaussian_images(input_shape, 1))
+
+
+def check_same_outputs(model: nn.Module, graph: fx.GraphModule, images: torch.Tensor) -> None:
+    """``check_traced`` on given images [N, C, H, W]."""
     with evaluating(model), evaluating(graph), torch.no_grad():
-        expected, found = (tree_leaves(forward(network, image)) for network in (model, graph))
+        expected, found = (tree_leaves(forward(network, images)) for network in (model, graph))
     for one, other in zip(expected, found, strict=True):
         if isinstance(one, torch.Tensor) and not torch.allclose(one, other, rtol=0, atol=1e-3 * one.abs().max().item()):
             raise ZeroQError(
                 "the network cannot be traced: its graph gives other outputs than the network, so its forward asks for "
-                "something that tracing does not follow, such as a tensor's type; DFQ needs the graph, method zeroq "
-                "needs no tracing"
+                f"something that tracing does not follow, such as a tensor's type; {NEED}"
             )
 
 
@@ -72,7 +77,8 @@ class _Tracer(fx.Tracer):
         self.within: list[str] = []  # the modules that are being traced, for messages
 
     def is_leaf_module(self, module: nn.Module, name: str) -> bool:
-        return isinstance(module, WEIGHTED_LAYERS) or holds_statistics(module) or super().is_leaf_module(module, name)
+        kinds = (*WEIGHTED_LAYERS, QuantizedOutput, ActivationQuantizer)
+        return isinstance(module, kinds) or holds_statistics(module) or super().is_leaf_module(module, name)
 
     def call_module(self, module: nn.Module, call: Callable, arguments: tuple, named: dict):
         self.within.append(f"{type(module).__name__} {self.path_of_module(module)!r}")

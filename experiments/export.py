@@ -1,0 +1,161 @@
+"""Export the quantized network of a run to ONNX, score the file in onnxruntime, and add what was found to the record.
+
+    python -m experiments.export run=results/runs/NAME [data.root=FOLDER] [file=NAME.onnx]
+
+The run's stages are done again, or taken from results/cache, since a record holds no weights. The file lies in the
+run's folder as quantized.onnx unless ``file`` says otherwise.
+"""
+
+import os
+import sys
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from experiments.cache import fingerprint
+from experiments.config import RunConfig, typed
+from experiments.progress import console
+from experiments.record import formatted, read_record, write_json
+from experiments.runner import choose_device
+from experiments.sources import load_dataset, load_network
+from experiments.stages import Run, Score
+from zeroq.errors import ZeroQError
+from zeroq.evaluation.classification import Classification
+from zeroq.export.onnx_file import ExportReport, export_float_onnx, export_onnx
+from zeroq.export.runtime import INTEGER_CONVOLUTION, OnnxNetwork, kernels, milliseconds
+from zeroq.images.noise import gaussian_images
+
+WORDS = ("run", "data.root", "file")
+PACKAGES = ("onnx", "onnxruntime", "onnxscript")
+
+
+def main() -> None:
+    if "--help" in sys.argv[1:] or "-h" in sys.argv[1:]:
+        print(__doc__)
+        return
+    given = dict(argument.partition("=")[::2] for argument in sys.argv[1:])
+    if unknown := [key for key, value in given.items() if key not in WORDS or not value]:
+        sys.exit(f"error: unknown argument {unknown[0]!r}; they are {', '.join(f'{word}=…' for word in WORDS)}")
+    if "run" not in given:
+        sys.exit("error: name the run, run=results/runs/NAME")
+    folder = Path(given["run"])
+    try:
+        export(folder, Path(given.get("file", folder / "quantized.onnx")), given.get("data.root"))
+    except ZeroQError as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:
+        sys.exit(f"error: cannot write to {error.filename or 'the disk'} ({error.strerror})")
+
+
+def export(folder: Path, file: Path, data_root: str | None = None) -> dict[str, Any]:
+    """Export a run, measure its file, and write the new record; the record.
+
+    Raises ZeroQError for a folder without a usable record, for a network that has other weights than the run's, and
+    where the run cannot be exported.
+    """
+    record = read_record(folder)
+    config = config_of(folder, data_root)
+    network = load_network(config.model)
+    if fingerprint(network.module) != record["network"]:
+        raise ZeroQError(f"{folder} was made with other weights than {config.model.label} has now; run it again")
+    network.module.to(choose_device(config.device))
+    run = Run(config, network, load_dataset(config.data, network))
+    images = run.calibration_images()
+    network.module.to(memory_format=torch.channels_last)
+    quantized = run.quantize(images)
+    if quantized.plan != record["plan"]:
+        raise ZeroQError(f"{folder} has another plan than its stages give now; run it again with force=true")
+    example = gaussian_images(network.input.shape, 1)
+    words = {key: str(record[key]) for key in ("run", "model", "method", "w_bits", "a_bits", "placement", "git_commit")}
+    report = export_onnx(quantized.model, file, example, metadata=words)
+    simulated, deployed = run.score(quantized.model, "evaluate"), run.score(OnnxNetwork(file), f"evaluate {file.name}")
+    with tempfile.TemporaryDirectory() as scratch:
+        reference = export_float_onnx(network.module.cpu(), Path(scratch) / "float.onnx", example)
+        latency = {f"{threads} threads": latencies(reference, file, example, threads) for threads in thread_counts()}
+    record.pop("run")
+    record["deployed_mib"] = report.file_mib
+    record["deployed_value"] = round(deployed.value, 4)
+    record["deployment"] = deployment(report, simulated, deployed) | {"latency_ms": latency}
+    scratch_record = folder / ".record.json"
+    write_json(scratch_record, record)
+    scratch_record.replace(folder / "record.json")
+    tell(record, report, file)
+    return record
+
+
+def config_of(folder: Path, data_root: str | None) -> RunConfig:
+    """The settings that a run was made with, and where its data are now."""
+    try:
+        stored = OmegaConf.load(folder / "config.yaml")
+        stored.results = str(folder.parent.parent)
+        if data_root:
+            stored.data.root = data_root
+        return typed(stored)
+    except OSError as error:
+        raise ZeroQError(f"{folder / 'config.yaml'} cannot be read ({error.strerror}); run it again") from error
+    except OmegaConfBaseException as error:
+        raise ZeroQError(f"{folder / 'config.yaml'} is damaged ({error}); run it again") from error
+
+
+def deployment(report: ExportReport, simulated: Score, deployed: Score) -> dict[str, Any]:
+    """What a record keeps of an exported file."""
+    convolutions = [layer for layer in report.layers if layer.kind.startswith("Conv")]
+    is_classifier = isinstance(simulated, Classification)
+    return {
+        "simulated_value": round(simulated.value, 4),
+        "agreement": round(deployed.agreement(simulated.predictions), 6) if is_classifier else None,
+        "weights_mib": report.weights_mib,
+        "planned_weights_mib": report.planned_weights_mib,
+        "parameters_mib": report.parameters_mib,
+        "graph_mib": report.graph_mib,
+        "convolutions": len(convolutions),
+        "integer_convolutions": kernels(report.path)[INTEGER_CONVOLUTION],
+        "float_layers": len(report.float_layers),
+        "versions": {package: version(package) for package in PACKAGES},
+    }
+
+
+def thread_counts() -> list[int]:
+    """One thread and all of them."""
+    return sorted({1, os.cpu_count() or 1})
+
+
+def latencies(reference: Path, file: Path, image: torch.Tensor, threads: int) -> dict[str, Any]:
+    """Median milliseconds of the float file and of the quantized one for one image, and of each turn's ratio."""
+    slow, fast = milliseconds([reference, file], image, threads=threads)
+    ratios = [one / other for one, other in zip(slow, fast, strict=True)]
+    return {"fp32": median(slow), "quantized": median(fast), "speedup": median(ratios)}
+
+
+def tell(record: dict[str, Any], report: ExportReport, file: Path) -> None:
+    """What the file is, on the console."""
+    found, metric = record["deployment"], record["metric"]
+    lines = [
+        f"{file}: {report.file_mib:.2f} MiB (weights {report.weights_mib:.2f}, biases and scales "
+        f"{report.parameters_mib:.2f}, graph {report.graph_mib:.2f}; FP32 {record['fp32_size_mib']:.2f})",
+        f"{formatted(record['deployed_value'], metric)} {metric} in onnxruntime, "
+        f"{formatted(found['simulated_value'], metric)} simulated",
+        f"{found['integer_convolutions']} of {found['convolutions']} convolutions run as integers",
+    ]
+    lines += [
+        f"{threads}: {times['quantized']:.2f} ms an image, FP32 {times['fp32']:.2f} ms ({times['speedup']:.2f} ×)"
+        for threads, times in found["latency_ms"].items()
+    ]
+    if wider := report.wider_layers:
+        lines.append(
+            f"{len(wider)} layers of 2, 3 or 5 to 7 bits are stored in types of 4 and 8: weights would take "
+            f"{report.planned_weights_mib:.2f} MiB by the plan"
+        )
+    lines += [f"{name} runs in float: {reason}" for name, reason in report.float_layers.items()]
+    for line in lines:
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What leaves the project: ONNX files, and calibration sets for other tools."""

@@ -1,0 +1,267 @@
+"""A quantized network → a graph whose weights are integers and whose quantizers are operators."""
+
+import copy
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import fx, nn
+
+import zeroq.export.operators  # noqa: F401 registers torch.ops.zeroq
+from zeroq.baselines.folding import fold_batch_norms
+from zeroq.baselines.graph import layer_calls
+from zeroq.errors import ZeroQError
+from zeroq.quantization.activations import ActivationQuantizer
+from zeroq.quantization.affine import FLOAT_BITS, LARGEST_BITS
+from zeroq.quantization.integer import clamps, moves, tensor_nodes
+from zeroq.quantization.layers import QuantizedOutput, QuantizedWeight, channel_axis, plain_again
+from zeroq.quantization.tracing import trace
+
+# ONNX has integers of 2 bits too, but onnxruntime's integer kernels fail on them.
+NARROW_BITS, WIDE_BITS = 4, LARGEST_BITS
+# Biases are integers of 32 bits; half of their range is left for the sums that they are added to.
+LARGEST_BIAS = 2.0**30
+
+
+@dataclass(frozen=True)
+class LoweredLayer:
+    """How one call of a Conv or Linear layer stands in the file.
+
+    ``bits`` are the plan's and ``stored_bits`` those of the type that holds the weight; ``reason`` says why it runs in
+    float, and is empty where it has all that an integer kernel needs. ``kind`` is the layer's class, ``weights`` their
+    number, 0 for further calls of the same layer.
+    """
+
+    name: str
+    kind: str
+    bits: int
+    stored_bits: int
+    weights: int
+    reason: str
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether it has all that an integer kernel needs."""
+        return not self.reason
+
+
+class _StoredQuantizer(nn.Module):
+    """An ``ActivationQuantizer`` as an operator."""
+
+    def __init__(self, quantizer: ActivationQuantizer):
+        super().__init__()
+        self.register_buffer("scale", quantizer.scale.detach().clone())
+        self.register_buffer("zero_point", quantizer.zero_point.to(torch.uint8))
+        self.highest = 2 ** int(quantizer.bits) - 1
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        return torch.ops.zeroq.quantize_dequantize(values, self.scale, self.zero_point, self.highest)
+
+
+class _StoredWeight:
+    """Mixed in before a layer's own class: its weight, and a bias of integers, are dequantized when they are used."""
+
+    @property
+    def weight(self) -> torch.Tensor:
+        return torch.ops.zeroq.dequantize(
+            self.weight_integers, self.weight_scale, self.weight_zero_point, channel_axis(self)
+        )
+
+    @property
+    def bias(self) -> torch.Tensor | None:
+        if "bias_integers" not in self._buffers:
+            return self._parameters["bias"]
+        return torch.ops.zeroq.dequantize(self.bias_integers, self.bias_scale, self.bias_zero_point, 0)
+
+
+def lowered(quantized: nn.Module) -> tuple[fx.GraphModule, list[LoweredLayer]]:
+    """The graph that a file is made of, and how each Conv and Linear layer stands in it; ``quantized`` is untouched.
+
+    BatchNorm is folded, which changes no integer. Raises ZeroQError where the network cannot be traced, is not
+    quantized, or has a quantizer without a range.
+    """
+    graph = explicit(quantized)
+    fold_batch_norms(graph)
+    merge_quantizers(graph)
+    follow_moves(graph)
+    layers = [
+        _lower_layer(graph, name, nodes, number)
+        for name, calls in layer_calls(graph).items()
+        for number, nodes in enumerate(calls)
+    ]
+    for name, module in list(graph.named_modules()):
+        if isinstance(module, ActivationQuantizer):
+            graph.set_submodule(name, _StoredQuantizer(module))
+    graph.delete_all_unused_submodules()
+    graph.recompile()
+    return graph, layers
+
+
+def explicit(quantized: nn.Module) -> fx.GraphModule:
+    """The traced copy of a quantized network in which every quantizer is a node of its own.
+
+    Raises ZeroQError where the network is not quantized, or a quantizer that it uses has no range.
+    """
+    if not any(isinstance(module, QuantizedWeight | QuantizedOutput) for module in quantized.modules()):
+        raise ZeroQError("the network is not quantized; export what zeroq.quantize and zeroq.calibrate give")
+    graph = trace(quantized)
+    plain: dict[str, tuple[nn.Module | None, nn.Module | None]] = {}
+    for node in list(graph.graph.nodes):
+        module = graph.get_submodule(node.target) if node.op == "call_module" else None
+        if isinstance(module, QuantizedWeight | QuantizedOutput):
+            plain[node.target] = plain_again(module)
+        before, after = plain.get(node.target, (None, None)) if module is not None else (None, None)
+        if before is not None:
+            _add_once(graph, name := f"{node.target}_input_quantizer", before)
+            given = node.args[0] if node.args else next(iter(node.kwargs.values()))
+            with graph.graph.inserting_before(node):
+                node.replace_input_with(given, graph.graph.call_module(name, (given,)))
+        if after is not None:
+            _add_once(graph, name := f"{node.target}_output_quantizer", after)
+            with graph.graph.inserting_after(node):
+                quantizer = graph.graph.call_module(name, (node,))
+            node.replace_all_uses_with(quantizer, delete_user_cb=lambda user, own=quantizer: user is not own)
+    for node in graph.graph.nodes:
+        if (quantizer := quantizer_of(graph, node)) is None:
+            continue
+        if quantizer.dynamic:
+            raise ZeroQError("activation ranges are each batch's own (method naive), and a file needs fixed ones")
+        if not quantizer.calibrated:
+            raise ZeroQError(
+                f"the quantizer {node.target!r} has no range yet; call zeroq.calibrate(quantized, images) first, with "
+                f"images that reach every layer"
+            )
+    graph.graph.lint()
+    graph.recompile()
+    return graph
+
+
+def quantizer_of(graph: fx.GraphModule, node: fx.Node) -> ActivationQuantizer | None:
+    """The quantizer that a node calls."""
+    module = graph.get_submodule(node.target) if node.op == "call_module" else None
+    return module if isinstance(module, ActivationQuantizer) else None
+
+
+def merge_quantizers(graph: fx.GraphModule) -> None:
+    """One quantizer where several with the same parameters quantize the same tensor, so that one kernel feeds all."""
+    first: dict[tuple, fx.Node] = {}
+    for node in list(graph.graph.nodes):
+        if (quantizer := quantizer_of(graph, node)) is None:
+            continue
+        (source,) = node.all_input_nodes
+        key = (source, quantizer.scale.item(), quantizer.zero_point.item(), quantizer.bits.item())
+        if key in first:
+            node.replace_all_uses_with(first[key])
+            graph.graph.erase_node(node)
+        else:
+            first[key] = node
+
+
+def follow_moves(graph: fx.GraphModule) -> None:
+    """Quantize again what only moved quantized values: it changes none, and a runtime moves integers instead."""
+    tensors = tensor_nodes(graph)
+    grids = {node: node for node in graph.graph.nodes if quantizer_of(graph, node) is not None}
+    for node in list(graph.graph.nodes):
+        sources = [each for each in node.all_input_nodes if each in grids]
+        if node not in tensors or len(sources) != 1 or not moves(graph, node):
+            continue
+        source = grids[sources[0]]
+        if any(_takes_item(user) for user in node.users):
+            grids[node] = source  # several tensors; each follows when it is taken
+        elif all(user.op == "output" or quantizer_of(graph, user) is not None for user in node.users):
+            continue
+        else:
+            with graph.graph.inserting_after(node):
+                again = graph.graph.call_module(source.target, (node,))
+            node.replace_all_uses_with(again, delete_user_cb=lambda user, own=again: user is not own)
+            grids[again] = source
+
+
+def _takes_item(node: fx.Node) -> bool:
+    return getattr(node.target, "__name__", "") == "getitem" and isinstance(node.args[1], int)
+
+
+def _lower_layer(graph: fx.GraphModule, name: str, node: fx.Node, number: int) -> LoweredLayer:
+    """Give one call of a layer a module of its own, with integers for weights."""
+    layer = graph.get_submodule(name)
+    bits = int(getattr(layer, "weight_bits", FLOAT_BITS))
+    weights = layer.weight.numel() if number == 0 else 0
+    reason = _why_float(graph, node, bits)
+    kind = type(layer).__name__
+    if bits == FLOAT_BITS:
+        return LoweredLayer(name, kind, bits, bits, weights, reason)
+    own = copy.copy(layer)
+    own._parameters, own._buffers = dict(layer._parameters), dict(layer._buffers)
+    scale, zero_point = layer.weight_scale, layer.weight_zero_point
+    bias = layer.bias
+    if bias is not None and not reason:
+        source = quantizer_of(graph, node.all_input_nodes[0])
+        scale = _scale_that_holds(bias, source.scale, scale)
+        bias_scale = (source.scale * scale).expand(bias.shape).contiguous()
+        own.register_buffer("bias_scale", bias_scale)
+        own.register_buffer("bias_zero_point", torch.zeros_like(bias, dtype=torch.int32))
+        own.register_buffer("bias_integers", (bias.double() / bias_scale.double()).round().to(torch.int32))
+        del own._parameters["bias"]
+    stored = NARROW_BITS if bits <= NARROW_BITS else WIDE_BITS
+    integers = _integers(layer, scale)
+    signed = layer.weight_grid[0] < 0
+    own.register_buffer("weight_integers", integers.to(torch.int8 if signed else torch.uint8))
+    own.register_buffer("weight_scale", scale.detach().clone())
+    own.register_buffer("weight_zero_point", zero_point.to(torch.int8 if signed else torch.uint8))
+    own.register_buffer("weight_bits", None)
+    del own._parameters["weight"]
+    own.__class__ = _stored_class(type(layer))
+    node.target = f"{name}_{stored}bit_{number}"
+    graph.add_submodule(node.target, own)
+    return LoweredLayer(name, kind, bits, stored, weights, reason)
+
+
+def _integers(layer: nn.Module, scale: torch.Tensor) -> torch.Tensor:
+    """A quantized weight's integers: float32, exact."""
+    shape = [1] * layer.weight.dim()
+    if scale.dim():
+        shape[channel_axis(layer)] = -1
+    exact = layer.weight.detach().double() / scale.double().view(shape) + layer.weight_zero_point.view(shape)
+    return exact.round().clamp(*layer.weight_grid)
+
+
+def _scale_that_holds(bias: torch.Tensor, input_scale: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """The weight's scale, larger where the bias, in units of input scale × weight scale, has no integer of 32 bits.
+
+    Such a channel's weights are so small beside its bias that they hardly reach its output.
+    """
+    needed = (bias.detach().abs().double() / (LARGEST_BIAS * input_scale.double())).to(scale)
+    if not scale.dim():
+        needed = needed.max()
+    return torch.maximum(scale, needed)
+
+
+def _why_float(graph: fx.GraphModule, node: fx.Node, bits: int) -> str:
+    """Why a layer's call has no integer kernel; empty where it has."""
+    layer = graph.get_submodule(node.target)
+    if bits == FLOAT_BITS:
+        return "its weight is float"
+    if bits <= NARROW_BITS:
+        return f"runtimes have no integer kernel for weights of {NARROW_BITS} bits"
+    if quantizer_of(graph, node.all_input_nodes[0]) is None:
+        return "its input is not quantized"
+    if isinstance(layer, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d):
+        return "runtimes have no integer kernel for transposed convolutions"
+    end, users = node, list(node.users)
+    if len(users) == 1 and clamps(graph, users[0]):
+        end, users = users[0], list(users[0].users)
+    if len(users) == 1 and quantizer_of(graph, users[0]) is not None:
+        return ""
+    if isinstance(layer, nn.Linear) and end is node:
+        return ""
+    return "its output is not quantized"
+
+
+def _add_once(graph: fx.GraphModule, name: str, module: nn.Module) -> None:
+    if name not in dict(graph.named_modules()):
+        graph.add_submodule(name, module)
+
+
+@cache
+def _stored_class(base: type) -> type:
+    return type(f"Stored{base.__name__}", (_StoredWeight, base), {"__doc__": _StoredWeight.__doc__})

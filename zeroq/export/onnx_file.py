@@ -1,0 +1,233 @@
+"""A quantized network → an ONNX file that onnxruntime executes, with integers where the plan has them."""
+
+import contextlib
+import copy
+import io
+import json
+import logging
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import ml_dtypes
+import onnx
+import onnx_ir as ir
+import torch
+from onnx_ir.passes.common import ClearMetadataAndDocStringPass, DeduplicateHashedInitializersPass
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from zeroq.errors import ZeroQError
+from zeroq.export.lowering import NARROW_BITS, LoweredLayer, explicit, lowered
+from zeroq.export.operators import TRANSLATIONS
+from zeroq.images.checks import check_images
+from zeroq.networks.state import evaluating
+from zeroq.quantization.tracing import check_same_outputs
+
+MIB = 2**20
+# What torch.onnx writes, and the first version with integers of 4 bits.
+OPSET, FIRST_OPSET = 21, 18
+FIRST_OPSET_OF_NARROW = 21
+NARROW_TYPES = {
+    ir.DataType.INT8: (ir.DataType.INT4, ml_dtypes.int4),
+    ir.DataType.UINT8: (ir.DataType.UINT4, ml_dtypes.uint4),
+}
+INPUT, PREFIX = "images", "zeroq."
+WEIGHT, ZERO_POINT = "weight_integers", "weight_zero_point"
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """Where the bytes of an exported file are, in MiB, and how each layer runs.
+
+    ``weights_mib`` are packed weights (and those that stayed float), ``parameters_mib`` biases, scales and zero points,
+    ``graph_mib`` the rest of ``file_mib``. ``planned_weights_mib`` is what the plan's bits make of the weights: less,
+    where 2 and 3 bits are stored in types of 4, and 5 to 7 in types of 8.
+    """
+
+    path: Path
+    file_mib: float
+    weights_mib: float
+    planned_weights_mib: float
+    parameters_mib: float
+    graph_mib: float
+    layers: tuple[LoweredLayer, ...]
+
+    @property
+    def float_layers(self) -> dict[str, str]:
+        """The calls of Conv and Linear layers that run in float, and why."""
+        return {layer.name: layer.reason for layer in self.layers if layer.reason}
+
+    @property
+    def wider_layers(self) -> dict[str, tuple[int, int]]:
+        """The layers that are stored in more bits than the plan's: (planned, stored)."""
+        return {each.name: (each.bits, each.stored_bits) for each in self.layers if each.stored_bits != each.bits}
+
+
+def export_onnx(
+    quantized: nn.Module,
+    path: Path | str,
+    example: torch.Tensor,
+    *,
+    metadata: Mapping[str, str] | None = None,
+    opset: int = OPSET,
+) -> ExportReport:
+    """Write a calibrated quantized network as ONNX in QDQ form, each float operator between (de)quantizing ones.
+
+    Scales, zero points and integers are the network's own; BatchNorm is folded into them, which changes no integer.
+    Weights are stored as 8-bit or 4-bit integers, activations are uint8 (fewer bits as a grid that ends sooner). A bias
+    is a 32-bit integer where its layer has an integer kernel. The file takes batches of any size, float images as the
+    network does.
+
+    Args:
+        quantized: from ``zeroq.quantize``, calibrated, or from ``zero_shot_quantize(…).model``.
+        example: float [N, C, H, W], normalised; fixes the size of images.
+        metadata: more entries of the file's own, beside ``zeroq.plan``; names get the prefix ``zeroq.``.
+        opset: version of ONNX's operators, 18 or later.
+
+    Raises:
+        ZeroQError: a network that is not quantized or not calibrated, that cannot be traced, or with an operator that
+            torch.onnx does not know; bits that the opset cannot hold; a path that cannot be written. No file is left.
+    """
+    check_images(example)
+    example = example.cpu()
+    quantized = copy.deepcopy(quantized).cpu()
+    graph = explicit(quantized)
+    check_same_outputs(quantized, graph, example)
+    graph, layers = lowered(quantized)
+    check_opset(opset, layers)
+    model = _onnx_model(graph, example, opset)
+    plan = {layer.name: layer.bits for layer in layers}
+    entries = {"plan": json.dumps(plan), **(metadata or {})}
+    model.metadata_props.update({f"{PREFIX}{name}": value for name, value in entries.items()})
+    return _written(model, Path(path), layers)
+
+
+def export_float_onnx(model: nn.Module, path: Path | str, example: torch.Tensor, *, opset: int = OPSET) -> Path:
+    """Write a float network as ONNX, to compare with; raises ZeroQError as ``export_onnx`` does."""
+    check_images(example)
+    _write(_onnx_model(model, example, opset), Path(path))
+    return Path(path)
+
+
+def check_opset(opset: int, layers: list[LoweredLayer]) -> None:
+    """Raise ZeroQError for a version of ONNX's operators that cannot hold a network."""
+    if opset < FIRST_OPSET:
+        raise ZeroQError(f"torch.onnx writes opsets from {FIRST_OPSET} on, not {opset}; leave opset={OPSET}")
+    narrow = [layer.name for layer in layers if layer.stored_bits == NARROW_BITS]
+    if narrow and opset < FIRST_OPSET_OF_NARROW:
+        raise ZeroQError(
+            f"opset {opset} has no integers of {NARROW_BITS} bits, which {len(narrow)} layers need, such as "
+            f"{narrow[0]!r}; use opset={FIRST_OPSET_OF_NARROW} or later"
+        )
+
+
+def _onnx_model(network: nn.Module, example: torch.Tensor, opset: int) -> ir.Model:
+    """What torch.onnx makes of a network; the batch's size is left open."""
+    # torch.export takes a batch of one for a constant.
+    images = example[:2] if len(example) > 1 else example[:1].repeat(2, 1, 1, 1)
+    with evaluating(network), torch.no_grad(), _quietly():
+        outputs = network(images)
+        names = [_output_name(path) for path, _ in pytree.tree_flatten_with_path(outputs)[0]]
+        try:
+            program = torch.onnx.export(
+                network,
+                (images,),
+                dynamo=True,
+                opset_version=opset,
+                input_names=[INPUT],
+                output_names=names,
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                custom_translation_table=TRANSLATIONS,
+                verbose=False,
+                optimize=False,  # which would share zero points between integers of 8 and of 4 bits
+            )
+            _pack(program.model)
+            program.optimize()
+        except Exception as error:
+            raise ZeroQError(f"torch.onnx cannot export the network: {_cause(error)}") from error
+    model = program.model
+    DeduplicateHashedInitializersPass()(model)  # several calls of one layer
+    ClearMetadataAndDocStringPass()(model)  # where in Python each node comes from: most of a small network's file
+    model.metadata_props[f"{PREFIX}outputs"] = pytree.treespec_dumps(pytree.tree_structure(outputs))
+    return model
+
+
+def _output_name(path: tuple) -> str:
+    """``output`` for one tensor; for one of a dictionary or a list its keys, such as ``pyramid_0``."""
+    return "_".join(str(getattr(key, "key", getattr(key, "idx", key))) for key in path) or "output"
+
+
+def _cause(error: BaseException) -> str:
+    """The first line of what went wrong first."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Without what torch.onnx prints and warns of on its way."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _pack(model: ir.Model) -> None:
+    """Put integers of 4 bits into a type of their own."""
+    for name, value in model.graph.initializers.items():
+        layer, _, buffer = name.rpartition(".")
+        if f"_{NARROW_BITS}bit_" not in layer or buffer not in (WEIGHT, ZERO_POINT):
+            continue
+        kind, packed = NARROW_TYPES[value.const_value.dtype]
+        value.const_value = ir.Tensor(value.const_value.numpy().astype(packed), dtype=kind, name=name)
+        value.dtype = kind
+
+
+def _written(model: ir.Model, path: Path, layers: list[LoweredLayer]) -> ExportReport:
+    """Write a model, and say where its bytes are."""
+    weights = parameters = 0
+    for name, value in model.graph.initializers.items():
+        is_weight = name.endswith(f".{WEIGHT}") or (name.endswith(".weight") and len(value.shape) > 1)
+        weights += value.const_value.nbytes if is_weight else 0
+        parameters += 0 if is_weight else value.const_value.nbytes
+    size = _write(model, path)
+    return ExportReport(
+        path=path,
+        file_mib=size / MIB,
+        weights_mib=weights / MIB,
+        planned_weights_mib=sum(layer.weights * layer.bits for layer in layers) / 8 / MIB,
+        parameters_mib=parameters / MIB,
+        graph_mib=(size - weights - parameters) / MIB,
+        layers=tuple(layers),
+    )
+
+
+def _write(model: ir.Model, path: Path) -> int:
+    """Write a file whole or not at all; its size in bytes."""
+    content = ir.serde.serialize_model(model)
+    onnx.checker.check_model(content)
+    try:
+        descriptor, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                size = file.write(content.SerializeToString())
+            Path(scratch).chmod(0o644)
+            Path(scratch).replace(path)
+        finally:
+            Path(scratch).unlink(missing_ok=True)
+    except OSError as error:
+        raise ZeroQError(f"cannot write {path} ({error.strerror}); choose another path") from error
+    return size

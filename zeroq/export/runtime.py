@@ -1,0 +1,80 @@
+"""An exported file in onnxruntime, as a network that the project's own evaluation scores."""
+
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy
+import onnx
+import onnxruntime
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from zeroq.errors import ZeroQError
+from zeroq.export.onnx_file import INPUT, PREFIX
+
+QUIET = 3  # errors only
+INTEGER_CONVOLUTION = "QLinearConv"
+
+
+class OnnxNetwork(nn.Module):
+    """A file from ``export_onnx`` on the CPU: float images [N, C, H, W] → what the exported network gives.
+
+    ``threads`` is how many of them onnxruntime uses, None for as many as PyTorch.
+    """
+
+    def __init__(self, path: Path, *, threads: int | None = None):
+        super().__init__()
+        self.session = session(path, threads=threads)
+        outputs = self.session.get_modelmeta().custom_metadata_map[f"{PREFIX}outputs"]
+        self.structure = pytree.treespec_loads(outputs)
+
+    @torch.no_grad()
+    def forward(self, images: torch.Tensor) -> torch.Tensor | dict | list:
+        outputs = self.session.run(None, {INPUT: images.contiguous().numpy()})
+        return pytree.tree_unflatten([torch.from_numpy(output) for output in outputs], self.structure)
+
+
+def session(path: Path, *, threads: int | None = None, optimized: Path | None = None) -> onnxruntime.InferenceSession:
+    """onnxruntime's session of a file; ``optimized`` is where to write the graph that it really runs.
+
+    Raises ZeroQError for a file that onnxruntime does not take.
+    """
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = QUIET
+    options.intra_op_num_threads = threads or torch.get_num_threads()
+    # Sums of uint8 × int8 products saturate on processors without VNNI, unless they are told not to.
+    options.add_session_config_entry("session.x64quantprecision", "1")
+    if optimized is not None:
+        options.optimized_model_filepath = str(optimized)
+    try:
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own have no base class of theirs
+        raise ZeroQError(f"onnxruntime does not take {path}: {str(error).splitlines()[0]}") from error
+
+
+def kernels(path: Path) -> Counter[str]:
+    """How often each operator stands in the graph that onnxruntime runs, after it fused what it can."""
+    with tempfile.TemporaryDirectory() as folder:
+        optimized = Path(folder) / "optimized.onnx"
+        session(path, optimized=optimized)
+        return Counter(node.op_type for node in onnx.load(optimized).graph.node)
+
+
+def milliseconds(
+    paths: Sequence[Path], images: torch.Tensor, *, threads: int | None = None, repetitions: int = 50
+) -> list[list[float]]:
+    """Latencies of several files for the same images, in turns: [files][repetitions]."""
+    sessions = [session(path, threads=threads) for path in paths]
+    values: dict[str, numpy.ndarray] = {INPUT: images.contiguous().numpy()}
+    found: list[list[float]] = [[] for _ in sessions]
+    for repetition in range(repetitions + 1):
+        for each, times in zip(sessions, found, strict=True):
+            started = time.perf_counter()
+            each.run(None, values)
+            if repetition:  # the first one warms up
+                times.append(1000 * (time.perf_counter() - started))
+    return found

@@ -1,0 +1,118 @@
+"""Placement ``integer``: on the traced graph, a quantizer wherever an integer runtime keeps a tensor quantized."""
+
+import operator
+from collections.abc import Callable
+
+import torch
+from torch import fx, nn
+from torch.nn import functional
+
+from zeroq.images.batch_norm import holds_statistics
+from zeroq.quantization.activations import ActivationQuantizer
+from zeroq.quantization.layers import WEIGHTED_LAYERS
+
+# The submodule of a graph that holds its quantizers, each under the name of the node behind which it stands.
+HOLDER = "activation_quantizers"
+# What an integer runtime computes in one kernel with the layer or the sum before it.
+CLAMPING = (nn.ReLU, nn.ReLU6, nn.Hardtanh, functional.relu, functional.relu6, functional.hardtanh)
+CLAMPING += (torch.relu, torch.clamp, torch.clip, "relu", "relu_", "clamp", "clamp_", "clip", "clip_")
+# What gives values that are on its input's grid already: it moves values, takes the largest, or puts zeros between.
+MOVING = (
+    *(nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.Flatten, nn.Unflatten),
+    *(nn.ChannelShuffle, nn.PixelShuffle, nn.PixelUnshuffle, nn.UpsamplingNearest2d, nn.ZeroPad1d, nn.ZeroPad2d),
+    *(nn.ReLU, nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d),
+    *(functional.dropout, functional.relu, functional.channel_shuffle, functional.pixel_shuffle),
+    *(functional.max_pool1d, functional.max_pool2d, functional.max_pool3d, functional.adaptive_max_pool2d),
+    *(torch.relu, torch.max_pool2d, torch.flatten, torch.reshape, torch.permute, torch.transpose, torch.squeeze),
+    *(torch.unsqueeze, torch.chunk, torch.split, torch.narrow, torch.clone, torch.roll, torch.channel_shuffle),
+    *(torch.pixel_shuffle, operator.getitem),
+    *("relu", "relu_", "flatten", "view", "reshape", "permute", "transpose", "squeeze", "unsqueeze", "chunk", "split"),
+    *("narrow", "expand", "expand_as", "repeat", "contiguous", "clone", "detach", "to", "float", "roll"),
+)
+NEAREST = ("nearest", "nearest-exact")
+# What asks a tensor for something that is no tensor.
+ASKING = ("size", "dim", "numel", "stride")
+
+
+def place_quantizers(graph: fx.GraphModule, quantizer: Callable[[], ActivationQuantizer]) -> None:
+    """Put a quantizer behind everything that computes: image, convolutions, sums, concatenations, pools, activations.
+
+    Of what one kernel computes, a layer with its BatchNorm and its ReLU, only the end is quantized. What moves values
+    or takes their largest keeps its input's grid and needs none, and a Linear layer that gives the network's output
+    gives it in float. Changes the graph in place; ``quantizer`` makes one.
+    """
+    tensors = tensor_nodes(graph)
+    ends = [fused_end(graph, node) for node in graph.graph.nodes if node in tensors and computes(graph, node)]
+    for node in dict.fromkeys(ends):
+        if _is_last_linear(graph, node):
+            continue
+        name = f"{HOLDER}.{node.name}"
+        graph.add_submodule(name, quantizer())
+        with graph.graph.inserting_after(node):
+            quantized = graph.graph.call_module(name, (node,))
+        node.replace_all_uses_with(quantized, delete_user_cb=lambda user, own=quantized: user is not own)
+    graph.graph.lint()
+    graph.recompile()
+
+
+def tensor_nodes(graph: fx.GraphModule) -> set[fx.Node]:
+    """The nodes that give tensors, or several; not those that give sizes and what is computed from them."""
+    found: set[fx.Node] = set()
+    for node in graph.graph.nodes:
+        asks = node.target in ASKING if node.op == "call_method" else node.target in (getattr, len)
+        calls = node.op in ("call_module", "call_function", "call_method") and not asks
+        used = node.op == "placeholder" and node.users  # an argument that keeps its default is not
+        if used or (calls and any(each in found for each in node.all_input_nodes)):
+            found.add(node)
+    return found
+
+
+def computes(graph: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether a node that gives a tensor gives values that its input did not have."""
+    return node.op not in ("output", "get_attr") and not moves(graph, node)
+
+
+def moves(graph: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether all that a node gives is on the grid of its input."""
+    module = graph.get_submodule(node.target) if node.op == "call_module" else None
+    if isinstance(module, nn.Upsample):
+        return module.mode in NEAREST
+    if node.target is functional.interpolate:
+        return (node.args[3] if len(node.args) > 3 else node.kwargs.get("mode", "nearest")) in NEAREST
+    if node.target is functional.pad:
+        rest = dict(zip(("mode", "value"), node.args[2:], strict=False)) | node.kwargs
+        return rest.get("mode", "constant") != "constant" or not rest.get("value")
+    return isinstance(module, MOVING_MODULES) if module is not None else node.target in MOVING
+
+
+def fused_end(graph: fx.GraphModule, node: fx.Node) -> fx.Node:
+    """The last node of the kernel that a computing node begins: behind its BatchNorm and its clamping activation."""
+    norm = _only_user(node) if _is_module(graph, node, WEIGHTED_LAYERS) else None
+    if norm is not None and norm.op == "call_module" and holds_statistics(graph.get_submodule(norm.target)):
+        node = norm
+    if node.op != "placeholder" and (activation := _only_user(node)) is not None and clamps(graph, activation):
+        return activation
+    return node
+
+
+def clamps(graph: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether a node is a ReLU or cuts its input at other constants."""
+    if node.op == "call_module":
+        return _is_module(graph, node, CLAMPING_MODULES)
+    return node.op in ("call_function", "call_method") and node.target in CLAMPING
+
+
+def _only_user(node: fx.Node) -> fx.Node | None:
+    return next(iter(node.users)) if len(node.users) == 1 else None
+
+
+def _is_last_linear(graph: fx.GraphModule, node: fx.Node) -> bool:
+    return _is_module(graph, node, nn.Linear) and all(user.op == "output" for user in node.users)
+
+
+def _is_module(graph: fx.GraphModule, node: fx.Node, kinds: type | tuple[type, ...]) -> bool:
+    return node.op == "call_module" and isinstance(graph.get_submodule(node.target), kinds)
+
+
+CLAMPING_MODULES = tuple(each for each in CLAMPING if isinstance(each, type))
+MOVING_MODULES = tuple(each for each in MOVING if isinstance(each, type))
