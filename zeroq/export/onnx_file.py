@@ -22,7 +22,7 @@ from torch.utils import _pytree as pytree
 
 from zeroq.errors import ZeroQError
 from zeroq.export.lowering import NARROW_BITS, LoweredLayer, explicit, lowered
-from zeroq.export.operators import TRANSLATIONS
+from zeroq.export.operators import translations
 from zeroq.images.checks import check_images
 from zeroq.networks.state import evaluating
 from zeroq.quantization.tracing import check_same_outputs
@@ -141,7 +141,7 @@ def _onnx_model(network: nn.Module, example: torch.Tensor, opset: int) -> ir.Mod
                 input_names=[INPUT],
                 output_names=names,
                 dynamic_shapes=({0: torch.export.Dim("batch")},),
-                custom_translation_table=TRANSLATIONS,
+                custom_translation_table=translations(opset),
                 verbose=False,
                 optimize=False,  # which would share zero points between integers of 8 and of 4 bits
             )

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
+import onnxscript
 import torch
-from onnxscript import opset21 as op
 
 from zeroq.quantization.affine import AffineParameters, fake_quantize
 
@@ -35,20 +35,21 @@ def _(integers: torch.Tensor, scale: torch.Tensor, zero_point: torch.Tensor, axi
     return torch.empty_like(integers, dtype=torch.float32)
 
 
-def _quantize_dequantize(values, scale, zero_point, highest: int):
-    integers = op.QuantizeLinear(values, scale, zero_point)
-    if highest < UINT8_HIGHEST:
-        # ONNX saturates at the ends of uint8; a grid of fewer bits ends sooner.
-        integers = op.Min(integers, op.CastLike(op.Constant(value_int=highest), integers))
-    return op.DequantizeLinear(integers, scale, zero_point)
+def translations(opset: int) -> dict[Callable, Callable]:
+    """What a version of ONNX's operators makes of each, for torch.onnx.export(custom_translation_table=…)."""
+    op = getattr(onnxscript, f"opset{opset}")
 
+    def to_quantize_dequantize(values, scale, zero_point, highest: int):
+        integers = op.QuantizeLinear(values, scale, zero_point)
+        if highest < UINT8_HIGHEST:
+            # ONNX saturates at the ends of uint8; a grid of fewer bits ends sooner.
+            integers = op.Min(integers, op.CastLike(op.Constant(value_int=highest), integers))
+        return op.DequantizeLinear(integers, scale, zero_point)
 
-def _dequantize(integers, scale, zero_point, axis: int):
-    return op.DequantizeLinear(integers, scale, zero_point, axis=axis)
+    def to_dequantize(integers, scale, zero_point, axis: int):
+        return op.DequantizeLinear(integers, scale, zero_point, axis=axis)
 
-
-# For torch.onnx.export(custom_translation_table=…).
-TRANSLATIONS: dict[Callable, Callable] = {
-    torch.ops.zeroq.quantize_dequantize.default: _quantize_dequantize,
-    torch.ops.zeroq.dequantize.default: _dequantize,
-}
+    return {
+        torch.ops.zeroq.quantize_dequantize.default: to_quantize_dequantize,
+        torch.ops.zeroq.dequantize.default: to_dequantize,
+    }

@@ -46,8 +46,6 @@ def session(path: Path, *, threads: int | None = None, optimized: Path | None = 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = QUIET
     options.intra_op_num_threads = threads or torch.get_num_threads()
-    # Sums of uint8 × int8 products saturate on processors without VNNI, unless they are told not to.
-    options.add_session_config_entry("session.x64quantprecision", "1")
     if optimized is not None:
         options.optimized_model_filepath = str(optimized)
     try:
