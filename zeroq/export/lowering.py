@@ -12,13 +12,13 @@ from zeroq.baselines.folding import fold_batch_norms
 from zeroq.baselines.graph import layer_calls
 from zeroq.errors import ZeroQError
 from zeroq.quantization.activations import ActivationQuantizer
-from zeroq.quantization.affine import FLOAT_BITS, LARGEST_BITS
-from zeroq.quantization.integer import clamps, moves, tensor_nodes
+from zeroq.quantization.affine import FLOAT_BITS
+from zeroq.quantization.integer import clamps, moves, only_leads_out, tensor_nodes
 from zeroq.quantization.layers import QuantizedOutput, QuantizedWeight, channel_axis, plain_again
 from zeroq.quantization.tracing import trace
 
-# ONNX has integers of 2 bits too, but onnxruntime's integer kernels fail on them.
-NARROW_BITS, WIDE_BITS = 4, LARGEST_BITS
+# The widths of ONNX's integer types.
+TYPE_WIDTHS = (2, 4, 8)
 # Biases are integers of 32 bits; half of their range is left for the sums that they are added to.
 LARGEST_BIAS = 2.0**30
 
@@ -202,7 +202,7 @@ def _lower_layer(graph: fx.GraphModule, name: str, node: fx.Node, number: int) -
         own.register_buffer("bias_zero_point", torch.zeros_like(bias, dtype=torch.int32))
         own.register_buffer("bias_integers", (bias.double() / bias_scale.double()).round().to(torch.int32))
         del own._parameters["bias"]
-    stored = NARROW_BITS if bits <= NARROW_BITS else WIDE_BITS
+    stored = min(width for width in TYPE_WIDTHS if width >= bits)
     integers = _integers(layer, scale)
     signed = layer.weight_grid[0] < 0
     own.register_buffer("weight_integers", integers.to(torch.int8 if signed else torch.uint8))
@@ -241,8 +241,6 @@ def _why_float(graph: fx.GraphModule, node: fx.Node, bits: int) -> str:
     layer = graph.get_submodule(node.target)
     if bits == FLOAT_BITS:
         return "its weight is float"
-    if bits <= NARROW_BITS:
-        return f"runtimes have no integer kernel for weights of {NARROW_BITS} bits"
     if quantizer_of(graph, node.all_input_nodes[0]) is None:
         return "its input is not quantized"
     if isinstance(layer, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d):
@@ -254,7 +252,7 @@ def _why_float(graph: fx.GraphModule, node: fx.Node, bits: int) -> str:
         return ""
     if isinstance(layer, nn.Linear) and end is node:
         return ""
-    return "its output is not quantized"
+    return "it gives the network's output" if only_leads_out(graph, end) else "its output is not quantized"
 
 
 def _add_once(graph: fx.GraphModule, name: str, module: nn.Module) -> None:

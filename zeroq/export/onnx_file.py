@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import os
+import re
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
@@ -21,22 +22,24 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from zeroq.errors import ZeroQError
-from zeroq.export.lowering import NARROW_BITS, LoweredLayer, explicit, lowered
+from zeroq.export.lowering import LoweredLayer, explicit, lowered
 from zeroq.export.operators import translations
 from zeroq.images.checks import check_images
-from zeroq.networks.state import evaluating
+from zeroq.networks.state import evaluating, model_device
 from zeroq.quantization.tracing import check_same_outputs
 
 MIB = 2**20
-# What torch.onnx writes, and the first version with integers of 4 bits.
-OPSET, FIRST_OPSET = 21, 18
-FIRST_OPSET_OF_NARROW = 21
-NARROW_TYPES = {
-    ir.DataType.INT8: (ir.DataType.INT4, ml_dtypes.int4),
-    ir.DataType.UINT8: (ir.DataType.UINT4, ml_dtypes.uint4),
+# What torch.onnx writes, and the first versions with integers of 8, 4 and 2 bits (8: of what it writes).
+OPSET = 21
+FIRST_OPSETS = {8: 18, 4: 21, 2: 25}
+PACKED_TYPES = {
+    (4, ir.DataType.INT8): (ir.DataType.INT4, ml_dtypes.int4),
+    (4, ir.DataType.UINT8): (ir.DataType.UINT4, ml_dtypes.uint4),
+    (2, ir.DataType.INT8): (ir.DataType.INT2, ml_dtypes.int2),
+    (2, ir.DataType.UINT8): (ir.DataType.UINT2, ml_dtypes.uint2),
 }
 INPUT, PREFIX = "images", "zeroq."
-WEIGHT, ZERO_POINT = "weight_integers", "weight_zero_point"
+WEIGHT = "weight_integers"
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class ExportReport:
 
     ``weights_mib`` are packed weights (and those that stayed float), ``parameters_mib`` biases, scales and zero points,
     ``graph_mib`` the rest of ``file_mib``. ``planned_weights_mib`` is what the plan's bits make of the weights: less,
-    where 2 and 3 bits are stored in types of 4, and 5 to 7 in types of 8.
+    where 3 bits are stored in types of 4, and 5 to 7 in types of 8.
     """
 
     path: Path
@@ -73,31 +76,30 @@ def export_onnx(
     example: torch.Tensor,
     *,
     metadata: Mapping[str, str] | None = None,
-    opset: int = OPSET,
+    opset: int | None = None,
 ) -> ExportReport:
     """Write a calibrated quantized network as ONNX in QDQ form, each float operator between (de)quantizing ones.
 
     Scales, zero points and integers are the network's own; BatchNorm is folded into them, which changes no integer.
-    Weights are stored as 8-bit or 4-bit integers, activations are uint8 (fewer bits as a grid that ends sooner). A bias
-    is a 32-bit integer where its layer has an integer kernel. The file takes batches of any size, float images as the
-    network does.
+    Weights are stored as integers of 2, 4 or 8 bits, those of 2 and 4 with a cast to 8 behind them, which runtimes do
+    once when they load the file. Activations are uint8, fewer bits as a grid that ends sooner. A bias is a 32-bit
+    integer where its layer has an integer kernel. The file takes batches of any size, float images as the network does.
 
     Args:
         quantized: from ``zeroq.quantize``, calibrated, or from ``zero_shot_quantize(…).model``.
         example: float [N, C, H, W], normalised; fixes the size of images.
         metadata: more entries of the file's own, beside ``zeroq.plan``; names get the prefix ``zeroq.``.
-        opset: version of ONNX's operators, 18 or later.
+        opset: version of ONNX's operators, 18 or later; None for 21, or 25 where weights have 2 bits.
 
     Raises:
         ZeroQError: a network that is not quantized or not calibrated, that cannot be traced, or with an operator that
             torch.onnx does not know; bits that the opset cannot hold; a path that cannot be written. No file is left.
     """
     check_images(example)
-    example = example.cpu()
-    quantized = copy.deepcopy(quantized).cpu()
     graph = explicit(quantized)
-    check_same_outputs(quantized, graph, example)
+    check_same_outputs(quantized, graph, example.to(model_device(quantized)))
     graph, layers = lowered(quantized)
+    opset = max(OPSET, *(FIRST_OPSETS.get(layer.stored_bits, OPSET) for layer in layers)) if opset is None else opset
     check_opset(opset, layers)
     model = _onnx_model(graph, example, opset)
     plan = {layer.name: layer.bits for layer in layers}
@@ -115,20 +117,22 @@ def export_float_onnx(model: nn.Module, path: Path | str, example: torch.Tensor,
 
 def check_opset(opset: int, layers: list[LoweredLayer]) -> None:
     """Raise ZeroQError for a version of ONNX's operators that cannot hold a network."""
-    if opset < FIRST_OPSET:
-        raise ZeroQError(f"torch.onnx writes opsets from {FIRST_OPSET} on, not {opset}; leave opset={OPSET}")
-    narrow = [layer.name for layer in layers if layer.stored_bits == NARROW_BITS]
-    if narrow and opset < FIRST_OPSET_OF_NARROW:
-        raise ZeroQError(
-            f"opset {opset} has no integers of {NARROW_BITS} bits, which {len(narrow)} layers need, such as "
-            f"{narrow[0]!r}; use opset={FIRST_OPSET_OF_NARROW} or later"
-        )
+    if opset < FIRST_OPSETS[8]:
+        raise ZeroQError(f"torch.onnx writes opsets from {FIRST_OPSETS[8]} on, not {opset}; leave opset=None")
+    for bits, first in FIRST_OPSETS.items():
+        found = [layer.name for layer in layers if layer.stored_bits == bits]
+        if found and opset < first:
+            raise ZeroQError(
+                f"opset {opset} has no integers of {bits} bits, which {len(found)} layers need, such as {found[0]!r}; "
+                f"use opset={first} or later"
+            )
 
 
 def _onnx_model(network: nn.Module, example: torch.Tensor, opset: int) -> ir.Model:
     """What torch.onnx makes of a network; the batch's size is left open."""
     # torch.export takes a batch of one for a constant.
-    images = example[:2] if len(example) > 1 else example[:1].repeat(2, 1, 1, 1)
+    images = (example[:2] if len(example) > 1 else example[:1].repeat(2, 1, 1, 1)).cpu()
+    network = copy.deepcopy(network).cpu().to(memory_format=torch.contiguous_format)
     with evaluating(network), torch.no_grad(), _quietly():
         outputs = network(images)
         names = [_output_name(path) for path, _ in pytree.tree_flatten_with_path(outputs)[0]]
@@ -137,23 +141,32 @@ def _onnx_model(network: nn.Module, example: torch.Tensor, opset: int) -> ir.Mod
                 network,
                 (images,),
                 dynamo=True,
-                opset_version=opset,
+                opset_version=min(opset, OPSET),
                 input_names=[INPUT],
                 output_names=names,
                 dynamic_shapes=({0: torch.export.Dim("batch")},),
-                custom_translation_table=translations(opset),
+                custom_translation_table=translations(min(opset, OPSET)),
                 verbose=False,
-                optimize=False,  # which would share zero points between integers of 8 and of 4 bits
             )
-            _pack(program.model)
-            program.optimize()
         except Exception as error:
             raise ZeroQError(f"torch.onnx cannot export the network: {_cause(error)}") from error
     model = program.model
     DeduplicateHashedInitializersPass()(model)  # several calls of one layer
-    ClearMetadataAndDocStringPass()(model)  # where in Python each node comes from: most of a small network's file
+    _pack(model)
+    _strip(model)
+    model.opset_imports[""] = opset  # between 21 and 25 the operators that torch.onnx writes gained types alone
     model.metadata_props[f"{PREFIX}outputs"] = pytree.treespec_dumps(pytree.tree_structure(outputs))
     return model
+
+
+def _strip(model: ir.Model) -> None:
+    """Remove what a small network's file would mostly consist of: each node's place in Python, and every shape."""
+    ClearMetadataAndDocStringPass()(model)
+    inner = [value for node in model.graph for value in node.outputs if not value.is_graph_output()]
+    for value in inner:
+        value.shape = value.type = None
+    for value in (*inner, *model.graph.initializers.values(), *model.graph.inputs, *model.graph.outputs):
+        value.metadata_props.clear()
 
 
 def _output_name(path: tuple) -> str:
@@ -186,12 +199,20 @@ def _quietly() -> Iterator[None]:
 
 
 def _pack(model: ir.Model) -> None:
-    """Put integers of 4 bits into a type of their own."""
-    for name, value in model.graph.initializers.items():
+    """Put integers of 2 and 4 bits into types of their own, with a cast to 8 bits behind them."""
+    for name, value in list(model.graph.initializers.items()):
         layer, _, buffer = name.rpartition(".")
-        if f"_{NARROW_BITS}bit_" not in layer or buffer not in (WEIGHT, ZERO_POINT):
+        stored = re.search(r"_(2|4)bit_\d+$", layer)
+        if buffer != WEIGHT or stored is None:
             continue
-        kind, packed = NARROW_TYPES[value.const_value.dtype]
+        wide = value.const_value.dtype
+        kind, packed = PACKED_TYPES[int(stored[1]), wide]
+        uses = list(value.uses())
+        cast = ir.node("Cast", [value], {"to": ir.AttrInt64("to", wide)})
+        cast.outputs[0].name = f"{name}_wide"
+        model.graph.insert_before(model.graph[0], cast)
+        for use in uses:
+            use.node.replace_input_with(use.idx, cast.outputs[0])
         value.const_value = ir.Tensor(value.const_value.numpy().astype(packed), dtype=kind, name=name)
         value.dtype = kind
 

@@ -29,6 +29,7 @@ MOVING = (
     *("relu", "relu_", "flatten", "view", "reshape", "permute", "transpose", "squeeze", "unsqueeze", "chunk", "split"),
     *("narrow", "expand", "expand_as", "repeat", "contiguous", "clone", "detach", "to", "float", "roll"),
 )
+JOINING = (torch.cat, torch.concat, torch.stack)
 NEAREST = ("nearest", "nearest-exact")
 # What asks a tensor for something that is no tensor.
 ASKING = ("size", "dim", "numel", "stride")
@@ -38,13 +39,14 @@ def place_quantizers(graph: fx.GraphModule, quantizer: Callable[[], ActivationQu
     """Put a quantizer behind everything that computes: image, convolutions, sums, concatenations, pools, activations.
 
     Of what one kernel computes, a layer with its BatchNorm and its ReLU, only the end is quantized. What moves values
-    or takes their largest keeps its input's grid and needs none, and a Linear layer that gives the network's output
-    gives it in float. Changes the graph in place; ``quantizer`` makes one.
+    or takes their largest keeps its input's grid and needs none. What only leads to the network's outputs stays float:
+    scores of distilled images are far closer together than those of real ones, so that their range would cut off just
+    the scores that decide. Changes the graph in place; ``quantizer`` makes one.
     """
     tensors = tensor_nodes(graph)
     ends = [fused_end(graph, node) for node in graph.graph.nodes if node in tensors and computes(graph, node)]
     for node in dict.fromkeys(ends):
-        if _is_last_linear(graph, node):
+        if only_leads_out(graph, node):
             continue
         name = f"{HOLDER}.{node.name}"
         graph.add_submodule(name, quantizer())
@@ -59,8 +61,7 @@ def tensor_nodes(graph: fx.GraphModule) -> set[fx.Node]:
     """The nodes that give tensors, or several; not those that give sizes and what is computed from them."""
     found: set[fx.Node] = set()
     for node in graph.graph.nodes:
-        asks = node.target in ASKING if node.op == "call_method" else node.target in (getattr, len)
-        calls = node.op in ("call_module", "call_function", "call_method") and not asks
+        calls = node.op in ("call_module", "call_function", "call_method") and not _asks(node)
         used = node.op == "placeholder" and node.users  # an argument that keeps its default is not
         if used or (calls and any(each in found for each in node.all_input_nodes)):
             found.add(node)
@@ -102,12 +103,23 @@ def clamps(graph: fx.GraphModule, node: fx.Node) -> bool:
     return node.op in ("call_function", "call_method") and node.target in CLAMPING
 
 
+def _asks(node: fx.Node) -> bool:
+    """Whether a node asks a tensor for its size or the like."""
+    return node.target in ASKING if node.op == "call_method" else node.target in (getattr, len)
+
+
 def _only_user(node: fx.Node) -> fx.Node | None:
     return next(iter(node.users)) if len(node.users) == 1 else None
 
 
-def _is_last_linear(graph: fx.GraphModule, node: fx.Node) -> bool:
-    return _is_module(graph, node, nn.Linear) and all(user.op == "output" for user in node.users)
+def only_leads_out(graph: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether a tensor is only moved and joined on its way to the network's outputs."""
+    return all(
+        user.op == "output"
+        or _asks(user)
+        or ((user.target in JOINING or moves(graph, user)) and only_leads_out(graph, user))
+        for user in node.users
+    )
 
 
 def _is_module(graph: fx.GraphModule, node: fx.Node, kinds: type | tuple[type, ...]) -> bool:
