@@ -13,10 +13,11 @@ PLACEMENTS = {"layer_inputs": "Layer inputs", "after_relu": "After ReLU", "integ
 DEPLOYMENT_FEET = (
     "Simulated: this project's quantized network in PyTorch; deployed: the exported file in onnxruntime, on the same "
     "test set; agreement: images to which both give the same class.",
-    "MiB are of the whole file: packed weights, biases with scales, and the graph itself. By the plan: what the weights "
-    "would take if 2 and 3 bits were not stored in types of 4. Paper's size: parameters × bits, as everywhere else.",
-    "Integer convolutions: those that onnxruntime runs as QLinearConv, of all; a shared one counts once a call. Weights "
-    "of 4 bits or fewer have no integer kernel there, and are dequantized for each image: smaller, not faster.",
+    "MiB are of the whole file = packed weights + biases and scales + the graph itself. By the plan: what the weights "
+    "would take if 3 bits were not stored in types of 4, and 5 to 7 in types of 8. Paper's size: parameters × bits, as "
+    "everywhere else.",
+    "Integer convolutions: those that onnxruntime runs as QLinearConv, of all; one that is called several times counts "
+    "each time. What gives the network's output runs in float.",
     "ms: median for one image, FP32 / quantized, in turns in one process; ×: median of each turn's ratio.",
 )
 PLACEMENT_FEET = (

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # a program imports a name when it first uses it: __getattr__
     from zeroq.baselines.dfq import Steps
     from zeroq.errors import ZeroQError
+    from zeroq.export.calibration_reader import CalibrationReader
+    from zeroq.export.calibration_set import export_calibration_set, read_calibration_set
     from zeroq.export.onnx_file import ExportReport, export_onnx
     from zeroq.images.batch_norm import batch_norm_loss
     from zeroq.images.distill import DistillationDivergedError, distill
@@ -33,6 +35,7 @@ if TYPE_CHECKING:  # a program imports a name when it first uses it: __getattr__
 
 __all__ = [
     "BitPlan",
+    "CalibrationReader",
     "DistillationDivergedError",
     "ExportReport",
     "NotCalibratedError",
@@ -47,6 +50,7 @@ __all__ = [
     "calibrate",
     "distill",
     "distill_fast",
+    "export_calibration_set",
     "export_onnx",
     "gaussian_images",
     "pareto_frontier",
@@ -54,6 +58,7 @@ __all__ = [
     "quantize_naively",
     "quantize_with_dfq",
     "quantize_with_images",
+    "read_calibration_set",
     "refine",
     "sensitivity",
     "size_mib",
@@ -64,6 +69,8 @@ __all__ = [
 _HOMES = {
     "zeroq.baselines.dfq": ("Steps",),
     "zeroq.errors": ("ZeroQError",),
+    "zeroq.export.calibration_reader": ("CalibrationReader",),
+    "zeroq.export.calibration_set": ("export_calibration_set", "read_calibration_set"),
     "zeroq.export.onnx_file": ("ExportReport", "export_onnx"),
     "zeroq.images.batch_norm": ("batch_norm_loss",),
     "zeroq.images.distill": ("DistillationDivergedError", "distill"),

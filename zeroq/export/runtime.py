@@ -21,20 +21,23 @@ INTEGER_CONVOLUTION = "QLinearConv"
 
 
 class OnnxNetwork(nn.Module):
-    """A file from ``export_onnx`` on the CPU: float images [N, C, H, W] → what the exported network gives.
+    """An ONNX file on the CPU: float images [N, C, H, W] → what the exported network gives.
 
-    ``threads`` is how many of them onnxruntime uses, None for as many as PyTorch.
+    Of a file that ``export_onnx`` did not write, its first output. ``threads`` is how many of them onnxruntime uses,
+    None for as many as PyTorch.
     """
 
     def __init__(self, path: Path, *, threads: int | None = None):
         super().__init__()
         self.session = session(path, threads=threads)
-        outputs = self.session.get_modelmeta().custom_metadata_map[f"{PREFIX}outputs"]
-        self.structure = pytree.treespec_loads(outputs)
+        outputs = self.session.get_modelmeta().custom_metadata_map.get(f"{PREFIX}outputs")
+        self.structure = outputs and pytree.treespec_loads(outputs)
 
     @torch.no_grad()
     def forward(self, images: torch.Tensor) -> torch.Tensor | dict | list:
         outputs = self.session.run(None, {INPUT: images.contiguous().numpy()})
+        if self.structure is None:
+            return torch.from_numpy(outputs[0])
         return pytree.tree_unflatten([torch.from_numpy(output) for output in outputs], self.structure)
 
 

@@ -1,0 +1,163 @@
+"""Other tools' 8-bit quantization with distilled images, with noise and with real images, all scored alike.
+
+    pip install -r requirements-tools.txt
+    python -m experiments.other_tools [tools=onnxruntime,nncf,pt2e] [networks=fashion/resnet18,…] [seeds=0,1,2]
+                                      [results=FOLDER]
+
+What is done already is skipped; `python -m experiments.tables` makes the table.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from importlib.metadata import version
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pandas
+import torch
+from torch import nn
+
+from experiments.progress import console, progress_bar
+from experiments.results_argument import output_folder, results_arguments
+from experiments.table import NONE, REAL, Table, frame_of
+from zeroq.datasets.fashion_mnist import FashionMNIST
+from zeroq.errors import ZeroQError
+from zeroq.evaluation.classification import evaluate
+from zeroq.export.calibration_set import read_calibration_set
+from zeroq.images.fast import distill_fast
+from zeroq.images.noise import gaussian_images
+from zeroq.networks import zoo
+from zeroq.networks.pretrained import PretrainedNetwork
+
+TOOLS = {"onnxruntime": "onnxruntime, static", "nncf": "NNCF (OpenVINO)", "pt2e": "PT2E (torchao)"}
+SOURCES = {"gaussian": "Gaussian", "distilled": "Distilled", "real": REAL}
+NETWORKS = ("fashion/resnet18", "fashion/mobilenetv2")
+WORDS = ("tools", "networks", "seeds")
+COUNT, DATA = 32, Path("data")
+FEET = (
+    "W8/A8 by each tool's own defaults, 32 calibration images, mean ± standard deviation over seeds of the images. "
+    "Distilled: distill=fast. The layer that gives the scores stays float in onnxruntime, as it does in the others.",
+    "* needs data: images of the training set.",
+)
+
+Quantize = Callable[[nn.Module, torch.Tensor], nn.Module]
+
+
+def main() -> None:
+    results, told = results_arguments(sys.argv[1:], __doc__, WORDS)
+    tools = told.get("tools", ",".join(TOOLS)).split(",")
+    networks = told.get("networks", ",".join(NETWORKS)).split(",")
+    if unknown := [tool for tool in tools if tool not in TOOLS]:
+        sys.exit(f"error: there is no tool {unknown[0]!r}; they are {', '.join(TOOLS)}")
+    folder = output_folder(results / "other_tools")
+    try:
+        seeds = [int(seed) for seed in told.get("seeds", "0,1,2").split(",")]
+        for name, seed in product(networks, seeds):
+            compare(folder, name, seed, tools)
+    except ModuleNotFoundError as error:
+        sys.exit(f"error: {error.name} is not installed; pip install -r requirements-tools.txt")
+    except (ZeroQError, ValueError) as error:
+        sys.exit(f"error: {error}")
+
+
+def compare(folder: Path, name: str, seed: int, tools: list[str]) -> None:
+    """Score every tool with every kind of images that is not stored yet, and store each."""
+    left = [pair for pair in product(tools, SOURCES) if not path_of(folder, name, seed, *pair).exists()]
+    if not left:
+        return
+    network = load(name)
+    test = FashionMNIST(DATA, network.input)
+    images: dict[str, torch.Tensor] = {}
+    for tool, source in left:
+        module = import_module(f"experiments.with_{tool}")
+        if source not in images:
+            images[source] = calibration_images(network, source, seed)
+        entry = {
+            "network": name,
+            "tool": tool,
+            "images": source,
+            "count": COUNT,
+            "seed": seed,
+            "top1": round(score(module.quantize(network.module, images[source]), test, f"{name} {tool} {source}"), 4),
+            "fp32_top1": round(evaluate(network.module, test.batches()).top1, 4),
+            "versions": {package: version(package) for package in sorted({"torch", module.PACKAGE})},
+        }
+        path_of(folder, name, seed, tool, source).write_text(json.dumps(entry, indent=2) + "\n")
+        console.print(f"{name} {tool} {source} seed {seed}: {entry['top1']:.2f} (FP32 {entry['fp32_top1']:.2f})")
+
+
+def path_of(folder: Path, name: str, seed: int, tool: str, source: str) -> Path:
+    """Where one score is stored."""
+    return folder / f"{name.replace('/', '-')},{tool},{source},seed={seed}.json"
+
+
+def load(name: str) -> PretrainedNetwork:
+    """A network of the embedded zoo."""
+    source, _, architecture = name.partition("/")
+    if source != "fashion":
+        raise ZeroQError(f"networks are those of the embedded zoo, fashion/…, not {name!r}")
+    return zoo.load(architecture)
+
+
+def calibration_images(network: PretrainedNetwork, source: str, seed: int) -> torch.Tensor:
+    """``COUNT`` images [N, C, H, W] of one kind."""
+    if source == "gaussian":
+        return gaussian_images(network.input.shape, COUNT, seed=seed)
+    if source == "real":
+        return FashionMNIST(DATA, network.input, train=True).sample(COUNT, seed=seed)
+    return distill_fast(network.module, network.input.shape, COUNT, seed=seed)
+
+
+def score(model: nn.Module, test: FashionMNIST, name: str) -> float:
+    """Top-1 accuracy in percent."""
+    done = 0
+    with progress_bar(name) as progress:
+
+        def on_batch(count: int) -> None:
+            nonlocal done
+            done += count
+            progress(done, len(test))
+
+        return evaluate(model, test.batches(), on_batch).top1
+
+
+def demonstrate(quantize: Quantize, usage: str) -> None:
+    """Quantize one network with a tool, with the images of a folder or distilled ones, and print its score."""
+    given = dict(argument.partition("=")[::2] for argument in sys.argv[1:])
+    if not given.keys() <= {"model", "images"} or not all(given.values()):
+        print(usage)
+        sys.exit(0 if "--help" in sys.argv[1:] else 2)
+    try:
+        network = load(given.get("model", NETWORKS[0]))
+        folder = given.get("images")
+        images = read_calibration_set(folder) if folder else calibration_images(network, "distilled", 0)
+        test = FashionMNIST(DATA, network.input)
+        top1 = score(quantize(network.module, images), test, "evaluate")
+        console.print(f"{top1:.2f} top-1 (FP32 {evaluate(network.module, test.batches()).top1:.2f})")
+    except ZeroQError as error:
+        sys.exit(f"error: {error}")
+
+
+def tools_table(folder: Path) -> Table | None:
+    """The table of all that is stored; None where nothing is."""
+    entries = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    if not entries:
+        return None
+    frame = pandas.DataFrame(entries)
+    rows: list[dict[str, Any]] = []
+    for (network, tool), same in frame.groupby(["network", "tool"], sort=False):
+        row = {"Network": network, "Tool": TOOLS[tool], "FP32": f"{same.fp32_top1.iloc[0]:.2f}"}
+        for source, title in SOURCES.items():
+            values = same[same.images == source].top1
+            spread = f" ± {values.std():.2f} ({len(values)})" if len(values) > 1 else ""
+            row[title] = f"{values.mean():.2f}{spread}" if len(values) else NONE
+        rows.append(row)
+    rows.sort(key=lambda row: (row["Network"], list(TOOLS.values()).index(row["Tool"])))
+    return Table("Other tools, by their calibration images. Top-1 accuracy (%)", frame_of(rows), FEET)
+
+
+if __name__ == "__main__":
+    main()

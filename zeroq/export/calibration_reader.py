@@ -1,0 +1,32 @@
+"""Calibration images as onnxruntime's quantizer takes them."""
+
+from pathlib import Path
+
+import numpy
+import torch
+from onnxruntime.quantization import CalibrationDataReader
+
+from zeroq.export.calibration_set import read_calibration_set
+from zeroq.images.checks import check_images
+
+
+class CalibrationReader(CalibrationDataReader):
+    """For ``onnxruntime.quantization.quantize_static``: images in batches, under the name of the network's input.
+
+    ``images`` is float [N, C, H, W], or a folder from ``export_calibration_set``.
+    """
+
+    def __init__(self, images: torch.Tensor | Path | str, input_name: str = "images", batch_size: int = 1):
+        self.images = images if isinstance(images, torch.Tensor) else read_calibration_set(images)
+        check_images(self.images)
+        self.input_name, self.batch_size = input_name, batch_size
+        self.rewind()
+
+    def get_next(self) -> dict[str, numpy.ndarray] | None:
+        """The next batch, None behind the last."""
+        batch = next(self._batches, None)
+        return None if batch is None else {self.input_name: batch.float().cpu().numpy()}
+
+    def rewind(self) -> None:
+        """Start again with the first batch."""
+        self._batches = iter(self.images.split(self.batch_size))
