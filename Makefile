@@ -111,6 +111,9 @@ runs-imagenet: $(INSTALLED) ## The committed runs of EfficientNet-Lite0 again (I
 	$(EFFICIENTNET) placement=after_relu distill=bounded $(WIDE) distill.count=8,16
 	$(EFFICIENTNET) placement=after_relu distill=bounded $(WIDE) bits.refine=8
 	$(EFFICIENTNET) placement=after_relu distill=bounded $(WIDE) sensitivity_direction=symmetric
+	$(EFFICIENTNET) distill=fast bits=w8a8,mp4a8 placement=layer_inputs,after_relu,integer
+	for run in results/runs/imagenet-*placement=integer; do \
+	    $(RUN) -m experiments.export "run=$$run" data.root=$(IMAGENET) || exit 1; done
 	$(EFFICIENTNET) bits=w8a8 method=dfq,zeroq method.per_channel=false
 	$(EFFICIENTNET) bits=w8a8 method=zeroq+dfq method.per_channel=false method.replace_relu6=true,false
 	$(EFFICIENTNET) bits=w8a8 method=dfq method.replace_relu6=false
@@ -145,6 +148,17 @@ paper: $(INSTALLED) ## The same with the networks of the paper (DATA=folder of I
 	@$(if $(COCO),,echo "RetinaNet is left out; COCO=folder names your copy of COCO")
 	$(call EVERY,$(PAPER:%="experiment=% scale=imagenet data.root=$(DATA)") \
 	    $(if $(COCO),"experiment=table_retinanet detector=coco/retinanet_resnet50 data.root=$(COCO)"))
+
+.PHONY: exports
+exports: $(INSTALLED) $(FASHION) ## Every placement's runs, and the ONNX files of the integer ones, scored in onnxruntime (40 minutes)
+	$(RUN) -m experiments.run experiment=table_deployment
+	for run in results/runs/fashion-*placement=integer; do $(RUN) -m experiments.export "run=$$run" || exit 1; done
+	$(RUN) -m experiments.tables
+
+.PHONY: other-tools
+other-tools: $(INSTALLED) $(FASHION) ## onnxruntime, NNCF and PT2E with distilled images (skips what is done; half an hour)
+	$(RUN) -m pip install -q -r requirements-tools.txt
+	$(RUN) -m experiments.other_tools
 
 .PHONY: bench
 bench: $(INSTALLED) $(FASHION) ## Time every stage beside its reference (an hour on 2 idle cores)

@@ -28,7 +28,7 @@ from experiments.stages import Run, Score
 from zeroq.errors import ZeroQError
 from zeroq.evaluation.classification import Classification
 from zeroq.export.onnx_file import ExportReport, export_float_onnx, export_onnx
-from zeroq.export.runtime import INTEGER_CONVOLUTION, OnnxNetwork, kernels, milliseconds
+from zeroq.export.runtime import INTEGER_CONVOLUTION, OnnxNetwork, kernels, latencies
 from zeroq.images.noise import gaussian_images
 
 WORDS = ("run", "data.root", "file")
@@ -77,7 +77,7 @@ def export(folder: Path, file: Path, data_root: str | None = None) -> dict[str, 
     simulated, deployed = run.score(quantized.model, "evaluate"), run.score(OnnxNetwork(file), f"evaluate {file.name}")
     with tempfile.TemporaryDirectory() as scratch:
         reference = export_float_onnx(network.module.cpu(), Path(scratch) / "float.onnx", example)
-        latency = {f"{threads} threads": latencies(reference, file, example, threads) for threads in thread_counts()}
+        latency = {f"{threads} threads": compared(reference, file, example, threads) for threads in thread_counts()}
     record.pop("run")
     record["deployed_mib"] = report.file_mib
     record["deployed_value"] = round(deployed.value, 4)
@@ -126,9 +126,9 @@ def thread_counts() -> list[int]:
     return sorted({1, os.cpu_count() or 1})
 
 
-def latencies(reference: Path, file: Path, image: torch.Tensor, threads: int) -> dict[str, Any]:
+def compared(reference: Path, file: Path, image: torch.Tensor, threads: int) -> dict[str, Any]:
     """Median milliseconds of the float file and of the quantized one for one image, and of each turn's ratio."""
-    slow, fast = milliseconds([reference, file], image, threads=threads)
+    slow, fast = latencies([reference, file], image, threads=threads)
     ratios = [one / other for one, other in zip(slow, fast, strict=True)]
     return {"fp32": median(slow), "quantized": median(fast), "speedup": median(ratios)}
 

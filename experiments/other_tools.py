@@ -4,7 +4,7 @@
     python -m experiments.other_tools [tools=onnxruntime,nncf,pt2e] [networks=fashion/resnet18,…] [seeds=0,1,2]
                                       [results=FOLDER]
 
-What is done already is skipped; `python -m experiments.tables` makes the table.
+What is done already is skipped. Scores lie in results/other_tools, and beside them their table.
 """
 
 import json
@@ -57,6 +57,7 @@ def main() -> None:
         seeds = [int(seed) for seed in told.get("seeds", "0,1,2").split(",")]
         for name, seed in product(networks, seeds):
             compare(folder, name, seed, tools)
+        tools_table(folder).write(folder / "table")
     except ModuleNotFoundError as error:
         sys.exit(f"error: {error.name} is not installed; pip install -r requirements-tools.txt")
     except (ZeroQError, ValueError) as error:
@@ -141,12 +142,9 @@ def demonstrate(quantize: Quantize, usage: str) -> None:
         sys.exit(f"error: {error}")
 
 
-def tools_table(folder: Path) -> Table | None:
-    """The table of all that is stored; None where nothing is."""
-    entries = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
-    if not entries:
-        return None
-    frame = pandas.DataFrame(entries)
+def tools_table(folder: Path) -> Table:
+    """The table of all that is stored."""
+    frame = pandas.DataFrame([json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))])
     rows: list[dict[str, Any]] = []
     for (network, tool), same in frame.groupby(["network", "tool"], sort=False):
         row = {"Network": network, "Tool": TOOLS[tool], "FP32": f"{same.fp32_top1.iloc[0]:.2f}"}

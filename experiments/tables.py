@@ -20,7 +20,6 @@ from experiments.collect import Collection, from_folder
 from experiments.comparison import loss_table, method_table
 from experiments.deployment import DEPLOYMENT_FEET, PLACEMENT_FEET, deployment_table, placement_table
 from experiments.labels import METRICS, scores_label
-from experiments.other_tools import tools_table
 from experiments.paper_tables import paper_tables
 from experiments.results_argument import output_folder, remove_others, results_arguments, tell_omissions
 from experiments.setting_sweeps import compared, sweep_table
@@ -98,8 +97,6 @@ def main() -> None:
     except ZeroQError as error:
         sys.exit(f"error: {error}")
     found = tables(used)
-    if "source" not in named and (others := tools_table(results / "other_tools")):
-        found["other_tools"] = others
     # Another source's tables are not those of the records beside them.
     words = ["tables", *(named[key] for key in ("entity", "project") if key in named)]
     folder = output_folder(results / "-".join(words))

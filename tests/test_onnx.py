@@ -14,7 +14,7 @@ import zeroq
 from tests.networks import estimate_statistics
 from zeroq.errors import ZeroQError
 from zeroq.export.onnx_file import export_float_onnx
-from zeroq.export.runtime import OnnxNetwork, kernels, milliseconds, session
+from zeroq.export.runtime import OnnxNetwork, kernels, latencies, session
 from zeroq.networks import zoo
 from zeroq.quantization.layers import weighted_layers
 
@@ -187,7 +187,7 @@ def test_a_detector(tmp_path):
 def test_float_file(residual, images, tmp_path):
     path = export_float_onnx(residual, tmp_path / "float.onnx", images)
     torch.testing.assert_close(OnnxNetwork(path)(images)["scores"], residual(images)["scores"], rtol=1e-4, atol=1e-5)
-    times = milliseconds([path, path], images, threads=1, repetitions=3)
+    times = latencies([path, path], images, threads=1, repetitions=3)
     assert [len(each) for each in times] == [3, 3]
 
 

@@ -11,7 +11,8 @@ if TYPE_CHECKING:  # a program imports a name when it first uses it: __getattr__
     from zeroq.errors import ZeroQError
     from zeroq.export.calibration_reader import CalibrationReader
     from zeroq.export.calibration_set import export_calibration_set, read_calibration_set
-    from zeroq.export.onnx_file import ExportReport, export_onnx
+    from zeroq.export.onnx_file import ExportReport, export_float_onnx, export_onnx
+    from zeroq.export.runtime import OnnxNetwork, latencies
     from zeroq.images.batch_norm import batch_norm_loss
     from zeroq.images.distill import DistillationDivergedError, distill
     from zeroq.images.fast import distill_fast
@@ -39,6 +40,7 @@ __all__ = [
     "DistillationDivergedError",
     "ExportReport",
     "NotCalibratedError",
+    "OnnxNetwork",
     "ParetoFrontier",
     "QuantizationResult",
     "SensitivityTable",
@@ -51,8 +53,10 @@ __all__ = [
     "distill",
     "distill_fast",
     "export_calibration_set",
+    "export_float_onnx",
     "export_onnx",
     "gaussian_images",
+    "latencies",
     "pareto_frontier",
     "quantize",
     "quantize_naively",
@@ -71,7 +75,8 @@ _HOMES = {
     "zeroq.errors": ("ZeroQError",),
     "zeroq.export.calibration_reader": ("CalibrationReader",),
     "zeroq.export.calibration_set": ("export_calibration_set", "read_calibration_set"),
-    "zeroq.export.onnx_file": ("ExportReport", "export_onnx"),
+    "zeroq.export.onnx_file": ("ExportReport", "export_float_onnx", "export_onnx"),
+    "zeroq.export.runtime": ("OnnxNetwork", "latencies"),
     "zeroq.images.batch_norm": ("batch_norm_loss",),
     "zeroq.images.distill": ("DistillationDivergedError", "distill"),
     "zeroq.images.fast": ("distill_fast",),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy
 import torch
-from torchvision.transforms.v2.functional import to_pil_image
+from PIL import Image
 
 from zeroq.errors import ZeroQError
 from zeroq.images.checks import check_images
@@ -95,4 +95,5 @@ def _write(values: torch.Tensor, scale: torch.Tensor, offset: torch.Tensor, fold
         return
     (folder / PICTURES).mkdir()
     for number, picture in enumerate(exact.round().clamp(0, WHITE).to(torch.uint8)):
-        to_pil_image(picture).save(folder / PICTURES / f"{number:04d}.png")
+        pixels = picture.permute(1, 2, 0).squeeze(2).numpy()  # one channel is grey
+        Image.fromarray(pixels).save(folder / PICTURES / f"{number:04d}.png")

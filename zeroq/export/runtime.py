@@ -65,10 +65,14 @@ def kernels(path: Path) -> Counter[str]:
         return Counter(node.op_type for node in onnx.load(optimized).graph.node)
 
 
-def milliseconds(
+def latencies(
     paths: Sequence[Path], images: torch.Tensor, *, threads: int | None = None, repetitions: int = 50
 ) -> list[list[float]]:
-    """Latencies of several files for the same images, in turns: [files][repetitions]."""
+    """Milliseconds that ONNX files take for the same images, in turns: [files][repetitions].
+
+    ``threads`` is how many onnxruntime uses, None for as many as PyTorch. Raises ZeroQError for a file that it does not
+    take.
+    """
     sessions = [session(path, threads=threads) for path in paths]
     values: dict[str, numpy.ndarray] = {INPUT: images.contiguous().numpy()}
     found: list[list[float]] = [[] for _ in sessions]
