@@ -160,3 +160,43 @@ def test_nothing_stayed_float():
             assert record["quantized_activations"] == record["weight_layers"]
         elif record["a_bits"] != FLOAT_BITS:
             assert record["quantized_activations"] > 0
+
+
+DEPLOYED = [record for record in RECORDS if "deployment" in record and record["placement"] == "integer"]
+# The largest difference between the file and its simulation, and what 8 bits may cost with everything quantized.
+SAME = {"top1": 0.1, "map": 0.002}
+INTEGER_LOSS = {"top1": 0.7, "map": 0.015}
+
+
+def test_every_network_was_exported_at_both_settings():
+    found = {(record["model"], record["w_bits"]) for record in DEPLOYED}
+    models = [*(f"fashion/{name}" for name in zoo.ARCHITECTURES), EFFICIENTNET]
+    assert found == set(product(models, ("8", "MP4")))
+
+
+@pytest.mark.parametrize("record", DEPLOYED, ids=lambda record: f"{record['model']}-{record['w_bits']}")
+def test_the_file_is_what_the_simulation_said(record):
+    found, metric = record["deployment"], record["metric"]
+    assert found["simulated_value"] == record["value"]
+    assert abs(record["deployed_value"] - record["value"]) <= SAME[metric]
+    assert metric == "map" or found["agreement"] >= 0.995
+    parts = found["weights_mib"] + found["parameters_mib"] + found["graph_mib"]
+    assert parts == pytest.approx(record["deployed_mib"], rel=0.01)
+    plan, parameters = record["plan"], record["parameters"]
+    assert found["planned_weights_mib"] * 2**23 == sum(plan[name] * parameters[name] for name in plan)
+    # Packed weights are what the plan says: its widths are 2, 4 and 8 bits.
+    assert found["weights_mib"] == pytest.approx(found["planned_weights_mib"], rel=0.001)
+    # Every convolution is an integer kernel, but for those that give the network's outputs.
+    outputs = {"fashion/mobilenetv2": 1, "fashion/retinanet": 10}.get(record["model"], 0)
+    assert found["integer_convolutions"] == found["convolutions"] - outputs
+
+
+@pytest.mark.parametrize("record", DEPLOYED, ids=lambda record: f"{record['model']}-{record['w_bits']}")
+def test_integer_placement_costs_little_at_eight_bits(record):
+    if record["w_bits"] == "8":
+        assert record["fp32_value"] - record["value"] <= INTEGER_LOSS[record["metric"]] + 1e-9
+
+
+def test_eight_bits_are_faster():
+    (record,) = [each for each in DEPLOYED if each["model"] == EFFICIENTNET and each["w_bits"] == "8"]
+    assert record["deployment"]["latency_ms"]["1 threads"]["speedup"] >= 1.8

@@ -60,8 +60,9 @@ def steps(expected: torch.Tensor, found: torch.Tensor, bits: int = 8) -> float:
     return ((expected - found).abs().max() / (expected.max() - expected.min()) * (2**bits - 1)).item()
 
 
-@pytest.mark.parametrize("placement", PLACEMENTS)
-@pytest.mark.parametrize("widths", [8, 4, "mixed"])
+@pytest.mark.parametrize(
+    ("placement", "widths"), [("integer", 8), ("integer", "mixed"), ("layer_inputs", "mixed"), ("after_relu", 4)]
+)
 def test_the_file_computes_what_the_simulation_said(residual, images, tmp_path, placement, widths):
     names = list(weighted_layers(residual))
     plan = dict(zip(names, (8, 2, 5, 4), strict=True)) if widths == "mixed" else widths
@@ -79,9 +80,9 @@ def test_the_file_computes_what_the_simulation_said(residual, images, tmp_path, 
     assert stored == (plan if widths == "mixed" else dict.fromkeys(names, plan))
 
 
-@pytest.mark.parametrize("symmetric", [True, False])
-@pytest.mark.parametrize("per_channel", [True, False])
-@pytest.mark.parametrize("bits", [8, 4, 2])
+@pytest.mark.parametrize(
+    ("bits", "per_channel", "symmetric"), [(8, True, True), (8, True, False), (4, False, False), (2, True, False)]
+)
 def test_stored_integers_are_the_network_s_own(residual, images, tmp_path, bits, per_channel, symmetric):
     """Against BatchNorm folded into the quantized weights in float64."""
     quantized = calibrated(
@@ -116,7 +117,7 @@ def is_of(name: str, layer: str, buffer: str) -> bool:
     return name.startswith(f"{layer}_") and name.endswith(f".{buffer}")
 
 
-@pytest.mark.parametrize("activation_bits", [8, 4, 2])
+@pytest.mark.parametrize("activation_bits", [8, 3])
 def test_fewer_activation_bits_are_a_shorter_grid(residual, images, tmp_path, activation_bits):
     quantized = calibrated(residual, images, 8, activation_bits, placement="integer")
     report = zeroq.export_onnx(quantized, tmp_path / "file.onnx", images)
@@ -125,7 +126,7 @@ def test_fewer_activation_bits_are_a_shorter_grid(residual, images, tmp_path, ac
     assert steps(quantized(images)["maps"][0], found, activation_bits) < 2.01
 
 
-@pytest.mark.parametrize("bits", [8, 5, 4, 3, 2])
+@pytest.mark.parametrize("bits", [8, 3, 2])
 def test_integer_placement_makes_every_convolution_an_integer_kernel(residual, images, tmp_path, bits):
     report = zeroq.export_onnx(calibrated(residual, images, bits, placement="integer"), tmp_path / "file.onnx", images)
     assert not report.float_layers

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import torch
+import torchvision
 
 from experiments.collect import from_folder
 from experiments.tables import tables
@@ -14,11 +15,25 @@ README = (ROOT / "README.md").read_text()
 
 def test_python_of_the_readme_runs(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    (block,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    block, _ = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     assert len([line for line in block.splitlines() if line.strip()]) <= 6
     # A smaller input and fewer iterations than the README's, for the sake of time.
     exec(block.replace("(3, 224, 224)", "(3, 64, 64), iterations=5, count=4"), {})
     assert "weight_scale" in "".join(torch.load(tmp_path / "quantized.pt", weights_only=True))
+
+
+def test_a_checkpoint_becomes_a_file_in_ten_lines(monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    _, block = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    assert len([line for line in block.splitlines() if line.strip()]) <= 10
+    torch.save(torchvision.models.resnet18().state_dict(), "mine.pt")
+    smaller = block.replace("224, 224", "64, 64").replace('recipe="fast"', 'recipe="fast", iterations=3, count=4')
+    found: dict = {}
+    exec(smaller, found)
+    assert "MiB, in float: {}" in capsys.readouterr().out
+    # A quarter of 42.6 MiB of weights, and half of it for 4 bits on average.
+    assert (tmp_path / "quantized.onnx").stat().st_size < 0.16 * (tmp_path / "float.onnx").stat().st_size
+    assert len(found["float_times"]) == len(found["quantized_times"]) > 1
 
 
 def test_tables_are_those_of_the_records():
