@@ -94,7 +94,7 @@ def test_stored_integers_are_the_network_s_own(residual, images, tmp_path, bits,
         (integers,) = (to_array(each) for name, each in tensors.items() if is_of(name, layer, "weight_integers"))
         (kind,) = (each.data_type for name, each in tensors.items() if is_of(name, layer, "weight_integers"))
         assert kind == getattr(onnx.TensorProto, f"{'' if symmetric else 'U'}INT{bits}")
-        values = integers.astype(numpy.float64)
+        values = integers.astype(numpy.float64) * (1 if bits == 8 else 2 ** (8 - bits))
         node = next(
             node
             for node in onnx.load(tmp_path / "file.onnx").graph.node

@@ -17,8 +17,9 @@ from zeroq.quantization.integer import clamps, moves, only_leads_out, tensor_nod
 from zeroq.quantization.layers import QuantizedOutput, QuantizedWeight, channel_axis, plain_again
 from zeroq.quantization.tracing import trace
 
-# The widths of ONNX's integer types.
+# The widths of ONNX's integer types, and the one that integer kernels take.
 TYPE_WIDTHS = (2, 4, 8)
+WIDEST = 8
 # Biases are integers of 32 bits; half of their range is left for the sums that they are added to.
 LARGEST_BIAS = 2.0**30
 
@@ -192,7 +193,10 @@ def _lower_layer(graph: fx.GraphModule, name: str, node: fx.Node, number: int) -
         return LoweredLayer(name, kind, bits, bits, weights, reason)
     own = copy.copy(layer)
     own._parameters, own._buffers = dict(layer._parameters), dict(layer._buffers)
-    scale, zero_point = layer.weight_scale, layer.weight_zero_point
+    # The same values as multiples of a finer scale: the bias is an integer of that scale too, and 2-bit weights' own
+    # would round it by as much as a step of the output.
+    finer = 2 ** (WIDEST - bits)
+    scale, zero_point = layer.weight_scale / finer, layer.weight_zero_point * finer
     bias = layer.bias
     if bias is not None and not reason:
         source = quantizer_of(graph, node.all_input_nodes[0])
@@ -203,7 +207,7 @@ def _lower_layer(graph: fx.GraphModule, name: str, node: fx.Node, number: int) -
         own.register_buffer("bias_integers", (bias.double() / bias_scale.double()).round().to(torch.int32))
         del own._parameters["bias"]
     stored = min(width for width in TYPE_WIDTHS if width >= bits)
-    integers = _integers(layer, scale)
+    integers = _integers(layer, scale * finer) * finer
     signed = layer.weight_grid[0] < 0
     own.register_buffer("weight_integers", integers.to(torch.int8 if signed else torch.uint8))
     own.register_buffer("weight_scale", scale.detach().clone())
@@ -211,7 +215,7 @@ def _lower_layer(graph: fx.GraphModule, name: str, node: fx.Node, number: int) -
     own.register_buffer("weight_bits", None)
     del own._parameters["weight"]
     own.__class__ = _stored_class(type(layer))
-    node.target = f"{name}_{stored}bit_{number}"
+    node.target = f"{name}_{bits}bit_{number}"
     graph.add_submodule(node.target, own)
     return LoweredLayer(name, kind, bits, stored, weights, reason)
 

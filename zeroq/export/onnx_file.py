@@ -22,7 +22,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from zeroq.errors import ZeroQError
-from zeroq.export.lowering import LoweredLayer, explicit, lowered
+from zeroq.export.lowering import WIDEST, LoweredLayer, explicit, lowered
 from zeroq.export.operators import translations
 from zeroq.images.checks import check_images
 from zeroq.networks.state import evaluating, model_device
@@ -38,6 +38,7 @@ PACKED_TYPES = {
     (2, ir.DataType.INT8): (ir.DataType.INT2, ml_dtypes.int2),
     (2, ir.DataType.UINT8): (ir.DataType.UINT2, ml_dtypes.uint2),
 }
+PACKED_TYPES |= {(3, wide): PACKED_TYPES[4, wide] for wide in (ir.DataType.INT8, ir.DataType.UINT8)}
 INPUT, PREFIX = "images", "zeroq."
 WEIGHT = "weight_integers"
 
@@ -80,10 +81,11 @@ def export_onnx(
 ) -> ExportReport:
     """Write a calibrated quantized network as ONNX in QDQ form, each float operator between (de)quantizing ones.
 
-    Scales, zero points and integers are the network's own; BatchNorm is folded into them, which changes no integer.
-    Weights are stored as integers of 2, 4 or 8 bits, those of 2 and 4 with a cast to 8 behind them, which runtimes do
-    once when they load the file. Activations are uint8, fewer bits as a grid that ends sooner. A bias is a 32-bit
-    integer where its layer has an integer kernel. The file takes batches of any size, float images as the network does.
+    Every weight has the value that it was simulated with, and BatchNorm is folded into scales, which changes none. Weights
+    are stored as integers of 2, 4 or 8 bits; what makes 8-bit ones of the narrow ones, multiples in units of a finer
+    scale, runtimes do once when they load the file. Biases are 32-bit integers in those units where a layer has an integer
+    kernel. Activations are uint8, fewer bits as a grid that ends sooner. The file takes float images as the network
+    does, in batches of any size.
 
     Args:
         quantized: from ``zeroq.quantize``, calibrated, or from ``zero_shot_quantize(…).model``.
@@ -199,21 +201,30 @@ def _quietly() -> Iterator[None]:
 
 
 def _pack(model: ir.Model) -> None:
-    """Put integers of 2 and 4 bits into types of their own, with a cast to 8 bits behind them."""
+    """Put integers of 2 to 4 bits into types of their own, and behind them what makes 8-bit ones of them again.
+
+    A runtime computes that once, when it loads the file.
+    """
     for name, value in list(model.graph.initializers.items()):
         layer, _, buffer = name.rpartition(".")
-        stored = re.search(r"_(2|4)bit_\d+$", layer)
+        stored = re.search(r"_([2-4])bit_\d+$", layer)
         if buffer != WEIGHT or stored is None:
             continue
-        wide = value.const_value.dtype
-        kind, packed = PACKED_TYPES[int(stored[1]), wide]
+        bits, wide = int(stored[1]), value.const_value.dtype
+        kind, packed = PACKED_TYPES[bits, wide]
+        finer = 2 ** (WIDEST - bits)  # what the lowered weight is a multiple of
         uses = list(value.uses())
-        cast = ir.node("Cast", [value], {"to": ir.AttrInt64("to", wide)})
-        cast.outputs[0].name = f"{name}_wide"
-        model.graph.insert_before(model.graph[0], cast)
+        factor = ir.Value(name=f"{name}_factor", const_value=ir.tensor(float(finer), dtype=ir.DataType.FLOAT))
+        model.graph.initializers.add(factor)
+        exact = ir.node("Cast", [value], {"to": ir.AttrInt64("to", ir.DataType.FLOAT)})
+        multiple = ir.node("Mul", [exact.outputs[0], factor])
+        whole = ir.node("Cast", [multiple.outputs[0]], {"to": ir.AttrInt64("to", wide)})
+        for node, word in ((exact, "exact"), (multiple, "multiple"), (whole, "wide")):
+            node.outputs[0].name = f"{name}_{word}"
+        model.graph.insert_before(model.graph[0], [exact, multiple, whole])
         for use in uses:
-            use.node.replace_input_with(use.idx, cast.outputs[0])
-        value.const_value = ir.Tensor(value.const_value.numpy().astype(packed), dtype=kind, name=name)
+            use.node.replace_input_with(use.idx, whole.outputs[0])
+        value.const_value = ir.Tensor((value.const_value.numpy() // finer).astype(packed), dtype=kind, name=name)
         value.dtype = kind
 
 
