@@ -81,11 +81,11 @@ def export_onnx(
 ) -> ExportReport:
     """Write a calibrated quantized network as ONNX in QDQ form, each float operator between (de)quantizing ones.
 
-    Every weight has the value that it was simulated with, and BatchNorm is folded into scales, which changes none. Weights
-    are stored as integers of 2, 4 or 8 bits; what makes 8-bit ones of the narrow ones, multiples in units of a finer
-    scale, runtimes do once when they load the file. Biases are 32-bit integers in those units where a layer has an integer
-    kernel. Activations are uint8, fewer bits as a grid that ends sooner. The file takes float images as the network
-    does, in batches of any size.
+    Every weight has the value that it was simulated with; BatchNorm is folded into scales, which changes none. Weights
+    are stored as integers of 2, 4 or 8 bits, and what makes 8-bit ones of the narrow ones, multiples in units of a
+    finer scale, runtimes do once when they load the file. Biases are 32-bit integers in such units where a layer has an
+    integer kernel. Activations are uint8, fewer bits as a grid that ends sooner. The file takes float images as the
+    network does, in batches of any size.
 
     Args:
         quantized: from ``zeroq.quantize``, calibrated, or from ``zero_shot_quantize(…).model``.
