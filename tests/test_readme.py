@@ -48,3 +48,11 @@ def test_tables_are_those_of_the_records():
     shown = re.findall(r"(?m)^\| Network .*(?:\n\|.*)+", README)
     assert len(shown) == 2
     assert own.issuperset(shown)
+
+
+def test_ratios_are_the_benchmark_s():
+    (section,) = re.findall(r"## Speed\n(.*?)\n## ", README, flags=re.DOTALL)
+    ratios = re.findall(r"[\d.]+ \([\d.]+ to [\d.]+\)", section.partition("The exact frontier")[0])
+    assert len(ratios) == 31
+    table = (ROOT / "results" / "benchmarks" / "table.md").read_text()
+    assert [ratio for ratio in ratios if ratio not in table] == []
