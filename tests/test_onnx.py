@@ -192,6 +192,13 @@ def test_float_file(residual, images, tmp_path):
     assert [len(each) for each in times] == [3, 3]
 
 
+def test_half_precision(residual, images, tmp_path):
+    quantized = calibrated(residual.bfloat16(), images.bfloat16(), placement="integer")
+    report = zeroq.export_onnx(quantized, tmp_path / "file.onnx", images.bfloat16())
+    found = OnnxNetwork(report.path)(images)["scores"]
+    assert steps(quantized.float()(images)["scores"], found) < 4
+
+
 def test_the_network_stays_as_it_was(residual, images, tmp_path):
     quantized = calibrated(residual, images, placement="layer_inputs")
     before = {name: value.clone() for name, value in quantized.state_dict().items()}

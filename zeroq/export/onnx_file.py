@@ -133,8 +133,8 @@ def check_opset(opset: int, layers: list[LoweredLayer]) -> None:
 def _onnx_model(network: nn.Module, example: torch.Tensor, opset: int) -> ir.Model:
     """What torch.onnx makes of a network; the batch's size is left open."""
     # torch.export takes a batch of one for a constant.
-    images = (example[:2] if len(example) > 1 else example[:1].repeat(2, 1, 1, 1)).cpu()
-    network = copy.deepcopy(network).cpu().to(memory_format=torch.contiguous_format)
+    images = (example[:2] if len(example) > 1 else example[:1].repeat(2, 1, 1, 1)).cpu().float()
+    network = copy.deepcopy(network).cpu().float().to(memory_format=torch.contiguous_format)
     with evaluating(network), torch.no_grad(), _quietly():
         outputs = network(images)
         names = [_output_name(path) for path, _ in pytree.tree_flatten_with_path(outputs)[0]]
@@ -250,7 +250,10 @@ def _written(model: ir.Model, path: Path, layers: list[LoweredLayer]) -> ExportR
 def _write(model: ir.Model, path: Path) -> int:
     """Write a file whole or not at all; its size in bytes."""
     content = ir.serde.serialize_model(model)
-    onnx.checker.check_model(content)
+    try:
+        onnx.checker.check_model(content)
+    except onnx.checker.ValidationError as error:
+        raise ZeroQError(f"the network makes no valid ONNX file: {_cause(error)}") from error
     try:
         descriptor, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
         try:
