@@ -2,9 +2,10 @@
 
     pip install -r requirements-tools.txt
     python -m experiments.other_tools [tools=onnxruntime,nncf,pt2e] [networks=fashion/resnet18,…] [seeds=0,1,2]
-                                      [results=FOLDER]
+                                      [imagenet=FOLDER] [results=FOLDER]
 
-What is done already is skipped. Scores lie in results/other_tools, and beside them their table.
+Photographs in ImageNet's layout, in the folder ``imagenet``, are for networks=imagenet/efficientnet_lite0. What is done
+already is skipped. Scores lie in results/other_tools, and beside them their table.
 """
 
 import json
@@ -24,23 +25,25 @@ from experiments.progress import console, progress_bar
 from experiments.results_argument import output_folder, results_arguments
 from experiments.table import NONE, REAL, Table, frame_of
 from zeroq.datasets.fashion_mnist import FashionMNIST
+from zeroq.datasets.imagenet import ImageNet
 from zeroq.errors import ZeroQError
 from zeroq.evaluation.classification import evaluate
 from zeroq.export.calibration_set import read_calibration_set
 from zeroq.images.fast import distill_fast
 from zeroq.images.noise import gaussian_images
-from zeroq.networks import zoo
+from zeroq.networks import efficientnet_lite, zoo
 from zeroq.networks.pretrained import PretrainedNetwork
 
 TOOLS = {"onnxruntime": "onnxruntime, static", "nncf": "NNCF (OpenVINO)", "pt2e": "PT2E (torchao)"}
 SOURCES = {"gaussian": "Gaussian", "distilled": "Distilled", "real": REAL}
 NETWORKS = ("fashion/resnet18", "fashion/mobilenetv2")
-WORDS = ("tools", "networks", "seeds")
+WORDS = ("tools", "networks", "seeds", "imagenet")
+LITE = "imagenet/efficientnet_lite0"
 COUNT, DATA = 32, Path("data")
 FEET = (
     "W8/A8 by each tool's own defaults, 32 calibration images, mean ± standard deviation over seeds of the images. "
     "Distilled: distill=fast. The layer that gives the scores stays float in onnxruntime, as it does in the others.",
-    "* needs data: images of the training set.",
+    "* needs data: images of the training set, which the sample of ImageNet has none of.",
 )
 
 Quantize = Callable[[nn.Module, torch.Tensor], nn.Module]
@@ -56,7 +59,7 @@ def main() -> None:
     try:
         seeds = [int(seed) for seed in told.get("seeds", "0,1,2").split(",")]
         for name, seed in product(networks, seeds):
-            compare(folder, name, seed, tools)
+            compare(folder, name, seed, tools, Path(told.get("imagenet", "data/imagenet")))
         tools_table(folder).write(folder / "table")
     except ModuleNotFoundError as error:
         sys.exit(f"error: {error.name} is not installed; pip install -r requirements-tools.txt")
@@ -64,13 +67,14 @@ def main() -> None:
         sys.exit(f"error: {error}")
 
 
-def compare(folder: Path, name: str, seed: int, tools: list[str]) -> None:
+def compare(folder: Path, name: str, seed: int, tools: list[str], photographs: Path) -> None:
     """Score every tool with every kind of images that is not stored yet, and store each."""
-    left = [pair for pair in product(tools, SOURCES) if not path_of(folder, name, seed, *pair).exists()]
+    sources = [source for source in SOURCES if name != LITE or source != "real"]
+    left = [pair for pair in product(tools, sources) if not path_of(folder, name, seed, *pair).exists()]
     if not left:
         return
     network = load(name)
-    test = FashionMNIST(DATA, network.input)
+    test = ImageNet(photographs, network.input) if name == LITE else FashionMNIST(DATA, network.input)
     images: dict[str, torch.Tensor] = {}
     for tool, source in left:
         module = import_module(f"experiments.with_{tool}")
@@ -96,10 +100,12 @@ def path_of(folder: Path, name: str, seed: int, tool: str, source: str) -> Path:
 
 
 def load(name: str) -> PretrainedNetwork:
-    """A network of the embedded zoo."""
+    """A network of the embedded zoo, or EfficientNet-Lite0."""
     source, _, architecture = name.partition("/")
+    if name == LITE:
+        return efficientnet_lite.load(architecture)
     if source != "fashion":
-        raise ZeroQError(f"networks are those of the embedded zoo, fashion/…, not {name!r}")
+        raise ZeroQError(f"networks are those of the embedded zoo, fashion/…, and {LITE}, not {name!r}")
     return zoo.load(architecture)
 
 
@@ -112,7 +118,7 @@ def calibration_images(network: PretrainedNetwork, source: str, seed: int) -> to
     return distill_fast(network.module, network.input.shape, COUNT, seed=seed)
 
 
-def score(model: nn.Module, test: FashionMNIST, name: str) -> float:
+def score(model: nn.Module, test: FashionMNIST | ImageNet, name: str) -> float:
     """Top-1 accuracy in percent."""
     done = 0
     with progress_bar(name) as progress:

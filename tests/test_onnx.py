@@ -192,6 +192,15 @@ def test_float_file(residual, images, tmp_path):
     assert [len(each) for each in times] == [3, 3]
 
 
+def test_a_state_dict_brings_its_bits(residual, images, tmp_path):
+    quantized = calibrated(residual, images, 4)
+    reloaded = zeroq.quantize(residual, 8, 8)
+    reloaded.load_state_dict(quantized.state_dict())
+    for name, each in (("one", quantized), ("other", reloaded)):
+        zeroq.export_onnx(each, tmp_path / f"{name}.onnx", images)
+    assert (tmp_path / "one.onnx").read_bytes() == (tmp_path / "other.onnx").read_bytes()
+
+
 def test_half_precision(residual, images, tmp_path):
     quantized = calibrated(residual.bfloat16(), images.bfloat16(), placement="integer")
     report = zeroq.export_onnx(quantized, tmp_path / "file.onnx", images.bfloat16())

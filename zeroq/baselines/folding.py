@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from zeroq.baselines.graph import ELEMENTWISE, attributes, changeable_layers, kind
 from zeroq.images.batch_norm import batch_norms, holds_statistics
-from zeroq.quantization.layers import WEIGHTED_LAYERS, channel_axis
+from zeroq.quantization.layers import WEIGHTED_LAYERS, channel_axis, weight_grid
 
 CLAMPS = (torch.clamp, torch.clip, functional.hardtanh)
 CLAMPING = (nn.ReLU6, nn.Hardtanh, functional.relu6)
@@ -144,13 +144,14 @@ def _fold(layer: nn.Module, norm: nn.Module) -> None:
     axis = channel_axis(layer)
     shape = [-1 if dimension == axis else 1 for dimension in range(weight.dim())]
     bias = shift if layer.bias is None else layer.bias.detach().double() * factor + shift
+    grid_sum = sum(weight_grid(layer)) if hasattr(layer, "weight_scale") else 0
     layer.weight = nn.Parameter((weight.double() * factor.view(shape)).to(weight))
     layer.bias = nn.Parameter(bias.to(weight))
     if hasattr(layer, "weight_scale"):
         # The same integers at other scales; a negative factor mirrors its channel's grid.
         scale = layer.weight_scale.double() * factor.abs()
         layer.weight_scale = torch.where(scale > 0, scale, 1).to(layer.weight_scale)
-        mirrored = sum(layer.weight_grid) - layer.weight_zero_point
+        mirrored = grid_sum - layer.weight_zero_point
         layer.weight_zero_point = torch.where(factor < 0, mirrored, layer.weight_zero_point)
     layer.register_buffer("output_mean", beta.to(weight), persistent=False)
     layer.register_buffer("output_std", gamma.abs().to(weight), persistent=False)

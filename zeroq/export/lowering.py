@@ -14,7 +14,14 @@ from zeroq.errors import ZeroQError
 from zeroq.quantization.activations import ActivationQuantizer
 from zeroq.quantization.affine import FLOAT_BITS
 from zeroq.quantization.integer import clamps, moves, only_leads_out, tensor_nodes
-from zeroq.quantization.layers import QuantizedOutput, QuantizedWeight, channel_axis, plain_again
+from zeroq.quantization.layers import (
+    QuantizedOutput,
+    QuantizedWeight,
+    channel_axis,
+    plain_again,
+    weight_grid,
+    weight_steps,
+)
 from zeroq.quantization.tracing import trace
 
 # The widths of ONNX's integer types, and the one that integer kernels take.
@@ -207,8 +214,10 @@ def _lower_layer(graph: fx.GraphModule, name: str, node: fx.Node, number: int) -
         own.register_buffer("bias_integers", (bias.double() / bias_scale.double()).round().to(torch.int32))
         del own._parameters["bias"]
     stored = min(width for width in TYPE_WIDTHS if width >= bits)
-    integers = _integers(layer, scale * finer) * finer
-    signed = layer.weight_grid[0] < 0
+    grown = (scale.double() * finer / layer.weight_scale.double()).view(_per_channel(layer, scale))
+    steps = (weight_steps(layer) / grown).round() * finer
+    integers = steps + zero_point.view(_per_channel(layer, zero_point))
+    signed = weight_grid(layer)[0] < 0
     own.register_buffer("weight_integers", integers.to(torch.int8 if signed else torch.uint8))
     own.register_buffer("weight_scale", scale.detach().clone())
     own.register_buffer("weight_zero_point", zero_point.to(torch.int8 if signed else torch.uint8))
@@ -220,13 +229,10 @@ def _lower_layer(graph: fx.GraphModule, name: str, node: fx.Node, number: int) -
     return LoweredLayer(name, kind, bits, stored, weights, reason)
 
 
-def _integers(layer: nn.Module, scale: torch.Tensor) -> torch.Tensor:
-    """A quantized weight's integers: float32, exact."""
-    shape = [1] * layer.weight.dim()
-    if scale.dim():
-        shape[channel_axis(layer)] = -1
-    exact = layer.weight.detach().double() / scale.double().view(shape) + layer.weight_zero_point.view(shape)
-    return exact.round().clamp(*layer.weight_grid)
+def _per_channel(layer: nn.Module, values: torch.Tensor) -> list[int]:
+    """The shape in which a weight's scales or zero points stand beside it."""
+    axis = channel_axis(layer) if values.dim() else None
+    return [-1 if dimension == axis else 1 for dimension in range(layer.weight.dim())]
 
 
 def _scale_that_holds(bias: torch.Tensor, input_scale: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:

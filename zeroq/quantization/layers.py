@@ -46,7 +46,7 @@ class QuantizedWeight(_Converted):
     """A Conv or Linear layer whose ``weight`` was quantized once, when it was converted.
 
     ``weight`` holds the dequantized values; the buffers ``weight_scale``, ``weight_zero_point`` (one value a
-    channel, or one) and ``weight_bits`` say which integers they stand for, between the ends of ``weight_grid``.
+    channel, or one) and ``weight_bits`` say which integers they stand for.
     """
 
     def _load_from_state_dict(self, state: dict, prefix: str, *arguments) -> None:
@@ -208,7 +208,26 @@ def quantize_weight(layer: nn.Module, bits: int, *, per_channel: bool = True, sy
     layer.weight = nn.Parameter(values, requires_grad=layer.weight.requires_grad)
     layer.register_buffer("weight_scale", parameters.scale)
     layer.register_buffer("weight_zero_point", parameters.zero_point)
-    layer.weight_grid = (parameters.lowest, parameters.highest)
+
+
+def weight_steps(layer: nn.Module) -> torch.Tensor:
+    """A quantized weight in units of its scale, the integer less the zero point: whole numbers in float64."""
+    shape = [1] * layer.weight.dim()
+    if layer.weight_scale.dim():
+        shape[channel_axis(layer)] = -1
+    return (layer.weight.detach().double() / layer.weight_scale.double().view(shape)).round()
+
+
+def weight_grid(layer: nn.Module) -> tuple[int, int]:
+    """The lowest and the highest integer of a quantized weight's grid: symmetric around 0 where that holds it.
+
+    Told from its buffers alone, which a state dict may have brought.
+    """
+    bits = int(layer.weight_bits)
+    highest = 2 ** (bits - 1) - 1
+    if not layer.weight_zero_point.any() and weight_steps(layer).abs().max() <= highest:
+        return -highest, highest
+    return 0, 2**bits - 1
 
 
 def quantize_input(layer: nn.Module, quantizer: ActivationQuantizer) -> None:
