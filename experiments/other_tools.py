@@ -75,6 +75,7 @@ def compare(folder: Path, name: str, seed: int, tools: list[str], photographs: P
         return
     network = load(name)
     test = ImageNet(photographs, network.input) if name == LITE else FashionMNIST(DATA, network.input)
+    float_top1 = evaluate(network.module, test.batches()).top1
     images: dict[str, torch.Tensor] = {}
     for tool, source in left:
         module = import_module(f"experiments.with_{tool}")
@@ -87,7 +88,7 @@ def compare(folder: Path, name: str, seed: int, tools: list[str], photographs: P
             "count": COUNT,
             "seed": seed,
             "top1": round(score(module.quantize(network.module, images[source]), test, f"{name} {tool} {source}"), 4),
-            "fp32_top1": round(evaluate(network.module, test.batches()).top1, 4),
+            "fp32_top1": round(float_top1, 4),
             "versions": {package: version(package) for package in sorted({"torch", module.PACKAGE})},
         }
         path_of(folder, name, seed, tool, source).write_text(json.dumps(entry, indent=2) + "\n")

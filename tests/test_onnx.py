@@ -228,6 +228,37 @@ class Unknown(nn.Module):
         return torch.linalg.eigvals(self.layer(images)).real
 
 
+class Named(nn.Module):
+    """Several tensors of one operator, and an output with the input's name."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 1)
+
+    def forward(self, images):
+        largest, _ = torch.max(self.second(torch.relu(self.first(images))), dim=1, keepdim=True)
+        one = largest.expand(-1, 8, -1, -1).unbind(1)[0]
+        return {"images": one * 2}
+
+
+class Optional(nn.Module):
+    """An output that is not there."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Conv2d(3, 4, 3)
+
+    def forward(self, images):
+        return self.layer(images), None
+
+
+@pytest.mark.parametrize("placement", ["integer", "layer_inputs"])
+def test_several_tensors_and_names(images, tmp_path, placement):
+    quantized = calibrated(Named(), images, placement=placement)
+    report = zeroq.export_onnx(quantized, tmp_path / "file.onnx", images)
+    assert steps(quantized(images)["images"], OnnxNetwork(report.path)(images)["images"]) < 3
+
+
 def uncalibrated(model, images):
     return zeroq.quantize(model, 8, 8)
 
@@ -243,6 +274,10 @@ def naive(model, images):
     return zeroq.quantize(model, 8, 8, dynamic=True)
 
 
+def optional(model, images):
+    return calibrated(Optional(), images)
+
+
 def unknown(model, images):
     return calibrated(Unknown(), images)
 
@@ -254,6 +289,7 @@ def unknown(model, images):
         (partly_calibrated, "'head_input_quantizer' has no range yet"),
         (naive, "each batch's own"),
         (lambda model, images: model, "not quantized; export what zeroq.quantize"),
+        (optional, "the network's output '1' is no tensor"),
         (unknown, r"torch.onnx cannot export the network: .*linalg_eig"),
     ],
 )
@@ -268,7 +304,8 @@ def test_opsets(residual, images, tmp_path):
     for bits, opset, words in (
         (4, 18, "opset 18 has no integers of 4 bits, which 4 layers need"),
         (2, 21, "opset 21 has no integers of 2 bits"),
-        (8, 13, "from 18"),
+        (8, 13, "opsets are 18 to 25, not 13"),
+        (8, 99, "opsets are 18 to 25, not 99"),
     ):
         with pytest.raises(ZeroQError, match=words):
             zeroq.export_onnx(calibrated(residual, images, bits), tmp_path / "file.onnx", images, opset=opset)

@@ -13,7 +13,7 @@ from zeroq.baselines.graph import layer_calls
 from zeroq.errors import ZeroQError
 from zeroq.quantization.activations import ActivationQuantizer
 from zeroq.quantization.affine import FLOAT_BITS
-from zeroq.quantization.integer import clamps, moves, only_leads_out, tensor_nodes
+from zeroq.quantization.integer import clamps, moves, only_leads_out, takes_item, tensor_nodes
 from zeroq.quantization.layers import (
     QuantizedOutput,
     QuantizedWeight,
@@ -174,7 +174,7 @@ def follow_moves(graph: fx.GraphModule) -> None:
         if node not in tensors or len(sources) != 1 or not moves(graph, node):
             continue
         source = grids[sources[0]]
-        if any(_takes_item(user) for user in node.users):
+        if any(takes_item(user) for user in node.users):
             grids[node] = source  # several tensors; each follows when it is taken
         elif all(user.op == "output" or quantizer_of(graph, user) is not None for user in node.users):
             continue
@@ -183,10 +183,6 @@ def follow_moves(graph: fx.GraphModule) -> None:
                 again = graph.graph.call_module(source.target, (node,))
             node.replace_all_uses_with(again, delete_user_cb=lambda user, own=again: user is not own)
             grids[again] = source
-
-
-def _takes_item(node: fx.Node) -> bool:
-    return getattr(node.target, "__name__", "") == "getitem" and isinstance(node.args[1], int)
 
 
 def _lower_layer(graph: fx.GraphModule, name: str, node: fx.Node, number: int) -> LoweredLayer:

@@ -24,13 +24,13 @@ from torch.utils import _pytree as pytree
 from zeroq.errors import ZeroQError
 from zeroq.export.lowering import WIDEST, LoweredLayer, explicit, lowered
 from zeroq.export.operators import translations
-from zeroq.images.checks import check_images
+from zeroq.images.checks import check_images, forward
 from zeroq.networks.state import evaluating, model_device
 from zeroq.quantization.tracing import check_same_outputs
 
 MIB = 2**20
 # What torch.onnx writes, and the first versions with integers of 8, 4 and 2 bits (8: of what it writes).
-OPSET = 21
+OPSET, LAST_OPSET = 21, 25
 FIRST_OPSETS = {8: 18, 4: 21, 2: 25}
 PACKED_TYPES = {
     (4, ir.DataType.INT8): (ir.DataType.INT4, ml_dtypes.int4),
@@ -91,7 +91,7 @@ def export_onnx(
         quantized: from ``zeroq.quantize``, calibrated, or from ``zero_shot_quantize(…).model``.
         example: float [N, C, H, W], normalised; fixes the size of images.
         metadata: more entries of the file's own, beside ``zeroq.plan``; names get the prefix ``zeroq.``.
-        opset: version of ONNX's operators, 18 or later; None for 21, or 25 where weights have 2 bits.
+        opset: version of ONNX's operators, 18 to 25; None for 21, or 25 where weights have 2 bits.
 
     Raises:
         ZeroQError: a network that is not quantized or not calibrated, that cannot be traced, or with an operator that
@@ -106,21 +106,22 @@ def export_onnx(
     model = _onnx_model(graph, example, opset)
     plan = {layer.name: layer.bits for layer in layers}
     entries = {"plan": json.dumps(plan), **(metadata or {})}
-    model.metadata_props.update({f"{PREFIX}{name}": value for name, value in entries.items()})
+    model.metadata_props.update({f"{PREFIX}{name}": str(value) for name, value in entries.items()})
     return _written(model, Path(path), layers)
 
 
 def export_float_onnx(model: nn.Module, path: Path | str, example: torch.Tensor, *, opset: int = OPSET) -> Path:
     """Write a float network as ONNX, to compare with; raises ZeroQError as ``export_onnx`` does."""
     check_images(example)
+    check_opset(opset, [])
     _write(_onnx_model(model, example, opset), Path(path))
     return Path(path)
 
 
 def check_opset(opset: int, layers: list[LoweredLayer]) -> None:
     """Raise ZeroQError for a version of ONNX's operators that cannot hold a network."""
-    if opset < FIRST_OPSETS[8]:
-        raise ZeroQError(f"torch.onnx writes opsets from {FIRST_OPSETS[8]} on, not {opset}; leave opset=None")
+    if opset not in range(FIRST_OPSETS[8], LAST_OPSET + 1):
+        raise ZeroQError(f"opsets are {FIRST_OPSETS[8]} to {LAST_OPSET}, not {opset}; leave opset=None")
     for bits, first in FIRST_OPSETS.items():
         found = [layer.name for layer in layers if layer.stored_bits == bits]
         if found and opset < first:
@@ -136,8 +137,10 @@ def _onnx_model(network: nn.Module, example: torch.Tensor, opset: int) -> ir.Mod
     images = (example[:2] if len(example) > 1 else example[:1].repeat(2, 1, 1, 1)).cpu().float()
     network = copy.deepcopy(network).cpu().float().to(memory_format=torch.contiguous_format)
     with evaluating(network), torch.no_grad(), _quietly():
-        outputs = network(images)
-        names = [_output_name(path) for path, _ in pytree.tree_flatten_with_path(outputs)[0]]
+        outputs = forward(network, images)
+        leaves = [(_output_name(path), leaf) for path, leaf in pytree.tree_flatten_with_path(outputs)[0]]
+        if others := [name for name, leaf in leaves if not isinstance(leaf, torch.Tensor)]:
+            raise ZeroQError(f"the network's output {others[0]!r} is no tensor, and a file holds only tensors")
         try:
             program = torch.onnx.export(
                 network,
@@ -145,7 +148,7 @@ def _onnx_model(network: nn.Module, example: torch.Tensor, opset: int) -> ir.Mod
                 dynamo=True,
                 opset_version=min(opset, OPSET),
                 input_names=[INPUT],
-                output_names=names,
+                output_names=[name for name, _ in leaves],
                 dynamic_shapes=({0: torch.export.Dim("batch")},),
                 custom_translation_table=translations(min(opset, OPSET)),
                 verbose=False,
@@ -173,7 +176,8 @@ def _strip(model: ir.Model) -> None:
 
 def _output_name(path: tuple) -> str:
     """``output`` for one tensor; for one of a dictionary or a list its keys, such as ``pyramid_0``."""
-    return "_".join(str(getattr(key, "key", getattr(key, "idx", key))) for key in path) or "output"
+    name = "_".join(str(getattr(key, "key", getattr(key, "idx", key))) for key in path) or "output"
+    return f"{name}_output" if name == INPUT else name
 
 
 def _cause(error: BaseException) -> str:

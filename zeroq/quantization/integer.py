@@ -46,7 +46,7 @@ def place_quantizers(graph: fx.GraphModule, quantizer: Callable[[], ActivationQu
     tensors = tensor_nodes(graph)
     ends = [fused_end(graph, node) for node in graph.graph.nodes if node in tensors and computes(graph, node)]
     for node in dict.fromkeys(ends):
-        if only_leads_out(graph, node):
+        if only_leads_out(graph, node) or gives_several(node):
             continue
         name = f"{HOLDER}.{node.name}"
         graph.add_submodule(name, quantizer())
@@ -110,6 +110,16 @@ def _asks(node: fx.Node) -> bool:
 
 def _only_user(node: fx.Node) -> fx.Node | None:
     return next(iter(node.users)) if len(node.users) == 1 else None
+
+
+def gives_several(node: fx.Node) -> bool:
+    """Whether a node gives several tensors, each of which is taken by its number."""
+    return bool(node.users) and all(takes_item(user) for user in node.users)
+
+
+def takes_item(node: fx.Node) -> bool:
+    """Whether a node takes one of several tensors."""
+    return node.target is operator.getitem and isinstance(node.args[1], int)
 
 
 def only_leads_out(graph: fx.GraphModule, node: fx.Node) -> bool:
