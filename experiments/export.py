@@ -15,6 +15,7 @@ from statistics import median
 from typing import Any
 
 import torch
+import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -99,8 +100,8 @@ def config_of(folder: Path, data_root: str | None) -> RunConfig:
         return typed(stored)
     except OSError as error:
         raise ZeroQError(f"{folder / 'config.yaml'} cannot be read ({error.strerror}); run it again") from error
-    except OmegaConfBaseException as error:
-        raise ZeroQError(f"{folder / 'config.yaml'} is damaged ({error}); run it again") from error
+    except (OmegaConfBaseException, yaml.YAMLError) as error:
+        raise ZeroQError(f"{folder / 'config.yaml'} is damaged ({str(error).splitlines()[0]}); run it again") from error
 
 
 def deployment(report: ExportReport, simulated: Score, deployed: Score) -> dict[str, Any]:

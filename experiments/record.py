@@ -78,10 +78,12 @@ FIELDS: dict[str, Callable[[Any], bool]] = {
     "git_commit": lambda value: value is None or is_text(value),
 }
 # What experiments.export adds.
+DEPLOYMENT = {"simulated_value", "agreement", "weights_mib", "planned_weights_mib", "parameters_mib", "graph_mib"}
+DEPLOYMENT |= {"convolutions", "integer_convolutions", "float_layers", "latency_ms", "versions"}
 EXPORT_FIELDS: dict[str, Callable[[Any], bool]] = {
     "deployed_mib": is_number,
     "deployed_value": is_number,
-    "deployment": lambda value: isinstance(value, dict),
+    "deployment": lambda value: isinstance(value, dict) and value.keys() >= DEPLOYMENT,
 }
 PACKAGES = ("torch", "torchvision", "pytorchcv", "timm", "pycocotools", "numpy")
 

@@ -252,6 +252,29 @@ class Optional(nn.Module):
         return self.layer(images), None
 
 
+class Viewed(nn.Module):
+    """A part of a tensor is changed in place, an argument has a default, and the end is a softmax."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 1)
+
+    def forward(self, images, mask=None):
+        features = self.first(images)
+        part, _ = features.chunk(2, dim=1)[0].view(-1, 4, 14, 14), mask
+        part.relu_()
+        return torch.softmax(5 * self.second(features).mean((2, 3)), dim=1)
+
+
+@pytest.mark.parametrize("placement", ["integer", "layer_inputs"])
+def test_views_that_are_changed_in_place(images, tmp_path, placement):
+    torch.manual_seed(0)
+    quantized = calibrated(Viewed(), images, placement=placement)
+    report = zeroq.export_onnx(quantized, tmp_path / "file.onnx", images)
+    with torch.no_grad():
+        assert (quantized(images) - OnnxNetwork(report.path)(images)).abs().max() < 0.02
+
+
 @pytest.mark.parametrize("placement", ["integer", "layer_inputs"])
 def test_several_tensors_and_names(images, tmp_path, placement):
     quantized = calibrated(Named(), images, placement=placement)

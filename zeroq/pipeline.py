@@ -96,6 +96,8 @@ class Settings:
         check_direction(self.direction)
         check_mode(self.sensitivity)
         check_placement(self.placement)
+        if self.placement == "integer":
+            trace(model)
         check_percentile(self.percentile)
         check_bias_correction(self.bias_correction)
         if self.refine < 0:

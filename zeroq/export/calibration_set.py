@@ -3,6 +3,7 @@
 import json
 import shutil
 import tempfile
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -66,7 +67,7 @@ def read_calibration_set(folder: Path | str) -> torch.Tensor:
     try:
         with numpy.load(Path(folder) / NUMPY) as stored:
             return torch.from_numpy(stored["images"])
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise ZeroQError(f"{folder} is no calibration set; write one with zeroq.export_calibration_set") from error
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import fx, nn
 
 import zeroq.export.operators  # noqa: F401 registers torch.ops.zeroq
-from zeroq.baselines.folding import fold_batch_norms
+from zeroq.baselines.folding import fold_batch_norms, in_place
 from zeroq.baselines.graph import layer_calls
 from zeroq.errors import ZeroQError
 from zeroq.quantization.activations import ActivationQuantizer
@@ -36,8 +36,8 @@ class LoweredLayer:
     """How one call of a Conv or Linear layer stands in the file.
 
     ``bits`` are the plan's and ``stored_bits`` those of the type that holds the weight; ``reason`` says why it runs in
-    float, and is empty where it has all that an integer kernel needs. ``kind`` is the layer's class, ``weights`` their
-    number, 0 for further calls of the same layer.
+    float, and is empty where it has all that an integer kernel needs. ``kind`` is the layer's class in torch, and
+    ``weights`` their number, 0 for further calls of the same layer.
     """
 
     name: str
@@ -88,7 +88,7 @@ def lowered(quantized: nn.Module) -> tuple[fx.GraphModule, list[LoweredLayer]]:
     BatchNorm is folded, which changes no integer. Raises ZeroQError where the network cannot be traced, is not
     quantized, or has a quantizer without a range.
     """
-    graph = explicit(quantized)
+    graph = explicit(quantized).float()  # in half precision folding would change integers
     fold_batch_norms(graph)
     merge_quantizers(graph)
     follow_moves(graph)
@@ -171,7 +171,7 @@ def follow_moves(graph: fx.GraphModule) -> None:
     grids = {node: node for node in graph.graph.nodes if quantizer_of(graph, node) is not None}
     for node in list(graph.graph.nodes):
         sources = [each for each in node.all_input_nodes if each in grids]
-        if node not in tensors or len(sources) != 1 or not moves(graph, node):
+        if node not in tensors or len(sources) != 1 or not moves(graph, node) or _changed_in_place(graph, node):
             continue
         source = grids[sources[0]]
         if any(takes_item(user) for user in node.users):
@@ -185,13 +185,22 @@ def follow_moves(graph: fx.GraphModule) -> None:
             grids[again] = source
 
 
+def _changed_in_place(graph: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether something changes what a node gives, which may be a view of what others see."""
+    return any(
+        in_place(user, graph.get_submodule(user.target) if user.op == "call_module" else None)
+        or (user.op != "output" and moves(graph, user) and _changed_in_place(graph, user))
+        for user in node.users
+    )
+
+
 def _lower_layer(graph: fx.GraphModule, name: str, node: fx.Node, number: int) -> LoweredLayer:
     """Give one call of a layer a module of its own, with integers for weights."""
     layer = graph.get_submodule(name)
     bits = int(getattr(layer, "weight_bits", FLOAT_BITS))
     weights = layer.weight.numel() if number == 0 else 0
     reason = _why_float(graph, node, bits)
-    kind = type(layer).__name__
+    kind = next(each.__name__ for each in type(layer).__mro__ if each.__module__.startswith("torch.nn"))
     if bits == FLOAT_BITS:
         return LoweredLayer(name, kind, bits, bits, weights, reason)
     own = copy.copy(layer)

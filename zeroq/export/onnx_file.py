@@ -62,7 +62,7 @@ class ExportReport:
 
     @property
     def float_layers(self) -> dict[str, str]:
-        """The calls of Conv and Linear layers that run in float, and why."""
+        """The Conv and Linear layers of which a call runs in float, and why."""
         return {layer.name: layer.reason for layer in self.layers if layer.reason}
 
     @property

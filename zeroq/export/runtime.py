@@ -35,7 +35,7 @@ class OnnxNetwork(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: torch.Tensor) -> torch.Tensor | dict | list:
-        outputs = self.session.run(None, {INPUT: images.float().contiguous().numpy()})
+        outputs = self.session.run(None, {self.session.get_inputs()[0].name: images.float().contiguous().numpy()})
         if self.structure is None:
             return torch.from_numpy(outputs[0])
         return pytree.tree_unflatten([torch.from_numpy(output) for output in outputs], self.structure)

@@ -15,12 +15,15 @@ from zeroq.quantization.layers import WEIGHTED_LAYERS
 HOLDER = "activation_quantizers"
 # What an integer runtime computes in one kernel with the layer or the sum before it.
 CLAMPING = (nn.ReLU, nn.ReLU6, nn.Hardtanh, functional.relu, functional.relu6, functional.hardtanh)
-CLAMPING += (torch.relu, torch.clamp, torch.clip, "relu", "relu_", "clamp", "clamp_", "clip", "clip_")
+CLAMPING += (torch.relu, torch.relu_, torch.clamp, torch.clip, torch.clamp_min, functional.hardtanh_)
+CLAMPING += ("relu", "relu_", "clamp", "clamp_", "clip", "clip_", "clamp_min", "clamp_min_")
 # What gives values that are on its input's grid already: it moves values, takes the largest, or puts zeros between.
 MOVING = (
     *(nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.Flatten, nn.Unflatten),
     *(nn.ChannelShuffle, nn.PixelShuffle, nn.PixelUnshuffle, nn.UpsamplingNearest2d, nn.ZeroPad1d, nn.ZeroPad2d),
     *(nn.ReLU, nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d),
+    *(nn.ReflectionPad2d, nn.ReplicationPad2d, torch.relu_, torch.flip, torch.movedim, torch.swapaxes, torch.unbind),
+    *("flip", "movedim", "swapaxes", "unbind"),
     *(functional.dropout, functional.relu, functional.channel_shuffle, functional.pixel_shuffle),
     *(functional.max_pool1d, functional.max_pool2d, functional.max_pool3d, functional.adaptive_max_pool2d),
     *(torch.relu, torch.max_pool2d, torch.flatten, torch.reshape, torch.permute, torch.transpose, torch.squeeze),
@@ -29,6 +32,12 @@ MOVING = (
     *("relu", "relu_", "flatten", "view", "reshape", "permute", "transpose", "squeeze", "unsqueeze", "chunk", "split"),
     *("narrow", "expand", "expand_as", "repeat", "contiguous", "clone", "detach", "to", "float", "roll"),
 )
+# What gives several tensors, of which each is taken by its number.
+SEVERAL = (torch.max, torch.min, torch.sort, torch.topk, torch.std_mean, torch.var_mean, torch.unbind)
+SEVERAL += ("max", "min", "sort", "topk", "unbind")
+# What makes probabilities of scores.
+SCORING = (nn.Softmax, nn.LogSoftmax, nn.Sigmoid, torch.softmax, torch.log_softmax, torch.sigmoid)
+SCORING += (functional.softmax, functional.log_softmax, functional.sigmoid, "softmax", "log_softmax", "sigmoid")
 JOINING = (torch.cat, torch.concat, torch.stack)
 NEAREST = ("nearest", "nearest-exact")
 # What asks a tensor for something that is no tensor.
@@ -62,7 +71,7 @@ def tensor_nodes(graph: fx.GraphModule) -> set[fx.Node]:
     found: set[fx.Node] = set()
     for node in graph.graph.nodes:
         calls = node.op in ("call_module", "call_function", "call_method") and not _asks(node)
-        used = node.op == "placeholder" and node.users  # an argument that keeps its default is not
+        used = node.op == "placeholder" and node.users and not node.args  # one with a default keeps it
         if used or (calls and any(each in found for each in node.all_input_nodes)):
             found.add(node)
     return found
@@ -103,6 +112,11 @@ def clamps(graph: fx.GraphModule, node: fx.Node) -> bool:
     return node.op in ("call_function", "call_method") and node.target in CLAMPING
 
 
+def _scores(graph: fx.GraphModule, node: fx.Node) -> bool:
+    kind = type(graph.get_submodule(node.target)) if node.op == "call_module" else node.target
+    return kind in SCORING
+
+
 def _asks(node: fx.Node) -> bool:
     """Whether a node asks a tensor for its size or the like."""
     return node.target in ASKING if node.op == "call_method" else node.target in (getattr, len)
@@ -114,7 +128,7 @@ def _only_user(node: fx.Node) -> fx.Node | None:
 
 def gives_several(node: fx.Node) -> bool:
     """Whether a node gives several tensors, each of which is taken by its number."""
-    return bool(node.users) and all(takes_item(user) for user in node.users)
+    return node.target in SEVERAL and bool(node.users) and all(takes_item(user) for user in node.users)
 
 
 def takes_item(node: fx.Node) -> bool:
@@ -123,11 +137,11 @@ def takes_item(node: fx.Node) -> bool:
 
 
 def only_leads_out(graph: fx.GraphModule, node: fx.Node) -> bool:
-    """Whether a tensor is only moved and joined on its way to the network's outputs."""
+    """Whether a tensor is only moved, joined and made probabilities of on its way to the network's outputs."""
     return all(
         user.op == "output"
         or _asks(user)
-        or ((user.target in JOINING or moves(graph, user)) and only_leads_out(graph, user))
+        or ((user.target in JOINING or _scores(graph, user) or moves(graph, user)) and only_leads_out(graph, user))
         for user in node.users
     )
 
