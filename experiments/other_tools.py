@@ -42,11 +42,14 @@ LITE = "imagenet/efficientnet_lite0"
 COUNT, DATA = 32, Path("data")
 FEET = (
     "W8/A8 by each tool's own defaults, 32 calibration images, mean ± standard deviation over seeds of the images. "
-    "Distilled: distill=fast. The layer that gives the scores stays float in onnxruntime, as it does in the others.",
+    "Distilled: distill=fast. The layer that gives the scores stays float in onnxruntime; the others quantize its "
+    "input and weights, and leave its output in float.",
+    "NNCF's defaults give each channel in front of a depthwise convolution a range of its own, which is too narrow for "
+    "channels that the calibration images hardly excite.",
     "* needs data: images of the training set, which the sample of ImageNet has none of.",
 )
 
-Quantize = Callable[[nn.Module, torch.Tensor], nn.Module]
+Quantize = Callable[..., nn.Module]  # (network, images [N, C, H, W], options) → the quantized network
 
 
 def main() -> None:
@@ -91,13 +94,23 @@ def compare(folder: Path, name: str, seed: int, tools: list[str], photographs: P
             "fp32_top1": round(float_top1, 4),
             "versions": {package: version(package) for package in sorted({"torch", module.PACKAGE})},
         }
-        path_of(folder, name, seed, tool, source).write_text(json.dumps(entry, indent=2) + "\n")
+        store(entry, path_of(folder, name, seed, tool, source))
         console.print(f"{name} {tool} {source} seed {seed}: {entry['top1']:.2f} (FP32 {entry['fp32_top1']:.2f})")
 
 
 def path_of(folder: Path, name: str, seed: int, tool: str, source: str) -> Path:
     """Where one score is stored."""
     return folder / f"{name.replace('/', '-')},{tool},{source},seed={seed}.json"
+
+
+def store(entry: dict[str, Any], path: Path) -> None:
+    """Write one score whole or not at all: what is there counts as done."""
+    partial = path.with_suffix(".partial")
+    try:
+        partial.write_text(json.dumps(entry, indent=2) + "\n")
+        partial.rename(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def load(name: str) -> PretrainedNetwork:

@@ -12,6 +12,7 @@ import logging
 import nncf
 import openvino
 import torch
+from nncf.quantization.advanced_parameters import QuantizationParameters
 from torch import nn
 
 from experiments.other_tools import demonstrate
@@ -30,14 +31,20 @@ class Compiled(nn.Module):
         return torch.from_numpy(self.model(images.contiguous().numpy())[0])
 
 
-def quantize(module: nn.Module, images: torch.Tensor) -> nn.Module:
-    """An 8-bit network by NNCF's defaults, which also correct biases with the images."""
+def quantize(module: nn.Module, images: torch.Tensor, *, per_channel_activations: bool = True) -> nn.Module:
+    """An 8-bit network by NNCF's defaults, which also correct biases with the images.
+
+    By default the activations in front of depthwise convolutions have a range a channel, all others one a tensor;
+    ``per_channel_activations=False`` gives those in front of depthwise convolutions one a tensor too.
+    """
     nncf.set_log_level(logging.ERROR)
     network = copy.deepcopy(module).eval().to(memory_format=torch.contiguous_format)
     model = openvino.convert_model(network, example_input=images[:1])
     model.reshape([-1, *images.shape[1:]])
     data = nncf.Dataset([image[None].numpy() for image in images])
-    return Compiled(nncf.quantize(model, data, subset_size=len(images)))
+    ranges = None if per_channel_activations else QuantizationParameters(per_channel=False)
+    advanced = nncf.AdvancedQuantizationParameters(activations_quantization_params=ranges)
+    return Compiled(nncf.quantize(model, data, subset_size=len(images), advanced_parameters=advanced))
 
 
 if __name__ == "__main__":

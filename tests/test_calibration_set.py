@@ -75,6 +75,7 @@ def test_onnxruntime_takes_them(hand_written, images, tmp_path):
         (torch.zeros(2, 3, 4, 4), {"mean": (0.5,), "std": (0.2,)}, "3 numbers each"),
         (torch.zeros(2, 3, 4, 4), {"mean": (0.5, 0.5, 0.5)}, "3 numbers each"),
         (torch.zeros(2, 3, 4, 4), {"mean": (0.5, 0.5, 0.5), "std": (0.2, 0, 0.2)}, "above 0"),
+        (torch.zeros(2, 3, 4, 4), {"mean": (0.5, torch.nan, 0.5), "std": (0.2, 0.2, 0.2)}, "finite numbers"),
     ],
 )
 def test_bad_input(tmp_path, images, words, said):
@@ -91,4 +92,8 @@ def test_folders(images, tmp_path):
         zeroq.export_calibration_set(images, tmp_path / "file" / "set")
     with pytest.raises(ZeroQError, match="is no calibration set"):
         zeroq.read_calibration_set(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "images.npz").touch()
+    with pytest.raises(ZeroQError, match="is no calibration set"):
+        zeroq.read_calibration_set(tmp_path / "empty")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file"]

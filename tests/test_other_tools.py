@@ -2,9 +2,12 @@
 
 import json
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
 from experiments import other_tools, with_onnxruntime
 from experiments.other_tools import SOURCES, TOOLS, calibration_images, tools_table
@@ -16,6 +19,8 @@ COMMITTED = Path(__file__).parents[1] / "results" / "other_tools"
 def test_the_committed_table_is_that_of_the_committed_scores():
     table = tools_table(COMMITTED)
     assert (COMMITTED / "table.md").read_text() == table.markdown()
+    assert (COMMITTED / "table.tex").read_text() == table.latex()
+    assert (COMMITTED / "table.csv").read_text() == table.frame.to_csv(index=False)
     assert set(table.frame.Tool) == set(TOOLS.values())
 
 
@@ -43,6 +48,38 @@ def test_onnxruntime_with_every_kind_of_images(monkeypatch, tmp_path):
     assert images.shape == (2, *network.input.shape)
     model = with_onnxruntime.quantize(network.module, images)
     assert model(images).shape == (2, 10)
+
+
+def test_a_score_is_stored_whole_or_not_at_all(monkeypatch, tmp_path):
+    def interrupted(path: Path, text: str) -> None:
+        with path.open("w") as file:
+            file.write(text[:5])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "write_text", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        other_tools.store({"top1": 90.0}, tmp_path / "entry.json")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("options", "reach"), [({}, 0.1), ({"per_channel_activations": False}, 1.0)])
+def test_nncf_ranges_in_front_of_depthwise_convolutions(options, reach):
+    """A channel that calibration hardly excites is cut off at its own range, unless it shares one with the others."""
+    pytest.importorskip("nncf")
+    with_nncf = import_module("experiments.with_nncf")
+    depthwise = nn.Sequential(nn.Conv2d(2, 2, 1, groups=2, bias=False), nn.ReLU()).eval()
+    nn.init.ones_(depthwise[0].weight)
+    quiet = torch.tensor([1.0, 0.1]).view(1, 2, 1, 1) * torch.linspace(-1, 1, 64).view(1, 1, 8, 8)
+    quantized = with_nncf.quantize(depthwise, quiet.repeat(4, 1, 1, 1), **options)
+    assert quantized(torch.ones(1, 2, 8, 8))[0, :, 0, 0].tolist() == pytest.approx([1.0, reach], rel=0.05)
+
+
+def test_pt2e_rounds_to_eight_bits(no_norm, images):
+    pytest.importorskip("torchao")
+    quantized = import_module("experiments.with_pt2e").quantize(no_norm, images)
+    expected = no_norm(images)
+    error = (quantized(images[:3]) - expected[:3]).abs().max()  # any number of images, not those of calibration alone
+    assert 0 < error < 0.1 * expected.abs().max()
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def read_calibration_set(folder: Path | str) -> torch.Tensor:
     try:
         with numpy.load(Path(folder) / NUMPY) as stored:
             return torch.from_numpy(stored["images"])
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise ZeroQError(f"{folder} is no calibration set; write one with zeroq.export_calibration_set") from error
 
 
@@ -79,9 +79,11 @@ def _pixel_values(
     if mean is None and std is None:
         low, high = values.transpose(0, 1).flatten(1).aminmax(dim=1)
         return ((high - low) / WHITE).clamp_min(torch.finfo(torch.float32).tiny), low
-    if mean is None or std is None or len(mean) != channels or len(std) != channels or min(std) <= 0:
-        raise ZeroQError(f"mean and std are {channels} numbers each, one a channel, and std is above 0")
-    mean, std = torch.tensor(mean), torch.tensor(std)
+    if mean is None or std is None or len(mean) != channels or len(std) != channels:
+        raise ZeroQError(f"mean and std are {channels} numbers each, one a channel")
+    mean, std = torch.as_tensor(mean, dtype=torch.float32), torch.as_tensor(std, dtype=torch.float32)
+    if not (mean.isfinite().all() and std.isfinite().all() and (std > 0).all()):
+        raise ZeroQError("mean and std are finite numbers, and std is above 0")
     return 1 / (WHITE * std), -mean / std
 
 
