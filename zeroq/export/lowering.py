@@ -82,13 +82,12 @@ class _StoredWeight:
         return torch.ops.zeroq.dequantize(self.bias_integers, self.bias_scale, self.bias_zero_point, 0)
 
 
-def lowered(quantized: nn.Module) -> tuple[fx.GraphModule, list[LoweredLayer]]:
-    """The graph that a file is made of, and how each Conv and Linear layer stands in it; ``quantized`` is untouched.
+def lowered(graph: fx.GraphModule) -> tuple[fx.GraphModule, list[LoweredLayer]]:
+    """The graph that a file is made of, and how each Conv and Linear layer stands in it, from an ``explicit`` graph.
 
-    BatchNorm is folded, which changes no integer. Raises ZeroQError where the network cannot be traced, is not
-    quantized, or has a quantizer without a range.
+    BatchNorm is folded, which changes no integer. Changes the graph in place.
     """
-    graph = explicit(quantized).float()  # in half precision folding would change integers
+    graph = graph.float()  # in half precision folding would change integers
     fold_batch_norms(graph)
     merge_quantizers(graph)
     follow_moves(graph)

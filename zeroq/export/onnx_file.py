@@ -100,7 +100,7 @@ def export_onnx(
     check_images(example)
     graph = explicit(quantized)
     check_same_outputs(quantized, graph, example.to(model_device(quantized)))
-    graph, layers = lowered(quantized)
+    graph, layers = lowered(graph)
     opset = max(OPSET, *(FIRST_OPSETS.get(layer.stored_bits, OPSET) for layer in layers)) if opset is None else opset
     check_opset(opset, layers)
     model = _onnx_model(graph, example, opset)
