@@ -17,8 +17,6 @@ from zeroq.baselines.equalization import (
     input_ranges,
     output_ranges,
 )
-from zeroq.baselines.folding import fold_batch_norms, replace_relu6
-from zeroq.baselines.graph import layer_pairs
 from zeroq.datasets.fashion_mnist import FashionMNIST
 from zeroq.evaluation.classification import evaluate
 from zeroq.images.batch_norm import batch_norms
@@ -28,6 +26,8 @@ from zeroq.networks.retinanet import RawRetinaNet
 from zeroq.pipeline import Settings, quantize_with_dfq
 from zeroq.quantization.bias_correction import mean_outputs
 from zeroq.quantization.convert import activation_quantizers
+from zeroq.quantization.folding import fold_batch_norms, replace_relu6
+from zeroq.quantization.graph import layer_pairs
 from zeroq.quantization.layers import weighted_layers
 from zeroq.quantization.tracing import trace
 

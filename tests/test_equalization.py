@@ -19,10 +19,10 @@ from zeroq.baselines.equalization import (
     unabsorbed_channels,
     unequal_channels,
 )
-from zeroq.baselines.folding import fold_batch_norms, replace_relu6
-from zeroq.baselines.graph import layer_pairs
 from zeroq.images.batch_norm import batch_norms
 from zeroq.pipeline import Settings, quantize_with_dfq
+from zeroq.quantization.folding import fold_batch_norms, replace_relu6
+from zeroq.quantization.graph import layer_pairs
 from zeroq.quantization.layers import is_affine, weighted_layers
 from zeroq.quantization.tracing import trace
 

@@ -8,12 +8,12 @@ import torch
 from torch import fx, nn
 
 from zeroq.baselines.equalization import absorb_high_biases, equalize, unabsorbed_channels, unequal_channels
-from zeroq.baselines.folding import fold_batch_norms, replace_relu6
-from zeroq.baselines.graph import layer_pairs
 from zeroq.baselines.moments import Moments
 from zeroq.errors import ZeroQError
 from zeroq.images.batch_norm import batch_norms
 from zeroq.quantization.activations import ActivationQuantizer
+from zeroq.quantization.folding import fold_batch_norms, replace_relu6
+from zeroq.quantization.graph import layer_pairs
 from zeroq.quantization.layers import TRANSPOSED, channel_means, constant_response, shift_bias, weighted_layers
 from zeroq.quantization.tracing import check_traced, trace
 

@@ -6,7 +6,7 @@ import torch
 from torch import fx, nn
 from torch.nn import functional
 
-from zeroq.baselines.graph import LayerPair, kind, layer_pairs
+from zeroq.quantization.graph import LayerPair, kind, layer_pairs
 from zeroq.quantization.layers import PLAIN, constant_response, shift_bias, weight_by_input
 
 # Of the logarithm of a scale: ranges of a pair then differ by less than a thousandth.

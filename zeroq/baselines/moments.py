@@ -12,12 +12,12 @@ from torch import fx, nn
 from torch.nn import functional
 
 from zeroq.baselines.clipped_normal import clipped_normal_moments
-from zeroq.baselines.folding import clamp_ends, in_place
-from zeroq.baselines.graph import kind
 from zeroq.errors import ZeroQError
 from zeroq.images.batch_norm import holds_statistics
 from zeroq.images.distill import Limits, check_limits
 from zeroq.networks.state import model_device, model_dtype
+from zeroq.quantization.folding import clamp_ends, in_place
+from zeroq.quantization.graph import kind
 from zeroq.quantization.layers import RELUS, WEIGHTED_LAYERS, is_affine
 
 # Standard deviations between a channel's mean and the ends of its range.

@@ -8,15 +8,16 @@ import torch
 from torch import fx, nn
 
 import zeroq.export.operators  # noqa: F401 registers torch.ops.zeroq
-from zeroq.baselines.folding import fold_batch_norms, in_place
-from zeroq.baselines.graph import layer_calls
 from zeroq.errors import ZeroQError
 from zeroq.quantization.activations import ActivationQuantizer
 from zeroq.quantization.affine import FLOAT_BITS
+from zeroq.quantization.folding import fold_batch_norms, in_place
+from zeroq.quantization.graph import layer_calls
 from zeroq.quantization.integer import clamps, moves, only_leads_out, takes_item, tensor_nodes
 from zeroq.quantization.layers import (
     QuantizedOutput,
     QuantizedWeight,
+    beside_weight,
     channel_axis,
     plain_again,
     weight_grid,
@@ -218,9 +219,9 @@ def _lower_layer(graph: fx.GraphModule, name: str, node: fx.Node, number: int) -
         own.register_buffer("bias_integers", (bias.double() / bias_scale.double()).round().to(torch.int32))
         del own._parameters["bias"]
     stored = min(width for width in TYPE_WIDTHS if width >= bits)
-    grown = (scale.double() * finer / layer.weight_scale.double()).view(_per_channel(layer, scale))
+    grown = beside_weight(layer, scale.double() * finer / layer.weight_scale.double())
     steps = (weight_steps(layer) / grown).round() * finer
-    integers = steps + zero_point.view(_per_channel(layer, zero_point))
+    integers = steps + beside_weight(layer, zero_point)
     signed = weight_grid(layer)[0] < 0
     own.register_buffer("weight_integers", integers.to(torch.int8 if signed else torch.uint8))
     own.register_buffer("weight_scale", scale.detach().clone())
@@ -231,12 +232,6 @@ def _lower_layer(graph: fx.GraphModule, name: str, node: fx.Node, number: int) -
     node.target = f"{name}_{bits}bit_{number}"
     graph.add_submodule(node.target, own)
     return LoweredLayer(name, kind, bits, stored, weights, reason)
-
-
-def _per_channel(layer: nn.Module, values: torch.Tensor) -> list[int]:
-    """The shape in which a weight's scales or zero points stand beside it."""
-    axis = channel_axis(layer) if values.dim() else None
-    return [-1 if dimension == axis else 1 for dimension in range(layer.weight.dim())]
 
 
 def _scale_that_holds(bias: torch.Tensor, input_scale: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:

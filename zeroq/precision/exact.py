@@ -68,10 +68,12 @@ def divergences(
     """
     portions = portions_for(model, images, candidates, memory_mib)
     parts = images.split(portions.images)
-    references = [class_scores(model, part) for part in parts]
     if portions.network is None:
+        references = [class_scores(model, part) for part in parts]
         sums = with_full_forwards(model, parts, references, candidates, direction, on_layer)
     else:
+        # Its own: other roundings than the network's would count as divergence.
+        references = [portions.network.scores(part) for part in parts]
         sums = with_suffixes(portions, parts, references, candidates, direction, on_layer)
     return (total(sums.cpu()) / sum(scores[..., 0].numel() for scores in references)).clamp_min(0)
 

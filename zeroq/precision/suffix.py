@@ -12,7 +12,8 @@ from torch.utils._pytree import tree_leaves
 from zeroq.errors import ZeroQError
 from zeroq.networks.state import replaced_weight
 from zeroq.precision.divergence import scores_of
-from zeroq.quantization.layers import WEIGHTED_LAYERS, weighted_layers
+from zeroq.quantization.folding import fold_batch_norms
+from zeroq.quantization.layers import WEIGHTED_LAYERS, beside_weight, weighted_layers
 from zeroq.quantization.tracing import trace
 
 Values = dict[fx.Node, Any]
@@ -21,14 +22,15 @@ Values = dict[fx.Node, Any]
 class SuffixNetwork:
     """A traced copy of a network, whose class scores can be computed again from any Conv or Linear layer on.
 
-    What the scores do not depend on, such as a detector's boxes, is left out. Raises ZeroQError where the network
-    cannot be traced, and where it has forward hooks, which expect whole forwards of the network itself.
+    BatchNorm is folded, which changes nothing but roundings, and what the scores do not depend on, such as a detector's
+    boxes, is left out. Raises ZeroQError where the network cannot be traced, and where it has forward hooks, which
+    expect whole forwards of the network itself.
     """
 
     def __init__(self, model: nn.Module):
         if any(module._forward_hooks or module._forward_pre_hooks for module in model.modules()):
             raise ZeroQError("the network has forward hooks, which a part of a forward would not call as they expect")
-        self._graph = trace(model)
+        self._graph = fold_batch_norms(trace(model))
         self._layers = weighted_layers(self._graph)
         self._scores = _class_scores_of(self._graph.graph)
         self._nodes = _needed(self._graph.graph, self._scores)
@@ -66,8 +68,10 @@ class SuffixNetwork:
     def _scores_with(self, name: str, weight: torch.Tensor, values: Values, start: int) -> torch.Tensor:
         """The scores with another weight of a layer, from the values that precede its first use."""
         layer, first = self._layers[name], self._nodes[start]
+        factor = getattr(layer, "folded_factor", None)
+        folded = weight if factor is None else (weight * beside_weight(layer, factor)).to(weight.dtype)
         own: Values = {}
-        with replaced_weight(layer, weight):
+        with replaced_weight(layer, folded):
             if self._operations[start] is layer and type(layer) in WEIGHTED_LAYERS:
                 # Torch's own layers leave their input as it is, so that one which nothing else needs is not copied.
                 inputs, named = fx.map_arg((first.args, first.kwargs), values.__getitem__)

@@ -109,6 +109,12 @@ def channel_axis(layer: nn.Module) -> int:
     return 1 if isinstance(layer, TRANSPOSED) else 0
 
 
+def beside_weight(layer: nn.Module, values: torch.Tensor) -> torch.Tensor:
+    """One value for each output channel, or one for all, in a shape that broadcasts with the layer's weight."""
+    axis = channel_axis(layer) if values.dim() else None
+    return values.view([-1 if dimension == axis else 1 for dimension in range(layer.weight.dim())])
+
+
 def weight_by_input(layer: nn.Module, weight: torch.Tensor) -> torch.Tensor:
     """A Conv or Linear weight as [groups, outputs of a group, inputs of a group, kernel]; not for transposed layers."""
     groups = getattr(layer, "groups", 1)
@@ -212,10 +218,7 @@ def quantize_weight(layer: nn.Module, bits: int, *, per_channel: bool = True, sy
 
 def weight_steps(layer: nn.Module) -> torch.Tensor:
     """A quantized weight in units of its scale, the integer less the zero point: whole numbers in float64."""
-    shape = [1] * layer.weight.dim()
-    if layer.weight_scale.dim():
-        shape[channel_axis(layer)] = -1
-    return (layer.weight.detach().double() / layer.weight_scale.double().view(shape)).round()
+    return (layer.weight.detach().double() / beside_weight(layer, layer.weight_scale.double())).round()
 
 
 def weight_grid(layer: nn.Module) -> tuple[int, int]:

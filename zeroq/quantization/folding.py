@@ -6,9 +6,9 @@ import torch
 from torch import fx, nn
 from torch.nn import functional
 
-from zeroq.baselines.graph import ELEMENTWISE, attributes, changeable_layers, kind
 from zeroq.images.batch_norm import batch_norms, holds_statistics
-from zeroq.quantization.layers import WEIGHTED_LAYERS, channel_axis, weight_grid
+from zeroq.quantization.graph import ELEMENTWISE, attributes, changeable_layers, kind
+from zeroq.quantization.layers import WEIGHTED_LAYERS, beside_weight, channel_axis, weight_grid
 
 CLAMPS = (torch.clamp, torch.clip, functional.hardtanh)
 CLAMPING = (nn.ReLU6, nn.Hardtanh, functional.relu6)
@@ -20,9 +20,9 @@ def fold_batch_norms(graph: fx.GraphModule) -> fx.GraphModule:
 
     The outputs stay the same, but for rounding, and a quantized weight keeps its integers. The layer then has the
     buffers ``output_mean`` and ``output_std`` [channels], BatchNorm's β and |γ|: the mean and standard deviation of its
-    output over the training data. A BatchNorm behind anything else, or behind a layer that is called more than once,
-    stays where it is; one behind a Linear layer is taken to see vectors [N, channels]. Changes the graph in place and
-    returns it.
+    output over the training data, and ``folded_factor`` [channels], what its weight was multiplied by. A BatchNorm
+    behind anything else, or behind a layer that is called more than once, stays where it is; one behind a Linear layer
+    is taken to see vectors [N, channels]. Changes the graph in place and returns it.
 
     Raises ZeroQError for a BatchNorm without ``eps``.
     """
@@ -141,11 +141,9 @@ def _is_batch_norm(norm: nn.Module, layer: nn.Module) -> bool:
 def _fold(layer: nn.Module, norm: nn.Module) -> None:
     gamma, beta, factor, shift = _affine(norm)
     weight = layer.weight.detach()
-    axis = channel_axis(layer)
-    shape = [-1 if dimension == axis else 1 for dimension in range(weight.dim())]
     bias = shift if layer.bias is None else layer.bias.detach().double() * factor + shift
     grid_sum = sum(weight_grid(layer)) if hasattr(layer, "weight_scale") else 0
-    layer.weight = nn.Parameter((weight.double() * factor.view(shape)).to(weight))
+    layer.weight = nn.Parameter((weight.double() * beside_weight(layer, factor)).to(weight))
     layer.bias = nn.Parameter(bias.to(weight))
     if hasattr(layer, "weight_scale"):
         # The same integers at other scales; a negative factor mirrors its channel's grid.
@@ -153,6 +151,7 @@ def _fold(layer: nn.Module, norm: nn.Module) -> None:
         layer.weight_scale = torch.where(scale > 0, scale, 1).to(layer.weight_scale)
         mirrored = grid_sum - layer.weight_zero_point
         layer.weight_zero_point = torch.where(factor < 0, mirrored, layer.weight_zero_point)
+    layer.register_buffer("folded_factor", factor, persistent=False)
     layer.register_buffer("output_mean", beta.to(weight), persistent=False)
     layer.register_buffer("output_std", gamma.abs().to(weight), persistent=False)
 
