@@ -79,6 +79,7 @@ runs: $(INSTALLED) $(FASHION) ## The committed runs of the embedded networks aga
 	$(RUN) -m experiments.run -m $(EVERY_NETWORK) distill=bounded bits=w8a8,w6a6,w4a8,w4a4,mp4a8
 	$(RUN) -m experiments.run -m model=fashion/mobilenetv2 distill=bounded bits=w8a8,w4a4 seed=1,2,3,4
 	$(RUN) -m experiments.run -m model=fashion/mobilenetv2 distill.statistics=batch bits=mp4a8
+	$(RUN) -m experiments.run -m $(THREE_NETWORKS) bits=w4a8,w4a4 seed=3,4
 	$(RUN) -m experiments.run -m $(THREE_NETWORKS) distill=fast bits=w4a8,w4a4 seed=0,1,2,3,4
 	$(RUN) -m experiments.run -m $(THREE_NETWORKS) distill=fast bits=mp4a8 sensitivity=exact,estimated seed=0,1,2
 	$(RUN) -m experiments.run -m $(EVERY_NETWORK) distill=fast bits=mp4a8 sensitivity=exact,estimated
