@@ -46,11 +46,12 @@ def evaluate(
     with evaluating(model), torch.inference_mode():
         for images, labels in batches:
             output = model(images.to(device)).flatten(1)
-            ranked = output.topk(min(5, output.shape[1])).indices.cpu()
+            ranked = output.topk(min(5, output.shape[1])).indices
             predictions.append(ranked[:, 0])
-            hits.append(ranked == labels[:, None])
+            hits.append(ranked == labels.to(device)[:, None])
             on_batch(len(labels))
-    predictions, hits = whole(predictions), whole(hits)
+    # Fetched at the end, because a host that fetches each batch's waits for the device instead of feeding it.
+    predictions, hits = (whole([each.cpu() for each in parts]) for parts in (predictions, hits))
     found = torch.cat(hits).double()
     return Classification(
         top1=100 * found[:, 0].mean().item(),

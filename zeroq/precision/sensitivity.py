@@ -16,7 +16,7 @@ from zeroq.parallel import on_devices
 from zeroq.precision.divergence import NOT_FINITE, Direction, check_direction, class_scores
 from zeroq.precision.estimated import estimates
 from zeroq.precision.exact import Candidates, divergences
-from zeroq.quantization.affine import LARGEST_BITS, SMALLEST_BITS
+from zeroq.quantization.affine import LARGEST_BITS, SMALLEST_BITS, check_finite
 from zeroq.quantization.layers import weighted_layers
 
 Mode = Literal["exact", "estimated"]
@@ -132,6 +132,7 @@ class Measurement:
         """Ω, float64 [layers, widths] on the CPU."""
         granularity = {"per_channel": self.per_channel, "symmetric": self.symmetric}
         candidates = Candidates(weighted_layers(model), self.widths, granularity)
+        check_finite(layer.weight for layer in candidates.layers.values())
         with evaluating(model), torch.no_grad():
             if self.mode == "estimated":
                 return estimates(model, images, candidates, on_layer=on_layer)

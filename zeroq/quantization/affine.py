@@ -1,6 +1,6 @@
 """Uniform affine quantization: x ≈ scale · (q − zero point), q an integer of k bits (ONNX convention)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -73,6 +73,7 @@ def weight_parameters(
     weight: torch.Tensor, bits: int, *, per_channel: bool = True, symmetric: bool = False, axis: int = 0
 ) -> AffineParameters:
     """Min–max parameters of a weight whose output channels lie along ``axis``: one pair a channel, or one in all."""
+    check_finite([weight])
     low, high = _weight_range(weight, per_channel=per_channel, axis=axis)
     return affine_parameters(low, high, bits, symmetric=symmetric)
 
@@ -81,13 +82,18 @@ def quantized_weight(
     weight: torch.Tensor, bits: int, *, per_channel: bool = True, symmetric: bool = False, axis: int = 0
 ) -> torch.Tensor:
     """A weight after quantize–dequantize; 32 bits return it as it is. Arguments as in ``weight_parameters``."""
+    if bits != FLOAT_BITS:
+        check_finite([weight])
     return quantized_weights(weight, (bits,), per_channel=per_channel, symmetric=symmetric, axis=axis)[0]
 
 
 def quantized_weights(
     weight: torch.Tensor, widths: Sequence[int], *, per_channel: bool = True, symmetric: bool = False, axis: int = 0
 ) -> list[torch.Tensor]:
-    """``quantized_weight`` at each of several widths, with one look at the weight's range and one wait for a GPU."""
+    """``quantized_weight`` at each of several widths, with one look at the weight's range.
+
+    It never waits for a GPU, and so does not ask whether the weight is finite: ``check_finite`` does.
+    """
     for bits in widths:
         check_bits(bits)
     values = weight.detach()
@@ -102,9 +108,14 @@ def quantized_weights(
     ]
 
 
-def _weight_range(weight: torch.Tensor, *, per_channel: bool, axis: int) -> tuple[torch.Tensor, torch.Tensor]:
-    if not weight.isfinite().all():
+def check_finite(weights: Iterable[torch.Tensor]) -> None:
+    """Raises ZeroQError where a weight of a network holds NaN or infinite values; waits for a GPU once."""
+    found = [weight.isfinite().all() for weight in weights]
+    if found and not torch.stack(found).all():
         raise ZeroQError("a weight holds NaN or infinite values; the network is damaged or did not train")
+
+
+def _weight_range(weight: torch.Tensor, *, per_channel: bool, axis: int) -> tuple[torch.Tensor, torch.Tensor]:
     flat = weight.detach().movedim(axis, 0).flatten(1) if per_channel else weight.detach().reshape(1, -1)
     low, high = flat.amin(1), flat.amax(1)
     return (low, high) if per_channel else (low.squeeze(0), high.squeeze(0))
