@@ -16,7 +16,9 @@ from zeroq.precision import exact
 from zeroq.precision.divergence import class_scores, divergence
 from zeroq.precision.estimated import estimates
 from zeroq.quantization.affine import quantized_weight
+from zeroq.quantization.folding import fold_batch_norms
 from zeroq.quantization.layers import channel_axis, weighted_layers
+from zeroq.quantization.tracing import trace
 
 WIDTHS = (2, 4, 8)
 
@@ -135,16 +137,37 @@ def test_networks_are_cut_where_they_can_be(images):
     assert portions(network(OverTheBatch), 0.1).images == 8
 
 
-@pytest.mark.parametrize("build", [models.squeezenet1_1, models.shufflenet_v2_x0_5, models.googlenet])
+@pytest.mark.parametrize(
+    "build",
+    [
+        models.squeezenet1_1,
+        models.shufflenet_v2_x0_5,
+        pytest.param(models.googlenet, marks=pytest.mark.slow),
+    ],
+)
 def test_exact_on_torchvision_s_networks(build):
     torch.manual_seed(0)
     settings = {"aux_logits": False, "init_weights": False} if build is models.googlenet else {}
     model = build(num_classes=7, **settings).eval()
-    images = torch.randn(2, 3, 64, 64)
+    images = torch.randn(2, 3, 32, 32)
     assert_same(measured(model, images), full_forwards(model, images))
     # A folded BatchNorm rounds differently, and that alone is the difference.
     model, images = model.double(), images.double()
     assert_same(measured(model, images), full_forwards(model, images), roundings=1e-13)
+
+
+def test_networks_whose_batch_norm_is_folded_twice_or_already(images):
+    torch.manual_seed(0)
+    layers = (nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.BatchNorm2d(8), nn.ReLU(), nn.ConvTranspose2d(8, 6, 3))
+    model = nn.Sequential(*layers, nn.BatchNorm2d(6), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 5))
+    for norm in (model[1], model[2], model[5]):
+        nn.init.uniform_(norm.weight, -2, 2)
+    model = estimate_statistics(model, (3, 16, 16))
+    assert_same(measured(model, images), full_forwards(model, images))
+    folded = fold_batch_norms(trace(model))
+    assert_same(measured(folded, images), full_forwards(folded, images))
+    folded.get_submodule("0").weight.data *= 0.5
+    assert_same(measured(folded, images), full_forwards(folded, images))
 
 
 @pytest.mark.parametrize("name", ["resnet18", "shufflenet"])

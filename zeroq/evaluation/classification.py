@@ -42,19 +42,18 @@ def evaluate(
     batches, as the data sets give it, and receives the score of all.
     """
     device = model_device(model)
-    predictions, hits = [], []
+    best, expected = [], []
     with evaluating(model), torch.inference_mode():
         for images, labels in batches:
             output = model(images.to(device)).flatten(1)
-            ranked = output.topk(min(5, output.shape[1])).indices
-            predictions.append(ranked[:, 0])
-            hits.append(ranked == labels.to(device)[:, None])
+            best.append(output.topk(min(5, output.shape[1])).indices)
+            expected.append(labels)
             on_batch(len(labels))
     # Fetched at the end, because a host that fetches each batch's waits for the device instead of feeding it.
-    predictions, hits = (whole([each.cpu() for each in parts]) for parts in (predictions, hits))
-    found = torch.cat(hits).double()
+    ranked = torch.cat(whole([each.cpu() for each in best]))
+    found = (ranked == torch.cat(whole(expected))[:, None]).double()
     return Classification(
         top1=100 * found[:, 0].mean().item(),
         top5=100 * found.sum(dim=1).mean().item(),
-        predictions=torch.cat(predictions),
+        predictions=ranked[:, 0],
     )

@@ -27,6 +27,9 @@ def fold_batch_norms(graph: fx.GraphModule) -> fx.GraphModule:
     Raises ZeroQError for a BatchNorm without ``eps``.
     """
     layers, used = changeable_layers(graph), attributes(graph)
+    for name in layers:
+        # Of an earlier folding, whose result is now the layer's own weight.
+        graph.get_submodule(name)._buffers.pop("folded_factor", None)
     for name, norm in batch_norms(graph).items():
         calls = [node for node in graph.graph.nodes if node.op == "call_module" and node.target == name]
         if len(calls) != 1 or len(calls[0].all_input_nodes) != 1 or any(each.startswith(f"{name}.") for each in used):
@@ -151,7 +154,8 @@ def _fold(layer: nn.Module, norm: nn.Module) -> None:
         layer.weight_scale = torch.where(scale > 0, scale, 1).to(layer.weight_scale)
         mirrored = grid_sum - layer.weight_zero_point
         layer.weight_zero_point = torch.where(factor < 0, mirrored, layer.weight_zero_point)
-    layer.register_buffer("folded_factor", factor, persistent=False)
+    # A layer that two BatchNorms follow is folded twice.
+    layer.register_buffer("folded_factor", factor * getattr(layer, "folded_factor", 1), persistent=False)
     layer.register_buffer("output_mean", beta.to(weight), persistent=False)
     layer.register_buffer("output_std", gamma.abs().to(weight), persistent=False)
 
