@@ -80,7 +80,7 @@ def test_full_forwards_are_the_definition_of_sensitivity():
         torch.tensor(full_forwards(network.module, images)),
         torch.tensor(values).double(),
         rtol=1e-5,
-        atol=1e-9,
+        atol=1e-6,  # folding BatchNorm rounds differently
         check_dtype=False,
     )
 
