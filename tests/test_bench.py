@@ -74,13 +74,14 @@ def test_the_work_of_a_network():
 
 def test_full_forwards_are_the_definition_of_sensitivity():
     network = zoo.load("mobilenetv2")
-    images = torch.randn(2, *network.input.shape, generator=torch.Generator().manual_seed(0))
-    values = sensitivity(network.module, images, (2, 4, 8)).to_numpy().ravel()
+    module = network.module.double()  # in which folding BatchNorm rounds next to nothing
+    images = torch.randn(2, *network.input.shape, generator=torch.Generator().manual_seed(0)).double()
+    values = sensitivity(module, images, (2, 4, 8)).to_numpy().ravel()
     torch.testing.assert_close(
-        torch.tensor(full_forwards(network.module, images)),
+        torch.tensor(full_forwards(module, images)),
         torch.tensor(values).double(),
         rtol=1e-5,
-        atol=1e-6,  # folding BatchNorm rounds differently
+        atol=1e-9,
         check_dtype=False,
     )
 

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from zeroq.images.batch_norm import holds_statistics
 from zeroq.quantization.activations import ActivationQuantizer
+from zeroq.quantization.graph import kind
 from zeroq.quantization.layers import WEIGHTED_LAYERS
 
 # The submodule of a graph that holds its quantizers, each under the name of the node behind which it stands.
@@ -113,8 +114,7 @@ def clamps(graph: fx.GraphModule, node: fx.Node) -> bool:
 
 
 def _scores(graph: fx.GraphModule, node: fx.Node) -> bool:
-    kind = type(graph.get_submodule(node.target)) if node.op == "call_module" else node.target
-    return kind in SCORING
+    return kind(graph, node) in SCORING
 
 
 def _asks(node: fx.Node) -> bool:
