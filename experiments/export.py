@@ -75,7 +75,8 @@ def export(folder: Path, file: Path, data_root: str | None = None) -> dict[str, 
     example = gaussian_images(network.input.shape, 1)
     words = {key: str(record[key]) for key in ("run", "model", "method", "w_bits", "a_bits", "placement", "git_commit")}
     report = export_onnx(quantized.model, file, example, metadata=words)
-    simulated, deployed = run.score(quantized.model, "evaluate"), run.score(OnnxNetwork(file), f"evaluate {file.name}")
+    simulated = run.score(run.simulation(quantized), "evaluate")
+    deployed = run.score(OnnxNetwork(file), f"evaluate {file.name}")
     with tempfile.TemporaryDirectory() as scratch:
         reference = export_float_onnx(network.module.cpu(), Path(scratch) / "float.onnx", example)
         latency = {f"{threads} threads": compared(reference, file, example, threads) for threads in thread_counts()}
@@ -83,9 +84,7 @@ def export(folder: Path, file: Path, data_root: str | None = None) -> dict[str, 
     record["deployed_mib"] = report.file_mib
     record["deployed_value"] = round(deployed.value, 4)
     record["deployment"] = deployment(report, simulated, deployed) | {"latency_ms": latency}
-    scratch_record = folder / ".record.json"
-    write_json(scratch_record, record)
-    scratch_record.replace(folder / "record.json")
+    write_json(folder / "record.json", record)
     tell(record, report, file)
     return record
 

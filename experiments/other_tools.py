@@ -22,6 +22,7 @@ import torch
 from torch import nn
 
 from experiments.progress import console, progress_bar
+from experiments.record import write_json
 from experiments.results_argument import output_folder, results_arguments
 from experiments.table import NONE, REAL, Table, frame_of
 from zeroq.datasets.fashion_mnist import FashionMNIST
@@ -94,23 +95,13 @@ def compare(folder: Path, name: str, seed: int, tools: list[str], photographs: P
             "fp32_top1": round(float_top1, 4),
             "versions": {package: version(package) for package in sorted({"torch", module.PACKAGE})},
         }
-        store(entry, path_of(folder, name, seed, tool, source))
+        write_json(path_of(folder, name, seed, tool, source), entry)  # what is there counts as done
         console.print(f"{name} {tool} {source} seed {seed}: {entry['top1']:.2f} (FP32 {entry['fp32_top1']:.2f})")
 
 
 def path_of(folder: Path, name: str, seed: int, tool: str, source: str) -> Path:
     """Where one score is stored."""
     return folder / f"{name.replace('/', '-')},{tool},{source},seed={seed}.json"
-
-
-def store(entry: dict[str, Any], path: Path) -> None:
-    """Write one score whole or not at all: what is there counts as done."""
-    partial = path.with_suffix(".partial")
-    try:
-        partial.write_text(json.dumps(entry, indent=2) + "\n")
-        partial.rename(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def load(name: str) -> PretrainedNetwork:

@@ -158,8 +158,13 @@ def record_folder(runs: Path, name: str) -> Iterator[Path]:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Indented JSON with a final newline."""
-    path.write_text(json.dumps(content, indent=2) + "\n")
+    """Indented JSON with a final newline, written whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_text(json.dumps(content, indent=2) + "\n")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def read_content(path: Path) -> Any:

@@ -75,10 +75,13 @@ def carry_out(config: RunConfig, other_settings: dict[str, str], folder: Path, w
     reference = run.float_score()
     result = run.quantize(images)
     started = time.perf_counter()
-    score = run.score(result.model, "evaluate")
+    simulated = run.simulation(result)
+    score = run.score(simulated, "evaluate")
     run.seconds["evaluate"] = time.perf_counter() - started
 
-    content = record_content(run, result, other_settings, losses, images=images, score=score, reference=reference)
+    distance = None if images is None else output_divergence(network.module, simulated, images)
+
+    content = record_content(run, result, other_settings, losses, distance=distance, score=score, reference=reference)
     sensitivity, frontier = result.sensitivity, frontier_table(result)
     picture = write_files(folder, config, content, run.losses, images, sensitivity, frontier)
     tracker.log_record(
@@ -136,7 +139,7 @@ def record_content(
     other_settings: dict[str, str],
     losses: dict[str, float | None],
     *,
-    images: torch.Tensor | None,
+    distance: float | None,
     score: Score,
     reference: Score,
 ) -> dict[str, Any]:
@@ -162,7 +165,7 @@ def record_content(
         "agreement": None,
         "seed": config.seed,
         **losses,
-        "divergence": None if images is None else output_divergence(module, result.model, images),
+        "divergence": distance,
         "seconds": {stage: round(seconds, 3) for stage, seconds in run.seconds.items()},
         "needs_data": config.method.images == "real",
         "weight_layers": report["weight_layers"],

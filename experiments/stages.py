@@ -16,6 +16,7 @@ from experiments.progress import progress_bar
 from experiments.record import STAGES
 from experiments.sources import Dataset, load_dataset
 from zeroq.evaluation import classification, detection
+from zeroq.export.integer_arithmetic import integer_arithmetic
 from zeroq.images.noise import gaussian_images
 from zeroq.networks.pretrained import PretrainedNetwork
 from zeroq.networks.state import model_device
@@ -30,6 +31,7 @@ from zeroq.pipeline import (
     quantize_with_images,
 )
 from zeroq.precision.sensitivity import SensitivityTable
+from zeroq.quantization.convert import activation_quantizers
 from zeroq.quantization.size import average_bits_for
 
 Score = classification.Classification | detection.Detection
@@ -94,6 +96,16 @@ class Run:
                 symmetric=settings.symmetric,
             )
         return quantize_with_images(module, images, settings, run_stage=self._run_stage)
+
+    def simulation(self, result: QuantizationResult) -> nn.Module:
+        """What is scored: the quantized network, with placement ``integer`` in the arithmetic of an integer runtime.
+
+        Ranges that are each batch's own (method naive) have no such runtime.
+        """
+        own_ranges = any(quantizer.dynamic for quantizer in activation_quantizers(result.model).values())
+        if self.config.placement != "integer" or own_ranges:
+            return result.model
+        return integer_arithmetic(result.model)
 
     @property
     def weight_label(self) -> str:

@@ -6,6 +6,8 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from experiments.record import write_json
+
 # Where a launcher gives up, processes on other machines may go on.
 DIED = "the process that did it died, or goes on without the sweep"
 
@@ -28,9 +30,7 @@ class SweepLog:
     def write(self, job: int, outcome: Outcome) -> None:
         """Say what became of a job; said before it starts, it stands for a process that dies."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        partial = self.folder / f".{job}.partial"
-        partial.write_text(json.dumps(asdict(outcome)))
-        partial.rename(self.folder / f"{job}.json")
+        write_json(self.folder / f"{job}.json", asdict(outcome))
 
     def read(self) -> list[Outcome]:
         """The outcomes in the order of the jobs."""

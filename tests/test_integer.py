@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from timm.layers import BatchNormAct2d
 from torch import nn
 from torch.nn import functional
 
@@ -95,6 +96,22 @@ def test_shared_layers_and_functions(hand_written, images):
         (quantizer,) = relu.users
         layers.add(quantizer.target)
     assert len(layers) == 6
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU6, nn.SiLU])
+def test_activations_inside_batch_norm(activation, images):
+    """A runtime fuses a clamp with the convolution before it, and nothing else."""
+    torch.manual_seed(0)
+    block = nn.Sequential(nn.Conv2d(3, 8, 3), BatchNormAct2d(8, act_layer=activation), nn.Conv2d(8, 4, 3), nn.ReLU())
+    model = nn.Sequential(*block, nn.Conv2d(4, 4, 3)).eval()
+    quantized = zeroq.quantize(model, 8, 8, "integer")
+    fused = activation is nn.ReLU6
+    names = [name.removeprefix(f"{HOLDER}.") for name in activation_quantizers(quantized)]
+    assert names == ["input_1", *([] if fused else ["_1"]), "_1_act", "_3"]
+    zeroq.calibrate(quantized, images)
+    expected = model(images)
+    assert (quantized(images) - expected).abs().max() < 0.05 * expected.abs().max()
+    assert isinstance(model[1].act, activation)
 
 
 def test_other_methods(everything, hand_written, images):

@@ -1,11 +1,28 @@
 """A record is there whole or not at all."""
 
+import json
 import multiprocessing
 import os
+from pathlib import Path
 
 import pytest
 
 from experiments import record
+
+
+def test_json_is_written_whole_or_not_at_all(monkeypatch, tmp_path):
+    def interrupted(path: Path, text: str) -> None:
+        with path.open("w") as file:
+            file.write(text[:5])
+        raise KeyboardInterrupt
+
+    record.write_json(tmp_path / "entry.json", {"top1": 90.0})
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_text", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            record.write_json(tmp_path / "entry.json", {"top1": 91.0})
+    assert [path.name for path in tmp_path.iterdir()] == ["entry.json"]
+    assert json.loads((tmp_path / "entry.json").read_text()) == {"top1": 90.0}
 
 
 def test_force_replaces_the_record(tmp_path):

@@ -11,6 +11,7 @@ if TYPE_CHECKING:  # a program imports a name when it first uses it: __getattr__
     from zeroq.errors import ZeroQError
     from zeroq.export.calibration_reader import CalibrationReader
     from zeroq.export.calibration_set import export_calibration_set, read_calibration_set
+    from zeroq.export.integer_arithmetic import integer_arithmetic
     from zeroq.export.onnx_file import ExportReport, export_float_onnx, export_onnx
     from zeroq.export.runtime import OnnxNetwork, latencies
     from zeroq.images.batch_norm import batch_norm_loss
@@ -56,6 +57,7 @@ __all__ = [
     "export_float_onnx",
     "export_onnx",
     "gaussian_images",
+    "integer_arithmetic",
     "latencies",
     "pareto_frontier",
     "quantize",
@@ -75,6 +77,7 @@ _HOMES = {
     "zeroq.errors": ("ZeroQError",),
     "zeroq.export.calibration_reader": ("CalibrationReader",),
     "zeroq.export.calibration_set": ("export_calibration_set", "read_calibration_set"),
+    "zeroq.export.integer_arithmetic": ("integer_arithmetic",),
     "zeroq.export.onnx_file": ("ExportReport", "export_float_onnx", "export_onnx"),
     "zeroq.export.runtime": ("OnnxNetwork", "latencies"),
     "zeroq.images.batch_norm": ("batch_norm_loss",),

@@ -19,6 +19,7 @@ from zeroq.quantization.layers import (
     QuantizedWeight,
     beside_weight,
     channel_axis,
+    is_affine,
     plain_again,
     weight_grid,
     weight_steps,
@@ -54,7 +55,7 @@ class LoweredLayer:
         return not self.reason
 
 
-class _StoredQuantizer(nn.Module):
+class StoredQuantizer(nn.Module):
     """An ``ActivationQuantizer`` as an operator."""
 
     def __init__(self, quantizer: ActivationQuantizer):
@@ -67,8 +68,13 @@ class _StoredQuantizer(nn.Module):
         return torch.ops.zeroq.quantize_dequantize(values, self.scale, self.zero_point, self.highest)
 
 
-class _StoredWeight:
-    """Mixed in before a layer's own class: its weight, and a bias of integers, are dequantized when they are used."""
+class StoredWeight:
+    """Mixed in before a layer's own class: its weight, and a bias of integers, are dequantized when they are used.
+
+    ``is_integer`` says whether it has all that an integer kernel needs.
+    """
+
+    is_integer: bool
 
     @property
     def weight(self) -> torch.Tensor:
@@ -99,7 +105,7 @@ def lowered(graph: fx.GraphModule) -> tuple[fx.GraphModule, list[LoweredLayer]]:
     ]
     for name, module in list(graph.named_modules()):
         if isinstance(module, ActivationQuantizer):
-            graph.set_submodule(name, _StoredQuantizer(module))
+            graph.set_submodule(name, StoredQuantizer(module))
     graph.delete_all_unused_submodules()
     graph.recompile()
     return graph, layers
@@ -144,10 +150,25 @@ def explicit(quantized: nn.Module) -> fx.GraphModule:
     return graph
 
 
-def quantizer_of(graph: fx.GraphModule, node: fx.Node) -> ActivationQuantizer | None:
+def quantizer_of(graph: fx.GraphModule, node: fx.Node) -> ActivationQuantizer | StoredQuantizer | None:
     """The quantizer that a node calls."""
     module = graph.get_submodule(node.target) if node.op == "call_module" else None
-    return module if isinstance(module, ActivationQuantizer) else None
+    return module if isinstance(module, ActivationQuantizer | StoredQuantizer) else None
+
+
+def kernel_end(graph: fx.GraphModule, node: fx.Node) -> fx.Node:
+    """The last node of the kernel that a node begins: the clamping activation that alone uses what it gives, or itself.
+
+    Where BatchNorm is folded already.
+    """
+    user = next(iter(node.users)) if len(node.users) == 1 else None
+    return user if user is not None and clamps(graph, user) else node
+
+
+def following_quantizer(graph: fx.GraphModule, node: fx.Node) -> ActivationQuantizer | StoredQuantizer | None:
+    """The quantizer that alone uses what the kernel that a node begins gives."""
+    users = list(kernel_end(graph, node).users)
+    return quantizer_of(graph, users[0]) if len(users) == 1 else None
 
 
 def merge_quantizers(graph: fx.GraphModule) -> None:
@@ -205,6 +226,7 @@ def _lower_layer(graph: fx.GraphModule, name: str, node: fx.Node, number: int) -
         return LoweredLayer(name, kind, bits, bits, weights, reason)
     own = copy.copy(layer)
     own._parameters, own._buffers = dict(layer._parameters), dict(layer._buffers)
+    own.is_integer = not reason
     # The same values as multiples of a finer scale: the bias is an integer of that scale too, and 2-bit weights' own
     # would round it by as much as a step of the output.
     finer = 2 ** (WIDEST - bits)
@@ -254,12 +276,10 @@ def _why_float(graph: fx.GraphModule, node: fx.Node, bits: int) -> str:
         return "its input is not quantized"
     if isinstance(layer, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d):
         return "runtimes have no integer kernel for transposed convolutions"
-    end, users = node, list(node.users)
-    if len(users) == 1 and clamps(graph, users[0]):
-        end, users = users[0], list(users[0].users)
-    if len(users) == 1 and quantizer_of(graph, users[0]) is not None:
-        return ""
-    if isinstance(layer, nn.Linear) and end is node:
+    if not is_affine(layer):
+        return "its forward does more than its weight and bias say"
+    end = kernel_end(graph, node)
+    if following_quantizer(graph, node) is not None or (isinstance(layer, nn.Linear) and end is node):
         return ""
     return "it gives the network's output" if only_leads_out(graph, end) else "its output is not quantized"
 
@@ -271,4 +291,4 @@ def _add_once(graph: fx.GraphModule, name: str, module: nn.Module) -> None:
 
 @cache
 def _stored_class(base: type) -> type:
-    return type(f"Stored{base.__name__}", (_StoredWeight, base), {"__doc__": _StoredWeight.__doc__})
+    return type(f"Stored{base.__name__}", (StoredWeight, base), {"__doc__": StoredWeight.__doc__})

@@ -120,7 +120,7 @@ def export_float_onnx(model: nn.Module, path: Path | str, example: torch.Tensor,
 
 def check_opset(opset: int, layers: list[LoweredLayer]) -> None:
     """Raise ZeroQError for a version of ONNX's operators that cannot hold a network."""
-    if opset not in range(FIRST_OPSETS[8], LAST_OPSET + 1):
+    if not isinstance(opset, int) or opset not in range(FIRST_OPSETS[8], LAST_OPSET + 1):
         raise ZeroQError(f"opsets are {FIRST_OPSETS[8]} to {LAST_OPSET}, not {opset}; leave opset=None")
     for bits, first in FIRST_OPSETS.items():
         found = [layer.name for layer in layers if layer.stored_bits == bits]

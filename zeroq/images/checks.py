@@ -36,11 +36,11 @@ def check_count(count: int) -> None:
 def forward(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
     """The network's output, on its own device and in its own floating-point type.
 
-    Raises ZeroQError where the network does not accept images of this shape.
+    Raises ZeroQError where the network does not accept images of this shape, or wants more than images.
     """
     try:
         return model(images.to(model_device(model), model_dtype(model)))
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         # Out of memory is a RuntimeError too, and has nothing to do with the shape.
         if isinstance(error, torch.OutOfMemoryError):
             raise

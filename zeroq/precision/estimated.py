@@ -11,7 +11,7 @@ Source: the Gauss–Newton form of the Hessian (Schraudolph, Neural Computation 
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -62,10 +62,10 @@ def estimates(
             own = [place for place in places[name] if gradients[0][place] is not None]
             for column, weight in enumerate(candidates.weights(name) if own else []):
                 with replaced_weight(layer, weight):
-                    changes = [layer(*calls[place][1]) - outputs[place] for place in own]
+                    changes = [layer(*calls[place][1]).sub_(outputs[place]) for place in own]
                 # Of a layer that is used several times, the changes add up before they are squared.
                 products = sum(
-                    torch.stack([(each[place] * change).flatten(1).sum(1) for each in gradients])
+                    inner_products([each[place] for each in gradients], change)
                     for place, change in zip(own, changes, strict=True)
                 )
                 values[row, column] = products.double().square().mean() / 2
@@ -90,6 +90,15 @@ def backward(
         raise ZeroQError(
             f"the network cannot be differentiated ({reason}); measure its sensitivities, mode='exact'"
         ) from error
+
+
+def inner_products(gradients: Sequence[torch.Tensor], change: torch.Tensor) -> torch.Tensor:
+    """⟨gradient, change⟩ of each image, [gradients, N].
+
+    Fresh memory costs more than the products, and so does flattening maps whose channels lie together.
+    """
+    products, axes = torch.empty_like(change), tuple(range(1, change.dim()))
+    return torch.stack([torch.mul(each, change, out=products).sum(axes) for each in gradients])
 
 
 def fisher_root(scores: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:

@@ -53,6 +53,7 @@ def place_quantizers(graph: fx.GraphModule, quantizer: Callable[[], ActivationQu
     scores of distilled images are far closer together than those of real ones, so that their range would cut off just
     the scores that decide. Changes the graph in place; ``quantizer`` makes one.
     """
+    separate_activations(graph)
     tensors = tensor_nodes(graph)
     ends = [fused_end(graph, node) for node in graph.graph.nodes if node in tensors and computes(graph, node)]
     for node in dict.fromkeys(ends):
@@ -65,6 +66,27 @@ def place_quantizers(graph: fx.GraphModule, quantizer: Callable[[], ActivationQu
         node.replace_all_uses_with(quantized, delete_user_cb=lambda user, own=quantized: user is not own)
     graph.graph.lint()
     graph.recompile()
+
+
+def separate_activations(graph: fx.GraphModule) -> None:
+    """Make the activation of timm's BatchNormAct2d a node of its own, which need not be one of those that kernels fuse.
+
+    Changes the graph in place.
+    """
+    activations: dict[str, str] = {}  # by the norm's name
+    for node in list(graph.graph.nodes):
+        module = graph.get_submodule(node.target) if node.op == "call_module" else None
+        if module is None or not holds_statistics(module):
+            continue
+        activation = getattr(module, "act", None)
+        if isinstance(activation, nn.Module) and not isinstance(activation, nn.Identity):
+            module.act = nn.Identity()
+            activations[node.target] = f"{node.target}_act"
+            graph.add_submodule(activations[node.target], activation)
+        if node.target in activations:
+            with graph.graph.inserting_after(node):
+                separate = graph.graph.call_module(activations[node.target], (node,))
+            node.replace_all_uses_with(separate, delete_user_cb=lambda user, own=separate: user is not own)
 
 
 def tensor_nodes(graph: fx.GraphModule) -> set[fx.Node]:
