@@ -1,5 +1,6 @@
 """Integer arithmetic, against onnxruntime's integer kernels and against sums of Python's own integers."""
 
+import numpy
 import pytest
 import torch
 from torch import nn
@@ -59,3 +60,59 @@ def test_on_the_zoo(architecture, tmp_path):
     network = zoo.load(architecture)
     images = zeroq.gaussian_images(network.input.shape, 16)
     assert_same(quantized(network.module, images), images, tmp_path / "file.onnx")
+
+
+@pytest.mark.parametrize("placement", ["layer_inputs", "after_relu"])
+def test_other_placements_are_integer_where_two_quantizers_meet(images, tmp_path, placement):
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.AvgPool2d(2), nn.Conv2d(8, 4, 3)
+    )
+    network = zeroq.quantize(model.eval(), 8, 8, placement, symmetric=True)
+    zeroq.calibrate(network, images)
+    assert_same(network, images, tmp_path / "file.onnx")
+    assert any(isinstance(each, IntegerLayer) for each in zeroq.integer_arithmetic(network).modules())
+
+
+@pytest.mark.parametrize("network", ["hand_written", "no_norm"])
+def test_networks_that_are_not_all_convolutions_and_batch_norm(request, network, images, tmp_path):
+    assert_same(quantized(request.getfixturevalue(network), images), images, tmp_path / "file.onnx")
+
+
+def test_sums_that_float32_does_not_hold(tmp_path):
+    """2,048 products of odd integers, against numpy's integers and against onnxruntime."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(2048, 4, 1), nn.ReLU(), nn.Conv2d(4, 2, 1)).eval()
+    model[0].weight.data = (2 * torch.randint(45, 64, (4, 2048, 1, 1)) + 1).float()
+    model[0].weight.data[:, 0] = 127  # of a symmetric grid of 8 bits, so that the weights are their integers
+    images = (2 * torch.randint(100, 128, (8, 2048, 1, 1)) + 1).float()
+    images[0, 0] = 255
+    network = quantized(model, images)
+    (kernel,) = (each for each in zeroq.integer_arithmetic(network).modules() if isinstance(each, IntegerLayer))
+    weights, pixels = (each.flatten(1).numpy().astype(int) for each in (model[0].weight.detach(), images))
+    total = pixels @ weights.T + kernel.bias.flatten().numpy()
+    assert not kernel.fits_float32
+    assert total.min() > 2**24
+    expected = numpy.rint(total.astype(numpy.float32) * kernel.factor.flatten().numpy())
+    numpy.testing.assert_array_equal((kernel(images) / kernel.output_scale).flatten(1).numpy(), expected)
+    assert_same(network, images, tmp_path / "file.onnx")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_network_stays_as_it_was(hand_written, images, dtype):
+    network = quantized(hand_written.to(dtype), images.to(dtype))
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    expected = network(images.to(dtype))
+    assert zeroq.integer_arithmetic(network)(images).dtype == torch.float32
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert torch.equal(network(images.to(dtype)), expected)
+
+
+def test_networks_without_such_arithmetic(hand_written, images):
+    for network, words in (
+        (zeroq.quantize(hand_written, 8, 8, "integer"), "has no range yet"),
+        (zeroq.quantize(hand_written, 8, 8, "integer", dynamic=True), "each batch's own"),
+        (hand_written, "not quantized"),
+    ):
+        with pytest.raises(zeroq.ZeroQError, match=words):
+            zeroq.integer_arithmetic(network)

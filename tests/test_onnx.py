@@ -168,6 +168,7 @@ def test_shared_layers_are_stored_once(hand_written, images, tmp_path):
     counts = sum(layer.weight.numel() for layer in weighted_layers(hand_written).values())
     assert report.weights_mib * 2**20 == counts
     assert steps(quantized(images), OnnxNetwork(report.path)(images)) < 4
+    assert report.float_layers["stem"] == "its forward does more than its weight and bias say"
 
 
 def test_a_detector(tmp_path):
@@ -329,6 +330,7 @@ def test_opsets(residual, images, tmp_path):
         (2, 21, "opset 21 has no integers of 2 bits"),
         (8, 13, "opsets are 18 to 25, not 13"),
         (8, 99, "opsets are 18 to 25, not 99"),
+        (8, 21.0, "opsets are 18 to 25, not 21.0"),
     ):
         with pytest.raises(ZeroQError, match=words):
             zeroq.export_onnx(calibrated(residual, images, bits), tmp_path / "file.onnx", images, opset=opset)
