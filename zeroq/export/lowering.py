@@ -12,8 +12,8 @@ from zeroq.errors import ZeroQError
 from zeroq.quantization.activations import ActivationQuantizer
 from zeroq.quantization.affine import FLOAT_BITS
 from zeroq.quantization.folding import fold_batch_norms, in_place
-from zeroq.quantization.graph import layer_calls
-from zeroq.quantization.integer import clamps, moves, only_leads_out, takes_item, tensor_nodes
+from zeroq.quantization.graph import clamps, layer_calls
+from zeroq.quantization.integer import moves, only_leads_out, takes_item, tensor_nodes
 from zeroq.quantization.layers import (
     QuantizedOutput,
     QuantizedWeight,

@@ -7,11 +7,10 @@ from torch import fx, nn
 from torch.nn import functional
 
 from zeroq.images.batch_norm import batch_norms, holds_statistics
-from zeroq.quantization.graph import ELEMENTWISE, attributes, changeable_layers, kind
+from zeroq.quantization.graph import ELEMENTWISE, attributes, changeable_layers, clamps, kind
 from zeroq.quantization.layers import WEIGHTED_LAYERS, beside_weight, channel_axis, weight_grid
 
 CLAMPS = (torch.clamp, torch.clip, functional.hardtanh)
-CLAMPING = (nn.ReLU6, nn.Hardtanh, functional.relu6)
 CLAMP_METHODS = ("clamp", "clip", "clamp_", "clip_")
 
 
@@ -94,7 +93,7 @@ def _follows_layer(graph: fx.GraphModule, node: fx.Node) -> bool:
         module = graph.get_submodule(node.target) if node.op == "call_module" else None
         if module is not None and (isinstance(module, WEIGHTED_LAYERS) or holds_statistics(module)):
             return True
-        if kind(graph, node) not in (*ELEMENTWISE, *CLAMPING) and clamp_ends(node) is None:
+        if kind(graph, node) not in ELEMENTWISE and not clamps(graph, node):
             return False
     return False
 

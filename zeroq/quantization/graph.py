@@ -27,6 +27,11 @@ WITHIN_CHANNELS = {
     ),
     functional.interpolate: 2,
 }
+# What cuts its input at constants, which runtimes compute in one kernel with the layer or the sum before it.
+CLAMPING = (nn.ReLU, nn.ReLU6, nn.Hardtanh, functional.relu, functional.relu6, functional.hardtanh)
+CLAMPING += (torch.relu, torch.relu_, torch.clamp, torch.clip, torch.clamp_min, functional.hardtanh_)
+CLAMPING += ("relu", "relu_", "clamp", "clamp_", "clip", "clip_", "clamp_min", "clamp_min_")
+CLAMPING_MODULES = tuple(each for each in CLAMPING if isinstance(each, type))
 FLATTENING = (nn.Flatten, torch.flatten, "flatten")
 SPATIAL_AXES = {nn.Conv1d: 1, nn.Conv2d: 2, nn.Conv3d: 3}
 
@@ -55,6 +60,13 @@ def layer_calls(graph: fx.GraphModule) -> dict[str, list[fx.Node]]:
 def kind(graph: fx.GraphModule, node: fx.Node) -> type | Callable | str:
     """What a node does: its module's class, its function or its method's name."""
     return type(graph.get_submodule(node.target)) if node.op == "call_module" else node.target
+
+
+def clamps(graph: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether a node is a ReLU or cuts its input at other constants."""
+    if node.op == "call_module":
+        return isinstance(graph.get_submodule(node.target), CLAMPING_MODULES)
+    return node.op in ("call_function", "call_method") and node.target in CLAMPING
 
 
 def changeable_layers(graph: fx.GraphModule) -> dict[str, list[fx.Node]]:

@@ -9,15 +9,11 @@ from torch.nn import functional
 
 from zeroq.images.batch_norm import holds_statistics
 from zeroq.quantization.activations import ActivationQuantizer
-from zeroq.quantization.graph import kind
+from zeroq.quantization.graph import clamps, kind
 from zeroq.quantization.layers import WEIGHTED_LAYERS
 
 # The submodule of a graph that holds its quantizers, each under the name of the node behind which it stands.
 HOLDER = "activation_quantizers"
-# What an integer runtime computes in one kernel with the layer or the sum before it.
-CLAMPING = (nn.ReLU, nn.ReLU6, nn.Hardtanh, functional.relu, functional.relu6, functional.hardtanh)
-CLAMPING += (torch.relu, torch.relu_, torch.clamp, torch.clip, torch.clamp_min, functional.hardtanh_)
-CLAMPING += ("relu", "relu_", "clamp", "clamp_", "clip", "clip_", "clamp_min", "clamp_min_")
 # What gives values that are on its input's grid already: it moves values, takes the largest, or puts zeros between.
 MOVING = (
     *(nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.Flatten, nn.Unflatten),
@@ -128,13 +124,6 @@ def fused_end(graph: fx.GraphModule, node: fx.Node) -> fx.Node:
     return node
 
 
-def clamps(graph: fx.GraphModule, node: fx.Node) -> bool:
-    """Whether a node is a ReLU or cuts its input at other constants."""
-    if node.op == "call_module":
-        return _is_module(graph, node, CLAMPING_MODULES)
-    return node.op in ("call_function", "call_method") and node.target in CLAMPING
-
-
 def _scores(graph: fx.GraphModule, node: fx.Node) -> bool:
     return kind(graph, node) in SCORING
 
@@ -172,5 +161,4 @@ def _is_module(graph: fx.GraphModule, node: fx.Node, kinds: type | tuple[type, .
     return node.op == "call_module" and isinstance(graph.get_submodule(node.target), kinds)
 
 
-CLAMPING_MODULES = tuple(each for each in CLAMPING if isinstance(each, type))
 MOVING_MODULES = tuple(each for each in MOVING if isinstance(each, type))
