@@ -24,7 +24,6 @@ from zeroq.parallel import on_devices, position
 from zeroq.pipeline import (
     Progress,
     QuantizationResult,
-    Settings,
     distill_recording,
     quantize_naively,
     quantize_with_dfq,
@@ -33,6 +32,7 @@ from zeroq.pipeline import (
 from zeroq.precision.sensitivity import SensitivityTable
 from zeroq.quantization.convert import activation_quantizers
 from zeroq.quantization.size import average_bits_for
+from zeroq.settings import Settings
 
 Score = classification.Classification | detection.Detection
 

@@ -10,10 +10,11 @@ from tests.networks import HandWritten, normal_chain, outputs
 from zeroq.baselines.clipped_normal import clipped_normal_moments
 from zeroq.baselines.dfq import Steps
 from zeroq.baselines.moments import activation_moments
-from zeroq.pipeline import Settings, quantize_with_dfq
+from zeroq.pipeline import quantize_with_dfq
 from zeroq.quantization.bias_correction import correct_biases, mean_outputs
 from zeroq.quantization.folding import fold_batch_norms
 from zeroq.quantization.tracing import trace
+from zeroq.settings import Settings
 
 NO_STEPS = Steps(replace_relu6=False, equalize=False, absorb=False)
 

@@ -23,13 +23,14 @@ from zeroq.images.batch_norm import batch_norms
 from zeroq.networks import zoo
 from zeroq.networks.imagenet import CHECKPOINTS
 from zeroq.networks.retinanet import RawRetinaNet
-from zeroq.pipeline import Settings, quantize_with_dfq
+from zeroq.pipeline import quantize_with_dfq
 from zeroq.quantization.bias_correction import mean_outputs
 from zeroq.quantization.convert import activation_quantizers
 from zeroq.quantization.folding import fold_batch_norms, replace_relu6
 from zeroq.quantization.graph import layer_pairs
 from zeroq.quantization.layers import weighted_layers
 from zeroq.quantization.tracing import trace
+from zeroq.settings import Settings
 
 DATA = Path(__file__).parents[1] / "data"
 

@@ -20,11 +20,12 @@ from zeroq.baselines.equalization import (
     unequal_channels,
 )
 from zeroq.images.batch_norm import batch_norms
-from zeroq.pipeline import Settings, quantize_with_dfq
+from zeroq.pipeline import quantize_with_dfq
 from zeroq.quantization.folding import fold_batch_norms, replace_relu6
 from zeroq.quantization.graph import layer_pairs
 from zeroq.quantization.layers import is_affine, weighted_layers
 from zeroq.quantization.tracing import trace
+from zeroq.settings import Settings
 
 
 def assert_unchanged(step, graph) -> None:

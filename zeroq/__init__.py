@@ -20,7 +20,6 @@ if TYPE_CHECKING:  # a program imports a name when it first uses it: __getattr__
     from zeroq.images.noise import gaussian_images
     from zeroq.pipeline import (
         QuantizationResult,
-        Settings,
         quantize_naively,
         quantize_with_dfq,
         quantize_with_images,
@@ -34,6 +33,7 @@ if TYPE_CHECKING:  # a program imports a name when it first uses it: __getattr__
     from zeroq.quantization.calibrate import calibrate
     from zeroq.quantization.convert import quantize
     from zeroq.quantization.size import size_mib
+    from zeroq.settings import Settings
 
 __all__ = [
     "BitPlan",
@@ -85,7 +85,7 @@ _HOMES = {
     "zeroq.images.fast": ("distill_fast",),
     "zeroq.images.noise": ("gaussian_images",),
     "zeroq.pipeline": (
-        *("QuantizationResult", "Settings", "quantize_naively", "quantize_with_dfq", "quantize_with_images"),
+        *("QuantizationResult", "quantize_naively", "quantize_with_dfq", "quantize_with_images"),
         "zero_shot_quantize",
     ),
     "zeroq.precision.frontier": ("ParetoFrontier", "allocate", "pareto_frontier"),
@@ -96,6 +96,7 @@ _HOMES = {
     "zeroq.quantization.calibrate": ("calibrate",),
     "zeroq.quantization.convert": ("quantize",),
     "zeroq.quantization.size": ("size_mib",),
+    "zeroq.settings": ("Settings",),
 }
 
 

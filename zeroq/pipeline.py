@@ -1,17 +1,14 @@
 """The order of the stages: distil → sensitivity → allocate → quantize → calibrate."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from math import inf
 from typing import Any, Protocol
 
 import torch
 from torch import nn
 
 from zeroq.baselines.dfq import (
-    BiasCorrection,
     Steps,
-    check_bias_correction,
     correct_biases_analytically,
     prepared,
     set_ranges,
@@ -25,24 +22,23 @@ from zeroq.images.distill import Limits
 from zeroq.images.noise import gaussian_images
 from zeroq.images.recipes import RECIPES, Recipe, check_recipe
 from zeroq.networks.state import evaluating
-from zeroq.precision.divergence import Direction, check_direction, class_scores
+from zeroq.precision.divergence import class_scores
 from zeroq.precision.frontier import ParetoFrontier, budget_bits, pareto_frontier, widths_without_sensitivity
 from zeroq.precision.refine import refine as measure_jointly
-from zeroq.precision.sensitivity import Mode, SensitivityTable, check_candidates, check_mode, sensitivity
-from zeroq.quantization.affine import FLOAT_BITS, check_bits
+from zeroq.precision.sensitivity import SensitivityTable, sensitivity
+from zeroq.quantization.affine import FLOAT_BITS
 from zeroq.quantization.bias_correction import correct_biases
-from zeroq.quantization.calibrate import calibrate, check_percentile
+from zeroq.quantization.calibrate import calibrate
 from zeroq.quantization.convert import (
     Placement,
     activation_quantizers,
-    check_placement,
-    is_symmetric,
     quantize,
     resolve_weight_bits,
 )
 from zeroq.quantization.layers import QuantizedWeight, weighted_layers
 from zeroq.quantization.size import mean_bits, size_mib
 from zeroq.quantization.tracing import check_traced, trace
+from zeroq.settings import Settings
 
 Progress = Callable[[int, int], None]
 
@@ -56,66 +52,6 @@ class RunStage(Protocol):
 def run_plainly(name: str, compute: Callable[[Progress], Any]) -> Any:
     """Run a stage and nothing else."""
     return compute(lambda done, total: None)
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a network is quantized.
-
-    ``weight_bits`` is the mean of a mixed-precision plan over ``candidates`` if ``mixed``, else every layer's width
-    or a plan.
-    ``refine`` > 0 measures that many plans near the budget jointly and keeps the best. ``bias_correction`` is
-    ``empirical`` where the images correct the biases (``correct_biases``), and for DFQ also ``analytic``. The rest is
-    as in ``quantize``, ``sensitivity`` (``direction``, ``devices``, and its ``mode`` as ``sensitivity``) and
-    ``calibrate`` (``percentile``).
-    """
-
-    weight_bits: float | Mapping[str, int] = 4
-    activation_bits: int = 8
-    mixed: bool = True
-    candidates: Sequence[int] = (2, 4, 8)
-    direction: Direction = "forward"
-    refine: int = 0
-    placement: Placement = "layer_inputs"
-    per_channel: bool = True
-    symmetric: bool | None = None
-    percentile: float | None = None
-    bias_correction: BiasCorrection = "none"
-    sensitivity: Mode = "exact"
-    devices: Sequence[str] = ()
-
-    @property
-    def granularity(self) -> dict[str, bool]:
-        """How weights are quantized, as ``quantize`` and ``sensitivity`` take it."""
-        return {"per_channel": self.per_channel, "symmetric": is_symmetric(self.symmetric, self.placement)}
-
-    def check(self, model: nn.Module) -> None:
-        """Raise ZeroQError for what a stage would refuse later, after minutes of work."""
-        check_bits(self.activation_bits)
-        candidates = check_candidates(self.candidates)
-        check_direction(self.direction)
-        check_mode(self.sensitivity)
-        check_placement(self.placement)
-        if self.placement == "integer":
-            trace(model)
-        check_percentile(self.percentile)
-        check_bias_correction(self.bias_correction)
-        if self.refine < 0:
-            raise ZeroQError(f"refine is a number of plans, 0 for none, not {self.refine}")
-        if not self.mixed:
-            resolve_weight_bits(model, self.weight_bits)
-        elif isinstance(self.weight_bits, Mapping):
-            raise ZeroQError("weight_bits names every layer's bits already; give the mean bits, or mixed=False")
-        elif not candidates[0] <= self.weight_bits < inf:
-            raise ZeroQError(
-                f"the budget is below the smallest candidate, or no number: mean weight bits must be at least "
-                f"{candidates[0]}, not {self.weight_bits}; raise the budget or add narrower candidate bits"
-            )
-        elif self.weight_bits > candidates[-1]:
-            raise ZeroQError(
-                f"the budget is above the widest candidate: mean weight bits must be at most {candidates[-1]}, not "
-                f"{self.weight_bits:g}; lower the budget or add wider candidate bits"
-            )
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,76 @@
+"""How a network is quantized: the choices of all stages, checked before any of them runs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import inf
+
+from torch import nn
+
+from zeroq.baselines.dfq import BiasCorrection, check_bias_correction
+from zeroq.errors import ZeroQError
+from zeroq.precision.divergence import Direction, check_direction
+from zeroq.precision.sensitivity import Mode, check_candidates, check_mode
+from zeroq.quantization.affine import check_bits
+from zeroq.quantization.calibrate import check_percentile
+from zeroq.quantization.convert import Placement, check_placement, is_symmetric, resolve_weight_bits
+from zeroq.quantization.tracing import trace
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a network is quantized.
+
+    ``weight_bits`` is the mean of a mixed-precision plan over ``candidates`` if ``mixed``, else every layer's width
+    or a plan.
+    ``refine`` > 0 measures that many plans near the budget jointly and keeps the best. ``bias_correction`` is
+    ``empirical`` where the images correct the biases (``correct_biases``), and for DFQ also ``analytic``. The rest is
+    as in ``quantize``, ``sensitivity`` (``direction``, ``devices``, and its ``mode`` as ``sensitivity``) and
+    ``calibrate`` (``percentile``).
+    """
+
+    weight_bits: float | Mapping[str, int] = 4
+    activation_bits: int = 8
+    mixed: bool = True
+    candidates: Sequence[int] = (2, 4, 8)
+    direction: Direction = "forward"
+    refine: int = 0
+    placement: Placement = "layer_inputs"
+    per_channel: bool = True
+    symmetric: bool | None = None
+    percentile: float | None = None
+    bias_correction: BiasCorrection = "none"
+    sensitivity: Mode = "exact"
+    devices: Sequence[str] = ()
+
+    @property
+    def granularity(self) -> dict[str, bool]:
+        """How weights are quantized, as ``quantize`` and ``sensitivity`` take it."""
+        return {"per_channel": self.per_channel, "symmetric": is_symmetric(self.symmetric, self.placement)}
+
+    def check(self, model: nn.Module) -> None:
+        """Raise ZeroQError for what a stage would refuse later, after minutes of work."""
+        check_bits(self.activation_bits)
+        candidates = check_candidates(self.candidates)
+        check_direction(self.direction)
+        check_mode(self.sensitivity)
+        check_placement(self.placement)
+        if self.placement == "integer":
+            trace(model)
+        check_percentile(self.percentile)
+        check_bias_correction(self.bias_correction)
+        if self.refine < 0:
+            raise ZeroQError(f"refine is a number of plans, 0 for none, not {self.refine}")
+        if not self.mixed:
+            resolve_weight_bits(model, self.weight_bits)
+        elif isinstance(self.weight_bits, Mapping):
+            raise ZeroQError("weight_bits names every layer's bits already; give the mean bits, or mixed=False")
+        elif not candidates[0] <= self.weight_bits < inf:
+            raise ZeroQError(
+                f"the budget is below the smallest candidate, or no number: mean weight bits must be at least "
+                f"{candidates[0]}, not {self.weight_bits}; raise the budget or add narrower candidate bits"
+            )
+        elif self.weight_bits > candidates[-1]:
+            raise ZeroQError(
+                f"the budget is above the widest candidate: mean weight bits must be at most {candidates[-1]}, not "
+                f"{self.weight_bits:g}; lower the budget or add wider candidate bits"
+            )
