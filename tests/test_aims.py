@@ -166,8 +166,6 @@ DEPLOYED = [record for record in RECORDS if "deployment" in record and record["p
 # The largest difference between the file and its simulation, and what 8 bits may cost with everything quantized.
 SAME = {"top1": 0.1, "map": 0.002}
 SMALLEST_AGREEMENT = 0.995
-# Missed: roundings that fall to the other side grow through its depth, on photographs that are close calls (README).
-REACHED_AGREEMENT = {EFFICIENTNET: 0.96}
 INTEGER_LOSS = {"top1": 0.7, "map": 0.015}
 
 
@@ -182,8 +180,7 @@ def test_the_file_is_what_the_simulation_said(record):
     found, metric = record["deployment"], record["metric"]
     assert found["simulated_value"] == record["value"]
     assert abs(record["deployed_value"] - record["value"]) <= SAME[metric] + 1e-9
-    smallest = REACHED_AGREEMENT.get(record["model"], SMALLEST_AGREEMENT)
-    assert metric == "map" or found["agreement"] >= smallest
+    assert metric == "map" or found["agreement"] >= SMALLEST_AGREEMENT
     parts = found["weights_mib"] + found["parameters_mib"] + found["graph_mib"]
     assert parts == pytest.approx(record["deployed_mib"], rel=0.01)
     plan, parameters = record["plan"], record["parameters"]
