@@ -58,7 +58,7 @@ def paper_networks():
         yield architecture, network.eval().double(), (3, size, size)
 
 
-@pytest.mark.parametrize("networks", [zoo_networks, paper_networks])
+@pytest.mark.parametrize("networks", [zoo_networks, pytest.param(paper_networks, marks=pytest.mark.slow)])
 def test_steps_leave_the_float_network_as_it_was(networks):
     for name, network, shape in networks():
         images = torch.randn(1, *shape, generator=torch.Generator().manual_seed(0)).to(next(network.parameters()))

@@ -55,7 +55,28 @@ def test_it_is_what_onnxruntime_computes(images, tmp_path, bits, activation_bits
     assert (kernels.count(IntegerLayer), kernels.count(IntegerSum)) == (5, 2)
 
 
-@pytest.mark.parametrize("architecture", ["mobilenetv2", "shufflenet"])
+class Perceptron(nn.Module):
+    """Linear layers between quantizers."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.first, self.second = nn.Conv2d(3, 16, 3), nn.Linear(16 * 14 * 14, 32), nn.Linear(32, 32)
+        self.head = nn.Linear(32, 5)
+
+    def forward(self, images):
+        features = torch.relu(self.first(torch.relu(self.layer(images)).flatten(1)))
+        return self.head(torch.relu(self.second(features) + features))
+
+
+def test_linear_layers(images, tmp_path):
+    torch.manual_seed(0)
+    network = quantized(Perceptron().eval(), images)
+    assert_same(network, torch.randn(64, 3, 16, 16), tmp_path / "file.onnx")
+    assert sum(isinstance(each, IntegerLayer) for each in zeroq.integer_arithmetic(network).modules()) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", [each for each in zoo.ARCHITECTURES if each != "retinanet"])
 def test_on_the_zoo(architecture, tmp_path):
     network = zoo.load(architecture)
     images = zeroq.gaussian_images(network.input.shape, 16)

@@ -139,6 +139,7 @@ def numbers(results: Path) -> dict[str, dict]:
     return found
 
 
+@pytest.mark.slow
 def test_a_sweep_goes_on_after_a_full_disk(tmp_path):
     """A limit on the size of files stands for the disk: the write that crosses it fails half way, as on a full one."""
 
