@@ -351,3 +351,14 @@ def test_a_file_that_onnxruntime_does_not_take(tmp_path):
     Path(tmp_path / "file.onnx").write_bytes(b"no model")
     with pytest.raises(ZeroQError, match="onnxruntime does not take"):
         session(tmp_path / "file.onnx")
+
+
+def test_images_that_a_file_does_not_take(residual, images, tmp_path):
+    path = zeroq.export_onnx(calibrated(residual, images), tmp_path / "file.onnx", images).path
+    for wrong in (images[:, :1], images[..., :8], images[0]):
+        for use in (OnnxNetwork(path), lambda given: latencies([path], given)):
+            with pytest.raises(ZeroQError, match=r"takes images of shape \[batch, 3, 16, 16\], not"):
+                use(wrong)
+    assert latencies([str(path)], images.double(), repetitions=1)
+    with pytest.raises(ZeroQError, match="there is no file"):
+        OnnxNetwork(tmp_path / "other.onnx")

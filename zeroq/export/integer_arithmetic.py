@@ -32,8 +32,8 @@ def integer_arithmetic(quantized: nn.Module) -> fx.GraphModule:
 
     Between two quantizers a layer multiplies and adds integers, its bias too, scales the sum once, in float32, and
     rounds it to the grid of what follows (Jacob et al., CVPR 2018, section 2.2); so does the sum of two quantized
-    tensors. The roundings are those of onnxruntime's kernels on x86. The rest, such as pools and the layer that gives
-    the scores, computes in float from values on their grids.
+    tensors. The roundings are those of onnxruntime's kernels on x86, as it runs placement ``integer``. The rest, such
+    as pools and the layer that gives the scores, computes in float from values on their grids.
 
     Takes and gives what ``quantized`` does, in float32. Raises ZeroQError as ``export_onnx`` does: the network is not
     quantized, not calibrated, or cannot be traced.

@@ -98,6 +98,7 @@ def export_onnx(
             torch.onnx does not know; bits that the opset cannot hold; a path that cannot be written. No file is left.
     """
     check_images(example)
+    check_folder(Path(path))
     graph = explicit(quantized)
     check_same_outputs(quantized, graph, example.to(model_device(quantized)))
     graph, layers = lowered(graph)
@@ -113,6 +114,7 @@ def export_onnx(
 def export_float_onnx(model: nn.Module, path: Path | str, example: torch.Tensor, *, opset: int = OPSET) -> Path:
     """Write a float network as ONNX, to compare with; raises ZeroQError as ``export_onnx`` does."""
     check_images(example)
+    check_folder(Path(path))
     check_opset(opset, [])
     _write(_onnx_model(model, example, opset), Path(path))
     return Path(path)
@@ -127,8 +129,14 @@ def check_opset(opset: int, layers: list[LoweredLayer]) -> None:
         if found and opset < first:
             raise ZeroQError(
                 f"opset {opset} has no integers of {bits} bits, which {len(found)} layers need, such as {found[0]!r}; "
-                f"use opset={first} or later"
+                f"use opset={first}{' or later' if first < LAST_OPSET else ''}"
             )
+
+
+def check_folder(path: Path) -> None:
+    """Raise ZeroQError where the folder that a file is to lie in is not there."""
+    if not path.parent.is_dir():
+        raise ZeroQError(f"cannot write {path}: there is no folder {path.parent}; make it first")
 
 
 def _onnx_model(network: nn.Module, example: torch.Tensor, opset: int) -> ir.Model:

@@ -10,11 +10,12 @@ import numpy
 import onnx
 import onnxruntime
 import torch
+from onnxruntime.capi import onnxruntime_pybind11_state as onnxruntime_errors
 from torch import nn
 from torch.utils import _pytree as pytree
 
 from zeroq.errors import ZeroQError
-from zeroq.export.onnx_file import INPUT, PREFIX
+from zeroq.export.onnx_file import PREFIX
 
 QUIET = 3  # errors only
 INTEGER_CONVOLUTION = "QLinearConv"
@@ -24,10 +25,11 @@ class OnnxNetwork(nn.Module):
     """An ONNX file on the CPU: float images [N, C, H, W] → what the exported network gives.
 
     Of a file that ``export_onnx`` did not write, its first output. ``threads`` is how many of them onnxruntime uses,
-    None for as many as PyTorch.
+    None for as many as PyTorch. Raises ZeroQError for a file that onnxruntime does not take, and, when it is called,
+    for images that the file does not take.
     """
 
-    def __init__(self, path: Path, *, threads: int | None = None):
+    def __init__(self, path: Path | str, *, threads: int | None = None):
         super().__init__()
         self.session = session(path, threads=threads)
         outputs = self.session.get_modelmeta().custom_metadata_map.get(f"{PREFIX}outputs")
@@ -35,17 +37,21 @@ class OnnxNetwork(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: torch.Tensor) -> torch.Tensor | dict | list:
-        outputs = self.session.run(None, {self.session.get_inputs()[0].name: images.float().contiguous().numpy()})
+        outputs = _run(self.session, images)
         if self.structure is None:
             return torch.from_numpy(outputs[0])
         return pytree.tree_unflatten([torch.from_numpy(output) for output in outputs], self.structure)
 
 
-def session(path: Path, *, threads: int | None = None, optimized: Path | None = None) -> onnxruntime.InferenceSession:
+def session(
+    path: Path | str, *, threads: int | None = None, optimized: Path | None = None
+) -> onnxruntime.InferenceSession:
     """onnxruntime's session of a file; ``optimized`` is where to write the graph that it really runs.
 
     Raises ZeroQError for a file that onnxruntime does not take.
     """
+    if not Path(path).is_file():
+        raise ZeroQError(f"there is no file {path}; export the network first")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = QUIET
     options.intra_op_num_threads = threads or torch.get_num_threads()
@@ -57,6 +63,16 @@ def session(path: Path, *, threads: int | None = None, optimized: Path | None = 
         raise ZeroQError(f"onnxruntime does not take {path}: {str(error).splitlines()[0]}") from error
 
 
+def _run(runtime: onnxruntime.InferenceSession, images: torch.Tensor) -> list[numpy.ndarray]:
+    """All outputs; raises ZeroQError for images that the file does not take."""
+    (wanted, *_) = runtime.get_inputs()
+    try:
+        return runtime.run(None, {wanted.name: images.float().contiguous().cpu().numpy()})
+    except onnxruntime_errors.InvalidArgument as error:
+        shape = ", ".join(str(side) for side in wanted.shape)
+        raise ZeroQError(f"the file takes images of shape [{shape}], not {list(images.shape)}") from error
+
+
 def kernels(path: Path) -> Counter[str]:
     """How often each operator stands in the graph that onnxruntime runs, after it fused what it can."""
     with tempfile.TemporaryDirectory() as folder:
@@ -66,20 +82,19 @@ def kernels(path: Path) -> Counter[str]:
 
 
 def latencies(
-    paths: Sequence[Path], images: torch.Tensor, *, threads: int | None = None, repetitions: int = 50
+    paths: Sequence[Path | str], images: torch.Tensor, *, threads: int | None = None, repetitions: int = 50
 ) -> list[list[float]]:
     """Milliseconds that ONNX files take for the same images, in turns: [files][repetitions].
 
     ``threads`` is how many onnxruntime uses, None for as many as PyTorch. Raises ZeroQError for a file that it does not
-    take.
+    take, and for images that a file does not take.
     """
     sessions = [session(path, threads=threads) for path in paths]
-    values: dict[str, numpy.ndarray] = {INPUT: images.contiguous().numpy()}
     found: list[list[float]] = [[] for _ in sessions]
     for repetition in range(repetitions + 1):
         for each, times in zip(sessions, found, strict=True):
             started = time.perf_counter()
-            each.run(None, values)
+            _run(each, images)
             if repetition:  # the first one warms up
                 times.append(1000 * (time.perf_counter() - started))
     return found
