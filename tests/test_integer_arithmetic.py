@@ -75,6 +75,29 @@ def test_linear_layers(images, tmp_path):
     assert sum(isinstance(each, IntegerLayer) for each in zeroq.integer_arithmetic(network).modules()) == 3
 
 
+class Odd(nn.Module):
+    """A layer called twice and by keyword, a tensor added to itself, to its mean, to a multiple, to a constant."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.twice = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+        self.head = nn.Conv2d(8, 4, 3)
+
+    def forward(self, images):
+        features = torch.relu(self.first(input=images))
+        features = torch.relu(self.twice(features))
+        features = features + features
+        features = features + features.mean((2, 3), keepdim=True)
+        features = torch.add(features, torch.relu(self.twice(features)), alpha=2)
+        features += 1
+        return self.head(features)
+
+
+def test_odd_calls(images, tmp_path):
+    torch.manual_seed(0)
+    assert_same(quantized(Odd().eval(), images), torch.randn(32, 3, 16, 16), tmp_path / "file.onnx")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("architecture", [each for each in zoo.ARCHITECTURES if each != "retinanet"])
 def test_on_the_zoo(architecture, tmp_path):

@@ -40,11 +40,13 @@ def integer_arithmetic(quantized: nn.Module) -> fx.GraphModule:
     """
     graph, _ = lowered(explicit(quantized))
     for node in list(graph.graph.nodes):
-        kernel = _kernel(graph, node)
+        # Of a layer the one that it sees, by whatever keyword; of a sum both, which may be the same.
+        given = node.args if kind(graph, node) in ADDING and not node.kwargs else tuple(node.all_input_nodes)
+        kernel = _kernel(graph, node, given)
         if kernel is not None:
             graph.add_submodule(name := f"{node.name}_integer", kernel)
             with graph.graph.inserting_after(node):
-                node.replace_all_uses_with(graph.graph.call_module(name, node.args))
+                node.replace_all_uses_with(graph.graph.call_module(name, given))
             graph.graph.erase_node(node)
     graph.delete_all_unused_submodules()
     graph.graph.lint()
@@ -52,16 +54,16 @@ def integer_arithmetic(quantized: nn.Module) -> fx.GraphModule:
     return graph
 
 
-def _kernel(graph: fx.GraphModule, node: fx.Node) -> nn.Module | None:
-    """What computes a node in integers; None where runtimes compute it in float."""
+def _kernel(graph: fx.GraphModule, node: fx.Node, given: tuple) -> nn.Module | None:
+    """What computes a node in integers, from what it is given; None where runtimes compute it in float."""
     following = following_quantizer(graph, node)
-    sources = [quantizer_of(graph, given) if isinstance(given, fx.Node) else None for given in node.args]
-    if following is None or None in sources or node.kwargs:
+    sources = [quantizer_of(graph, each) if isinstance(each, fx.Node) else None for each in given]
+    if following is None or None in sources:
         return None
     layer = graph.get_submodule(node.target) if node.op == "call_module" else None
     if isinstance(layer, StoredWeight) and layer.is_integer:
         return IntegerLayer(layer, *sources, following)
-    if kind(graph, node) in ADDING and len(sources) == 2:
+    if kind(graph, node) in ADDING and not node.kwargs and len(sources) == 2:
         return IntegerSum(*sources, following)
     return None
 
