@@ -171,6 +171,7 @@ def test_shared_layers_are_stored_once(hand_written, images, tmp_path):
     assert report.float_layers["stem"] == "its forward does more than its weight and bias say"
 
 
+@pytest.mark.slow
 def test_a_detector(tmp_path):
     network = zoo.load("retinanet")
     images = zeroq.gaussian_images(network.input.shape, 2)

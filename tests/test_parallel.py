@@ -60,6 +60,7 @@ def test_a_classifier_has_the_same_score():
     assert torch.equal(one.predictions, two.predictions)
 
 
+@pytest.mark.slow
 def test_a_detector_has_the_same_score():
     network = zoo.load("retinanet", None)
     data = FashionScenes(DATA, network.input, count=110)
