@@ -69,11 +69,11 @@ lint: $(INSTALLED) ## Check style and formatting
 data: $(FASHION) ## Obtain Fashion-MNIST
 
 .PHONY: train-zoo
-train-zoo: $(INSTALLED) $(FASHION) ## Train the embedded networks again (continues where it was stopped)
+train-zoo: $(INSTALLED) $(FASHION) ## Train the bundled networks again (continues where it was stopped)
 	$(KEEP_MEMORY) $(RUN) -m experiments.train_zoo
 
 .PHONY: runs
-runs: $(INSTALLED) $(FASHION) ## The committed runs of the embedded networks again (skips what is done; hours)
+runs: $(INSTALLED) $(FASHION) ## The committed runs of the bundled networks again (skips what is done; hours)
 	$(RUN) -m experiments.run -m $(EVERY_NETWORK) $(EVERY_METHOD) $(EVERY_BITS)
 	$(RUN) -m experiments.run -m $(THREE_NETWORKS) method=gaussian,zeroq,zeroq+dfq,real $(EVERY_BITS) seed=1,2
 	$(RUN) -m experiments.run -m $(EVERY_NETWORK) distill=bounded bits=w8a8,w6a6,w4a8,w4a4,mp4a8
@@ -137,11 +137,11 @@ report: tables figures ## One page with all of them: results/report.html
 	$(RUN) -m experiments.report
 
 .PHONY: paper-embedded
-paper-embedded: $(INSTALLED) $(FASHION) ## Every table and figure of the paper at the embedded scale (skips what is done; hours)
+paper-embedded: $(INSTALLED) $(FASHION) ## Every table and figure of the paper at the bundled scale (skips what is done; hours)
 	$(call EVERY,$(PAPER:%=experiment=%) experiment=table_retinanet)
 
 .PHONY: sweeps
-sweeps: $(INSTALLED) $(FASHION) ## Every sweep over one setting at the embedded scale (skips what is done; an hour)
+sweeps: $(INSTALLED) $(FASHION) ## Every sweep over one setting at the bundled scale (skips what is done; an hour)
 	$(call EVERY,$(SWEEPS:%=experiment=%))
 
 .PHONY: paper

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import torch
 
-from experiments.bench_cases import STAGES, cases
-from experiments.bench_table import Benchmarks, machine
-from experiments.bench_timing import measured
-from experiments.results_argument import output_folder, results_arguments
+from experiments.benchmarks.cases import STAGES, cases
+from experiments.benchmarks.table import Benchmarks, machine
+from experiments.benchmarks.timing import measured
+from experiments.cli.words import output_folder, results_arguments
 from zeroq.errors import ZeroQError
 
 WORDS = ("stages", "networks", "device", "repetitions", "imagenet")

@@ -19,18 +19,18 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from experiments.cache import fingerprint
-from experiments.config import RunConfig, typed
-from experiments.progress import console
-from experiments.record import formatted, read_record, write_json
-from experiments.runner import choose_device
-from experiments.sources import load_dataset, load_network
-from experiments.stages import Run, Score
+from experiments.core.config import RunConfig, typed
+from experiments.core.once import choose_device
+from experiments.core.progress import console
+from experiments.core.record import formatted, read_record, write_json
+from experiments.core.sources import load_dataset, load_network
+from experiments.core.stages import Run, Score
+from experiments.core.store import fingerprint
 from zeroq.errors import ZeroQError
 from zeroq.evaluation.classification import Classification
 from zeroq.export.onnx_file import ExportReport, export_float_onnx, export_onnx
 from zeroq.export.runtime import INTEGER_CONVOLUTION, OnnxNetwork, kernels, latencies
-from zeroq.images.noise import gaussian_images
+from zeroq.images import gaussian_images
 
 WORDS = ("run", "data.root", "file")
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")

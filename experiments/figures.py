@@ -20,8 +20,8 @@ import numpy
 import pandas
 from PIL import Image
 
-from experiments.collect import from_folder
-from experiments.labels import (
+from experiments.analysis.collection import from_folder
+from experiments.analysis.columns import (
     GRANULARITIES,
     METRICS,
     bits_label,
@@ -31,8 +31,7 @@ from experiments.labels import (
     recipe_label,
     settings_label,
 )
-from experiments.paper_tables import plain_runs
-from experiments.plots import (
+from experiments.analysis.plots import (
     STYLE,
     bits_figure,
     frontier_figure,
@@ -42,8 +41,9 @@ from experiments.plots import (
     sensitivity_figure,
     sweep_figure,
 )
-from experiments.results_argument import output_folder, remove_others, results_argument, tell_omissions
-from experiments.setting_sweeps import compared, sweeps
+from experiments.analysis.tables.paper import plain_runs
+from experiments.analysis.tables.sweeps import compared, sweeps
+from experiments.cli.words import output_folder, remove_others, results_argument, tell_omissions
 from zeroq.errors import ZeroQError
 from zeroq.quantization.size import BITS_PER_MIB
 

@@ -21,17 +21,17 @@ import pandas
 import torch
 from torch import nn
 
-from experiments.progress import console, progress_bar
-from experiments.record import write_json
-from experiments.results_argument import output_folder, results_arguments
-from experiments.table import NONE, REAL, Table, frame_of
+from experiments.analysis.cell import NONE, REAL, Table, frame_of
+from experiments.cli.words import output_folder, results_arguments
+from experiments.core.progress import console, progress_bar
+from experiments.core.record import write_json
 from zeroq.datasets.fashion_mnist import FashionMNIST
 from zeroq.datasets.imagenet import ImageNet
+from zeroq.distillation.fast import distill_fast
 from zeroq.errors import ZeroQError
 from zeroq.evaluation.classification import evaluate
 from zeroq.export.calibration_set import read_calibration_set
-from zeroq.images.fast import distill_fast
-from zeroq.images.noise import gaussian_images
+from zeroq.images import gaussian_images
 from zeroq.networks import efficientnet_lite, zoo
 from zeroq.networks.pretrained import PretrainedNetwork
 
@@ -105,12 +105,12 @@ def path_of(folder: Path, name: str, seed: int, tool: str, source: str) -> Path:
 
 
 def load(name: str) -> PretrainedNetwork:
-    """A network of the embedded zoo, or EfficientNet-Lite0."""
+    """A network of the bundled zoo, or EfficientNet-Lite0."""
     source, _, architecture = name.partition("/")
     if name == LITE:
         return efficientnet_lite.load(architecture)
     if source != "fashion":
-        raise ZeroQError(f"networks are those of the embedded zoo, fashion/…, and {LITE}, not {name!r}")
+        raise ZeroQError(f"networks are those of the bundled zoo, fashion/…, and {LITE}, not {name!r}")
     return zoo.load(architecture)
 
 

@@ -15,9 +15,9 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader
 from PIL import Image
 
-from experiments.collect import from_folder
-from experiments.results_argument import output_folder, results_argument
-from experiments.table import Cell, Table
+from experiments.analysis.cell import Cell, Table
+from experiments.analysis.collection import from_folder
+from experiments.cli.words import output_folder, results_argument
 from experiments.tables import tables
 from zeroq.errors import ZeroQError
 
@@ -27,7 +27,7 @@ SHRUNK = 3
 
 def page(found: dict[str, Table], figures: Path, records: int, networks: list[str]) -> str:
     """The page's HTML; ``networks`` are the names that figures' files begin with, with / for -."""
-    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
+    environment = Environment(loader=FileSystemLoader(Path(__file__).parent / "analysis"), autoescape=True)
     template = environment.get_template("report_template.html")
     return template.render(
         records=records,

@@ -1,4 +1,4 @@
-"""Run randomly chosen records of the embedded networks again, and compare.
+"""Run randomly chosen records of the bundled networks again, and compare.
 
     python -m experiments.reproduce [results=FOLDER] [count=5] [seed=0]
 
@@ -13,9 +13,9 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from experiments.collect import SAME_SCORE, from_folder
-from experiments.record import formatted, read_record
-from experiments.results_argument import results_arguments
+from experiments.analysis.collection import SAME_SCORE, from_folder
+from experiments.cli.words import results_arguments
+from experiments.core.record import formatted, read_record
 from zeroq.errors import ZeroQError
 
 

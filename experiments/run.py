@@ -22,12 +22,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from experiments.arguments import CONF, SWEEP, check, is_remote, is_search, is_sweep, results_folder
-from experiments.jobs import check_data_of, name_and_settings, planned, planned_names
-from experiments.progress import console
-from experiments.record import flaw, formatted, read_content, read_record
-from experiments.search import Search
-from experiments.sweep import DIED, Outcome, SweepLog, summary
+from experiments.cli.arguments import CONF, SWEEP, check, is_remote, is_search, is_sweep, results_folder
+from experiments.cli.jobs import check_data_of, name_and_settings, planned, planned_names
+from experiments.cli.search import Search
+from experiments.cli.sweep import DIED, Outcome, SweepLog, summary
+from experiments.core.progress import console
+from experiments.core.record import flaw, formatted, read_content, read_record
 from zeroq.errors import ZeroQError
 
 LIST = "--list"
@@ -58,8 +58,8 @@ def outcome_of(config: DictConfig, name: str, others: dict[str, str], *, sweepin
     """Do one run and say how it ended; a mistake is an outcome too, so that a sweep goes on."""
     try:
         # PyTorch takes seconds to import: --help, completion and mistyped settings do not wait for it.
-        from experiments.config import typed
-        from experiments.runner import execute
+        from experiments.core.config import typed
+        from experiments.core.once import execute
 
         content = execute(typed(config), name, others)
     except (ZeroQError, OSError) as error:

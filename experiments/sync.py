@@ -9,7 +9,7 @@ It prints the commands and runs none: an upload wants an account (`wandb login`)
 import shlex
 import sys
 
-from experiments.results_argument import results_arguments
+from experiments.cli.words import results_arguments
 
 
 def main() -> None:

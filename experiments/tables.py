@@ -15,16 +15,16 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from experiments.ablation import ablation_table, is_ablation
-from experiments.collect import Collection, from_folder
-from experiments.comparison import loss_table, method_table
-from experiments.deployment import DEPLOYMENT_FEET, PLACEMENT_FEET, deployment_table, placement_table
-from experiments.labels import METRICS, scores_label
-from experiments.paper_tables import paper_tables
-from experiments.results_argument import output_folder, remove_others, results_arguments, tell_omissions
-from experiments.setting_sweeps import compared, sweep_table
-from experiments.table import SUFFIXES, Table, data_foot, without_empty_settings
-from experiments.wandb_records import from_wandb
+from experiments.analysis.cell import SUFFIXES, Table, data_foot, without_empty_settings
+from experiments.analysis.collection import Collection, from_folder
+from experiments.analysis.columns import METRICS, scores_label
+from experiments.analysis.tables.deployment import DEPLOYMENT_FEET, PLACEMENT_FEET, deployment_table, placement_table
+from experiments.analysis.tables.dfq_ablation import ablation_table, is_ablation
+from experiments.analysis.tables.methods import loss_table, method_table
+from experiments.analysis.tables.paper import paper_tables
+from experiments.analysis.tables.sweeps import compared, sweep_table
+from experiments.analysis.wandb_records import from_wandb
+from experiments.cli.words import output_folder, remove_others, results_arguments, tell_omissions
 from zeroq.errors import ZeroQError
 
 SWEEP_FEET = (

@@ -1,4 +1,4 @@
-"""Train the embedded zoo on Fashion-MNIST's training images, or on scenes of them.
+"""Train the bundled zoo on Fashion-MNIST's training images, or on scenes of them.
 
     python -m experiments.train_zoo resnet18 retinanet
 
@@ -17,8 +17,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from experiments import classifier_training, detector_training
-from experiments.training import Training
+from experiments.training import classifiers as classifier_training
+from experiments.training import detectors as detector_training
+from experiments.training.loop import Training
 from zeroq.datasets.fashion_mnist import FashionMNIST
 from zeroq.datasets.fashion_scenes import FashionScenes
 from zeroq.errors import ZeroQError
@@ -27,7 +28,7 @@ from zeroq.networks.checkpoint import sha256
 
 
 def start(architecture: str, data: Path, device: torch.device) -> Training:
-    """The training of a network of the embedded zoo, before its first epoch."""
+    """The training of a network of the bundled zoo, before its first epoch."""
     specification = zoo.input_specification(architecture)
     if architecture in zoo.DETECTORS:
         recipe = detector_training.Recipe()
@@ -99,7 +100,7 @@ def main() -> None:
     parser.add_argument("--checkpoints", type=Path, default=Path("checkpoints"))
     arguments = parser.parse_args()
     if unknown := set(arguments.architectures) - set(known):
-        parser.error(f"the embedded zoo has no {', '.join(sorted(unknown))}; it has {', '.join(known)}")
+        parser.error(f"the bundled zoo has no {', '.join(sorted(unknown))}; it has {', '.join(known)}")
     folders = {"data": arguments.data, "checkpoints": arguments.checkpoints, "weights": zoo.WEIGHTS}
     try:
         for architecture in arguments.architectures:

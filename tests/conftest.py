@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from experiments import run, stages
+from experiments import run
+from experiments.core import stages
 from tests.networks import HandWritten, estimate_statistics
 from zeroq.evaluation import classification
 from zeroq.networks import zoo

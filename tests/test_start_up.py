@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import zeroq
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[1]
 LARGE = {"wandb", "pandas", "matplotlib", "timm", "pytorchcv", "pycocotools", "torchvision", "torch"}
 COMMAND_LINE = "import runpy; runpy.run_module('experiments.run', run_name='__main__', alter_sys=True)"
 

@@ -8,16 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # a program imports a name when it first uses it: __getattr__
     from zeroq.baselines.dfq import Steps
+    from zeroq.distillation.batch_norm import batch_norm_loss
+    from zeroq.distillation.fast import distill_fast
+    from zeroq.distillation.published import DistillationDivergedError, distill
     from zeroq.errors import ZeroQError
     from zeroq.export.calibration_reader import CalibrationReader
     from zeroq.export.calibration_set import export_calibration_set, read_calibration_set
     from zeroq.export.integer_arithmetic import integer_arithmetic
     from zeroq.export.onnx_file import ExportReport, export_float_onnx, export_onnx
     from zeroq.export.runtime import OnnxNetwork, latencies
-    from zeroq.images.batch_norm import batch_norm_loss
-    from zeroq.images.distill import DistillationDivergedError, distill
-    from zeroq.images.fast import distill_fast
-    from zeroq.images.noise import gaussian_images
+    from zeroq.images import gaussian_images
+    from zeroq.mixed_precision.frontier import ParetoFrontier, allocate, pareto_frontier
+    from zeroq.mixed_precision.plan import BitPlan
+    from zeroq.mixed_precision.refine import refine
+    from zeroq.mixed_precision.sensitivity import SensitivityTable, sensitivity
     from zeroq.pipeline import (
         QuantizationResult,
         quantize_naively,
@@ -25,10 +29,6 @@ if TYPE_CHECKING:  # a program imports a name when it first uses it: __getattr__
         quantize_with_images,
         zero_shot_quantize,
     )
-    from zeroq.precision.frontier import ParetoFrontier, allocate, pareto_frontier
-    from zeroq.precision.plan import BitPlan
-    from zeroq.precision.refine import refine
-    from zeroq.precision.sensitivity import SensitivityTable, sensitivity
     from zeroq.quantization.activations import NotCalibratedError
     from zeroq.quantization.calibrate import calibrate
     from zeroq.quantization.convert import quantize
@@ -80,18 +80,18 @@ _HOMES = {
     "zeroq.export.integer_arithmetic": ("integer_arithmetic",),
     "zeroq.export.onnx_file": ("ExportReport", "export_float_onnx", "export_onnx"),
     "zeroq.export.runtime": ("OnnxNetwork", "latencies"),
-    "zeroq.images.batch_norm": ("batch_norm_loss",),
-    "zeroq.images.distill": ("DistillationDivergedError", "distill"),
-    "zeroq.images.fast": ("distill_fast",),
-    "zeroq.images.noise": ("gaussian_images",),
+    "zeroq.distillation.batch_norm": ("batch_norm_loss",),
+    "zeroq.distillation.published": ("DistillationDivergedError", "distill"),
+    "zeroq.distillation.fast": ("distill_fast",),
+    "zeroq.images": ("gaussian_images",),
     "zeroq.pipeline": (
         *("QuantizationResult", "quantize_naively", "quantize_with_dfq", "quantize_with_images"),
         "zero_shot_quantize",
     ),
-    "zeroq.precision.frontier": ("ParetoFrontier", "allocate", "pareto_frontier"),
-    "zeroq.precision.plan": ("BitPlan",),
-    "zeroq.precision.refine": ("refine",),
-    "zeroq.precision.sensitivity": ("SensitivityTable", "sensitivity"),
+    "zeroq.mixed_precision.frontier": ("ParetoFrontier", "allocate", "pareto_frontier"),
+    "zeroq.mixed_precision.plan": ("BitPlan",),
+    "zeroq.mixed_precision.refine": ("refine",),
+    "zeroq.mixed_precision.sensitivity": ("SensitivityTable", "sensitivity"),
     "zeroq.quantization.activations": ("NotCalibratedError",),
     "zeroq.quantization.calibrate": ("calibrate",),
     "zeroq.quantization.convert": ("quantize",),

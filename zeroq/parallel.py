@@ -1,8 +1,8 @@
 """Work that several processes share, each with a device of its own (torch.distributed over gloo).
 
-Without a process group everything here is of one process, which does all the work. With one, ``share`` splits it and
-``whole`` and ``total`` put it together: the functions that measure and score call them, so that they give the same
-results either way.
+Without a process group everything here is of one process, which does all the work. With one, ``shard`` splits it and
+``all_gather`` and ``all_reduce`` put it together: the functions that measure and score call them, so that they give the
+same results either way.
 """
 
 import pickle
@@ -17,14 +17,14 @@ from torch import distributed, multiprocessing
 from zeroq.errors import ZeroQError
 
 
-def share(items: Sequence) -> list:
+def shard(items: Sequence) -> list:
     """This process's part of some items: every nth from its own rank on; all of them without a process group."""
-    rank, processes = position()
+    rank, processes = rank_and_size()
     return list(items[rank::processes])
 
 
-def whole(part: list) -> list:
-    """The results of all items, in their order, from each process's results of its ``share``."""
+def all_gather(part: list) -> list:
+    """The results of all items, in their order, from each process's results of its ``shard``."""
     if not distributed.is_initialized():
         return part
     parts: list[list] = [[] for _ in range(distributed.get_world_size())]
@@ -35,14 +35,14 @@ def whole(part: list) -> list:
     return found
 
 
-def total(part: torch.Tensor) -> torch.Tensor:
+def all_reduce(part: torch.Tensor) -> torch.Tensor:
     """The sum over all processes of a tensor on the CPU that each has its part of."""
     if distributed.is_initialized():
         distributed.all_reduce(part)
     return part
 
 
-def position() -> tuple[int, int]:
+def rank_and_size() -> tuple[int, int]:
     """(rank, number of processes): (0, 1) without a process group."""
     if not distributed.is_initialized():
         return 0, 1

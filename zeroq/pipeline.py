@@ -15,17 +15,17 @@ from zeroq.baselines.dfq import (
     skipped,
 )
 from zeroq.baselines.moments import activation_moments
+from zeroq.distillation.batch_norm import Statistics
+from zeroq.distillation.recipes import RECIPES, Recipe, check_recipe
 from zeroq.errors import ZeroQError
-from zeroq.images.batch_norm import Statistics
-from zeroq.images.checks import check_input_shape
-from zeroq.images.distill import Limits
-from zeroq.images.noise import gaussian_images
-from zeroq.images.recipes import RECIPES, Recipe, check_recipe
-from zeroq.networks.state import evaluating
-from zeroq.precision.divergence import class_scores
-from zeroq.precision.frontier import ParetoFrontier, budget_bits, pareto_frontier, widths_without_sensitivity
-from zeroq.precision.refine import refine as measure_jointly
-from zeroq.precision.sensitivity import SensitivityTable, sensitivity
+from zeroq.graph.tracing import check_traced, trace
+from zeroq.images import Limits, check_input_shape, gaussian_images
+from zeroq.layers import weighted_layers
+from zeroq.mixed_precision.divergence import class_scores
+from zeroq.mixed_precision.frontier import ParetoFrontier, budget_bits, pareto_frontier, widths_without_sensitivity
+from zeroq.mixed_precision.refine import refine as measure_jointly
+from zeroq.mixed_precision.sensitivity import SensitivityTable, sensitivity
+from zeroq.modules import evaluating
 from zeroq.quantization.affine import FLOAT_BITS
 from zeroq.quantization.bias_correction import correct_biases
 from zeroq.quantization.calibrate import calibrate
@@ -35,9 +35,8 @@ from zeroq.quantization.convert import (
     quantize,
     resolve_weight_bits,
 )
-from zeroq.quantization.layers import QuantizedWeight, weighted_layers
+from zeroq.quantization.layers import QuantizedWeight
 from zeroq.quantization.size import mean_bits, size_mib
-from zeroq.quantization.tracing import check_traced, trace
 from zeroq.settings import Settings
 
 Progress = Callable[[int, int], None]

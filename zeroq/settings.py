@@ -8,12 +8,12 @@ from torch import nn
 
 from zeroq.baselines.dfq import BiasCorrection, check_bias_correction
 from zeroq.errors import ZeroQError
-from zeroq.precision.divergence import Direction, check_direction
-from zeroq.precision.sensitivity import Mode, check_candidates, check_mode
+from zeroq.graph.tracing import trace
+from zeroq.mixed_precision.divergence import Direction, check_direction
+from zeroq.mixed_precision.sensitivity import Mode, check_candidates, check_mode
 from zeroq.quantization.affine import check_bits
 from zeroq.quantization.calibrate import check_percentile
 from zeroq.quantization.convert import Placement, check_placement, is_symmetric, resolve_weight_bits
-from zeroq.quantization.tracing import trace
 
 
 @dataclass(frozen=True)

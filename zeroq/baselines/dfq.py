@@ -10,12 +10,12 @@ from torch import fx, nn
 from zeroq.baselines.equalization import absorb_high_biases, equalize, unabsorbed_channels, unequal_channels
 from zeroq.baselines.moments import Moments
 from zeroq.errors import ZeroQError
-from zeroq.images.batch_norm import batch_norms
+from zeroq.graph.folding import fold_batch_norms, replace_relu6
+from zeroq.graph.patterns import layer_pairs
+from zeroq.graph.tracing import check_traced, trace
+from zeroq.layers import TRANSPOSED, channel_means, constant_response, shift_bias, weighted_layers
+from zeroq.modules import batch_norms
 from zeroq.quantization.activations import ActivationQuantizer
-from zeroq.quantization.folding import fold_batch_norms, replace_relu6
-from zeroq.quantization.graph import layer_pairs
-from zeroq.quantization.layers import TRANSPOSED, channel_means, constant_response, shift_bias, weighted_layers
-from zeroq.quantization.tracing import check_traced, trace
 
 BiasCorrection = Literal["none", "analytic", "empirical"]
 

@@ -6,8 +6,8 @@ import torch
 from torch import fx, nn
 from torch.nn import functional
 
-from zeroq.quantization.graph import LayerPair, kind, layer_pairs
-from zeroq.quantization.layers import PLAIN, constant_response, shift_bias, weight_by_input
+from zeroq.graph.patterns import LayerPair, kind, layer_pairs
+from zeroq.layers import PLAIN, constant_response, shift_bias, weight_by_input
 
 # Of the logarithm of a scale: ranges of a pair then differ by less than a thousandth.
 SETTLED = 1e-4

@@ -13,12 +13,11 @@ from torch.nn import functional
 
 from zeroq.baselines.clipped_normal import clipped_normal_moments
 from zeroq.errors import ZeroQError
-from zeroq.images.batch_norm import holds_statistics
-from zeroq.images.distill import Limits, check_limits
-from zeroq.networks.state import model_device, model_dtype
-from zeroq.quantization.folding import clamp_ends, in_place
-from zeroq.quantization.graph import kind
-from zeroq.quantization.layers import RELUS, WEIGHTED_LAYERS, is_affine
+from zeroq.graph.folding import clamp_ends, in_place
+from zeroq.graph.patterns import kind
+from zeroq.images import Limits, check_limits
+from zeroq.layers import RELUS, WEIGHTED_LAYERS, is_affine
+from zeroq.modules import holds_statistics, model_device, model_dtype
 
 # Standard deviations between a channel's mean and the ends of its range.
 DEVIATIONS = 6

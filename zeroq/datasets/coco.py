@@ -11,7 +11,7 @@ from torchvision.transforms.v2.functional import to_dtype, to_image
 from zeroq.datasets.digest import digest_of_files
 from zeroq.datasets.photographs import preprocessing, read_photograph, served
 from zeroq.errors import ZeroQError
-from zeroq.images.checks import check_count
+from zeroq.images import check_count
 from zeroq.networks.pretrained import InputSpecification
 
 

@@ -11,9 +11,9 @@ from torchvision.datasets import FashionMNIST as Split
 
 from zeroq.datasets.digest import digest_of_arrays
 from zeroq.datasets.fashion_mnist import FashionMNIST
-from zeroq.images.checks import check_count
+from zeroq.images import check_count
 from zeroq.networks.pretrained import InputSpecification
-from zeroq.parallel import share
+from zeroq.parallel import shard
 
 SIZE = 128  # height and width of a scene in pixels
 ITEMS = (1, 5)
@@ -83,7 +83,7 @@ class FashionScenes:
 
         In a process group, a process's share of the batches.
         """
-        for indices in share(torch.arange(len(self)).split(batch_size)):
+        for indices in shard(torch.arange(len(self)).split(batch_size)):
             yield [self[index][0] for index in indices.tolist()], (indices + 1).tolist()
 
     def sample(self, count: int, *, seed: int) -> torch.Tensor:

@@ -10,7 +10,7 @@ from torchvision import datasets
 from zeroq.datasets.digest import digest_of_files
 from zeroq.datasets.photographs import preprocessing, read_photograph, served
 from zeroq.errors import ZeroQError
-from zeroq.images.checks import check_count
+from zeroq.images import check_count
 from zeroq.networks.pretrained import InputSpecification
 
 

@@ -11,7 +11,7 @@ from torchvision.transforms import v2
 
 from zeroq.errors import ZeroQError
 from zeroq.networks.pretrained import InputSpecification
-from zeroq.parallel import share
+from zeroq.parallel import shard
 
 # What Pillow raises for damaged files, and for one that claims to have billions of pixels.
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
@@ -67,7 +67,7 @@ def served(photographs: Dataset, batch_size: int, **options) -> Iterator:
 
     What the workers raise comes as the sentence alone, without their traceback. ``options`` are a DataLoader's.
     """
-    batches = share(list(BatchSampler(range(len(photographs)), batch_size, drop_last=False)))
+    batches = shard(list(BatchSampler(range(len(photographs)), batch_size, drop_last=False)))
     try:
         yield from DataLoader(photographs, batch_sampler=batches, num_workers=2, **options)
     except ZeroQError as error:

@@ -10,9 +10,9 @@ from torch.nn import functional
 
 from zeroq.datasets.digest import digest_of_arrays
 from zeroq.errors import ZeroQError
-from zeroq.images.checks import check_count
+from zeroq.images import check_count
 from zeroq.networks.pretrained import InputSpecification
-from zeroq.parallel import share
+from zeroq.parallel import shard
 
 
 class SmallImages(ABC):
@@ -61,7 +61,7 @@ class SmallImages(ABC):
     def batches(self, batch_size: int = 100) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Every image once, in order: (images float [n, C, H, W], labels int64 [n]); a process's share of them."""
         splits = zip(self.images.split(batch_size), self.labels.split(batch_size), strict=True)
-        for pixels, labels in share(list(splits)):
+        for pixels, labels in shard(list(splits)):
             yield self.prepare(pixels), labels
 
     def sample(self, count: int, *, seed: int) -> torch.Tensor:

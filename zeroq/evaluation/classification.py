@@ -7,8 +7,8 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from zeroq.networks.state import evaluating, model_device
-from zeroq.parallel import whole
+from zeroq.modules import evaluating, model_device
+from zeroq.parallel import all_gather
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ def evaluate(
             expected.append(labels)
             on_batch(len(labels))
     # Fetched at the end, because a host that fetches each batch's waits for the device instead of feeding it.
-    ranked = torch.cat(whole([each.cpu() for each in best]))
-    found = (ranked == torch.cat(whole(expected))[:, None]).double()
+    ranked = torch.cat(all_gather([each.cpu() for each in best]))
+    found = (ranked == torch.cat(all_gather(expected))[:, None]).double()
     return Classification(
         top1=100 * found[:, 0].mean().item(),
         top5=100 * found.sum(dim=1).mean().item(),

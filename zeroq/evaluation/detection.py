@@ -13,8 +13,8 @@ from pycocotools.cocoeval import COCOeval
 from torch import nn
 
 from zeroq.errors import ZeroQError
-from zeroq.networks.state import evaluating, model_device
-from zeroq.parallel import whole
+from zeroq.modules import evaluating, model_device
+from zeroq.parallel import all_gather
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def evaluate(
             found.append([each for identifier, output in pairs for each in coco_detections(identifier, output)])
             seen.append(identifiers)
             on_batch(len(identifiers))
-    return mean_average_precision(annotations, list(chain(*whole(found))), list(chain(*whole(seen))))
+    return mean_average_precision(annotations, list(chain(*all_gather(found))), list(chain(*all_gather(seen))))
 
 
 def coco_detections(identifier: int, output: dict[str, torch.Tensor]) -> list[dict]:

@@ -8,7 +8,7 @@ from onnxruntime.quantization import CalibrationDataReader
 
 from zeroq.errors import ZeroQError
 from zeroq.export.calibration_set import read_calibration_set
-from zeroq.images.checks import check_images
+from zeroq.images import check_images
 
 
 class CalibrationReader(CalibrationDataReader):

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from zeroq.errors import ZeroQError
-from zeroq.images.checks import check_images
+from zeroq.images import check_images
 
 NUMPY, PICTURES, DESCRIPTION = "images.npz", "png", "calibration.json"
 WHITE = 255

@@ -18,8 +18,8 @@ from zeroq.export.lowering import (
     lowered,
     quantizer_of,
 )
-from zeroq.quantization.graph import kind
-from zeroq.quantization.layers import beside_weight, channel_axis
+from zeroq.graph.patterns import kind
+from zeroq.layers import beside_weight, channel_axis
 
 ADDING = (operator.add, operator.iadd, torch.add, "add", "add_")
 # Up to here float32 holds every integer, and an activation's step from its zero point is at most 255.

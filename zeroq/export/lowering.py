@@ -9,22 +9,14 @@ from torch import fx, nn
 
 import zeroq.export.operators  # noqa: F401 registers torch.ops.zeroq
 from zeroq.errors import ZeroQError
+from zeroq.graph.folding import fold_batch_norms, in_place
+from zeroq.graph.patterns import clamps, layer_calls
+from zeroq.graph.placement import moves, only_leads_out, takes_item, tensor_nodes
+from zeroq.graph.tracing import trace
+from zeroq.layers import beside_weight, channel_axis, is_affine, weight_grid, weight_steps
 from zeroq.quantization.activations import ActivationQuantizer
 from zeroq.quantization.affine import FLOAT_BITS
-from zeroq.quantization.folding import fold_batch_norms, in_place
-from zeroq.quantization.graph import clamps, layer_calls
-from zeroq.quantization.integer import moves, only_leads_out, takes_item, tensor_nodes
-from zeroq.quantization.layers import (
-    QuantizedOutput,
-    QuantizedWeight,
-    beside_weight,
-    channel_axis,
-    is_affine,
-    plain_again,
-    weight_grid,
-    weight_steps,
-)
-from zeroq.quantization.tracing import trace
+from zeroq.quantization.layers import QuantizedOutput, QuantizedWeight, plain_again
 
 # The widths of ONNX's integer types, and the one that integer kernels take.
 TYPE_WIDTHS = (2, 4, 8)

@@ -24,9 +24,9 @@ from torch.utils import _pytree as pytree
 from zeroq.errors import ZeroQError
 from zeroq.export.lowering import WIDEST, LoweredLayer, explicit, lowered
 from zeroq.export.operators import translations
-from zeroq.images.checks import check_images, forward
-from zeroq.networks.state import evaluating, model_device
-from zeroq.quantization.tracing import check_same_outputs
+from zeroq.graph.tracing import check_same_outputs
+from zeroq.images import check_images
+from zeroq.modules import evaluating, forward, model_device
 
 MIB = 2**20
 # What torch.onnx writes, and the first versions with integers of 8, 4 and 2 bits (8: of what it writes).

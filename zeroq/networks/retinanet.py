@@ -1,4 +1,4 @@
-"""RetinaNet with a ResNet50-FPN backbone: torchvision's for COCO, and a narrow one for the embedded zoo.
+"""RetinaNet with a ResNet50-FPN backbone: torchvision's for COCO, and a narrow one for the bundled zoo.
 
 Distillation, sensitivity and quantization see what has weights: backbone, pyramid and heads. Resizing, anchors and
 non-maximum suppression stay outside, and are put around the network again to score it.
@@ -25,7 +25,7 @@ WEIGHTS = RetinaNet_ResNet50_FPN_Weights.COCO_V1
 COCO_SIZE = 800  # shorter side of the images that the published weights were trained on, in pixels
 COCO_CLASSES = 91  # with the background and the numbers that COCO left out
 
-# The embedded one: as deep, with a fraction of the channels, for Fashion scenes.
+# The bundled one: as deep, with a fraction of the channels, for Fashion scenes.
 NARROWER = 8
 PYRAMID_CHANNELS = 64
 SCENE_CLASSES = 11  # with the background
@@ -107,14 +107,14 @@ def load(architecture: str = ARCHITECTURE, checkpoint: Path | None = None) -> Pr
     return PretrainedNetwork(RawRetinaNet(network).eval(), specification, detector_around)
 
 
-def build_embedded() -> RawRetinaNet:
-    """The embedded zoo's detector with random weights."""
+def build_bundled() -> RawRetinaNet:
+    """The bundled zoo's detector with random weights."""
     body = narrow(resnet50(), NARROWER, in_channels=1, classes=SCENE_CLASSES)
     return RawRetinaNet(_assemble(body, PYRAMID_CHANNELS, SCENE_CLASSES))
 
 
-def embedded_detector(raw: nn.Module) -> RetinaNet:
-    """The embedded network with its pre- and post-processing, for scenes as float [1, 128, 128] in [0, 1]."""
+def bundled_detector(raw: nn.Module) -> RetinaNet:
+    """The bundled network with its pre- and post-processing, for scenes as float [1, 128, 128] in [0, 1]."""
     size = SCENES.shape[1]
     octave = [2 ** (third / 3) for third in range(3)]
     sizes = tuple(tuple(SMALLEST_ANCHOR * 2**level * part for part in octave) for level in range(5))

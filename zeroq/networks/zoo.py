@@ -1,4 +1,4 @@
-"""The embedded zoo: the paper's topologies, narrowed, trained on Fashion-MNIST, weights included.
+"""The bundled zoo: the paper's topologies, narrowed, trained on Fashion-MNIST, weights included.
 
 Each classifier is pytorchcv's own, so that topology and BatchNorm are those of the ImageNet checkpoint, with a
 fraction of the channels; the detector is torchvision's (``zeroq.networks.retinanet``). The classifiers' input is
@@ -27,8 +27,8 @@ CLASSES = 10
 
 
 @dataclass(frozen=True)
-class Embedded:
-    """How an embedded classifier differs from the ImageNet one.
+class Bundled:
+    """How a bundled classifier differs from the ImageNet one.
 
     ``narrower``: the divisor of all channel counts. ``unstrided``: convolutions and poolings whose stride is 1.
     ``size``: height and width of the input in pixels.
@@ -45,16 +45,16 @@ def _residual(layer: str) -> tuple[str, ...]:
 
 
 CLASSIFIERS = {
-    "resnet18": Embedded(4, _residual("body.conv1.conv")),
-    "resnet50": Embedded(8, _residual("body.conv1.conv")),
-    "resnet152": Embedded(8, _residual("body.conv1.conv")),
-    "mobilenetv2": Embedded(4, ("stage4.unit1.conv2.conv", "stage5.unit1.conv2.conv")),
-    "shufflenet": Embedded(
+    "resnet18": Bundled(4, _residual("body.conv1.conv")),
+    "resnet50": Bundled(8, _residual("body.conv1.conv")),
+    "resnet152": Bundled(8, _residual("body.conv1.conv")),
+    "mobilenetv2": Bundled(4, ("stage4.unit1.conv2.conv", "stage5.unit1.conv2.conv")),
+    "shufflenet": Bundled(
         2, tuple(f"stage{stage}.unit1.{name}" for stage in (2, 3) for name in ("dw_conv2", "avgpool"))
     ),
-    "squeezenext": Embedded(2, _residual("conv1.conv")),
+    "squeezenext": Bundled(2, _residual("conv1.conv")),
     # 107 pixels make the last map 7 × 7: without padding, every convolution takes some away.
-    "inceptionv3": Embedded(
+    "inceptionv3": Bundled(
         8,
         (
             *(f"stage2.unit1.branches.{name}" for name in ("branch1.conv_list.conv1.conv", "branch3.pool")),
@@ -70,7 +70,7 @@ ARCHITECTURES = (*CLASSIFIERS, *DETECTORS)
 
 
 def input_specification(architecture: str) -> InputSpecification:
-    """The input of an embedded network (mean and standard deviation of its training images)."""
+    """The input of a bundled network (mean and standard deviation of its training images)."""
     _check_known(architecture)
     if architecture in DETECTORS:
         return retinanet.SCENES
@@ -79,21 +79,21 @@ def input_specification(architecture: str) -> InputSpecification:
 
 
 def build(architecture: str) -> nn.Module:
-    """An embedded network with random weights."""
+    """A bundled network with random weights."""
     _check_known(architecture)
     if architecture in DETECTORS:
-        return retinanet.build_embedded()
-    embedded = CLASSIFIERS[architecture]
-    network = narrow(get_model(CHECKPOINTS[architecture]), embedded.narrower, in_channels=1, classes=CLASSES)
-    network.in_size, network.num_classes = (embedded.size, embedded.size), CLASSES
-    for name in embedded.unstrided:
+        return retinanet.build_bundled()
+    bundled = CLASSIFIERS[architecture]
+    network = narrow(get_model(CHECKPOINTS[architecture]), bundled.narrower, in_channels=1, classes=CLASSES)
+    network.in_size, network.num_classes = (bundled.size, bundled.size), CLASSES
+    for name in bundled.unstrided:
         network.features.get_submodule(name).stride = (1, 1)
     network.features.final_pool = nn.AdaptiveAvgPool2d(1)
     return network
 
 
 def load(architecture: str, checkpoint: Path | None = None, *, weights: Path = WEIGHTS) -> PretrainedNetwork:
-    """An embedded network with its trained weights, or those of a checkpoint, in evaluation mode.
+    """A bundled network with its trained weights, or those of a checkpoint, in evaluation mode.
 
     Raises ZeroQError for an unknown architecture, a missing weight file, and one whose sha256 is not
     the recorded one or that was trained in another topology.
@@ -103,7 +103,7 @@ def load(architecture: str, checkpoint: Path | None = None, *, weights: Path = W
         _load_own_weights(network, architecture, weights)
     else:
         load_checkpoint(network, checkpoint)
-    detector = retinanet.embedded_detector if architecture in DETECTORS else None
+    detector = retinanet.bundled_detector if architecture in DETECTORS else None
     return PretrainedNetwork(network.eval(), input_specification(architecture), detector)
 
 
@@ -140,4 +140,4 @@ def _read_card(path: Path) -> dict[str, str]:
 
 def _check_known(architecture: str) -> None:
     if architecture not in ARCHITECTURES:
-        raise ZeroQError(f"the embedded zoo has no {architecture!r}; it has {', '.join(ARCHITECTURES)}")
+        raise ZeroQError(f"the bundled zoo has no {architecture!r}; it has {', '.join(ARCHITECTURES)}")

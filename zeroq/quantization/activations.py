@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from zeroq.errors import ZeroQError
+from zeroq.graph.tracing import Leaf
 from zeroq.quantization.affine import AffineParameters, affine_parameters, fake_quantize
 
 
@@ -12,7 +13,7 @@ class NotCalibratedError(ZeroQError):
     """A quantizer without a range was asked to quantize."""
 
 
-class ActivationQuantizer(nn.Module):
+class ActivationQuantizer(nn.Module, Leaf):
     """Per-tensor asymmetric quantization of whatever passes through.
 
     A quantizer is *dynamic* (each batch's own min–max, the naive baseline) or waits for calibration:

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from zeroq.errors import ZeroQError
-from zeroq.images.checks import check_images, forward
-from zeroq.networks.state import evaluating
-from zeroq.quantization.layers import channel_means, is_affine, shift_bias, weighted_layers
+from zeroq.images import check_images
+from zeroq.layers import channel_means, is_affine, shift_bias, weighted_layers
+from zeroq.modules import evaluating, forward
 
 
 def correct_biases(quantized: nn.Module, model: nn.Module, images: torch.Tensor) -> None:

@@ -4,8 +4,8 @@ import torch
 from torch import nn
 
 from zeroq.errors import ZeroQError
-from zeroq.images.checks import check_images, forward
-from zeroq.networks.state import evaluating
+from zeroq.images import check_images
+from zeroq.modules import evaluating, forward
 from zeroq.quantization.convert import activation_quantizers
 from zeroq.quantization.layers import QuantizedOutput, QuantizedWeight
 

@@ -8,20 +8,13 @@ from typing import Literal, get_args
 from torch import nn
 
 from zeroq.errors import ZeroQError
-from zeroq.networks.state import model_device
+from zeroq.graph.placement import place_quantizers
+from zeroq.graph.tracing import trace
+from zeroq.layers import RELUS, weighted_layers
+from zeroq.modules import model_device
 from zeroq.quantization.activations import ActivationQuantizer
 from zeroq.quantization.affine import FLOAT_BITS, check_bits
-from zeroq.quantization.integer import place_quantizers
-from zeroq.quantization.layers import (
-    RELUS,
-    QuantizedOutput,
-    QuantizedWeight,
-    quantize_input,
-    quantize_output,
-    quantize_weight,
-    weighted_layers,
-)
-from zeroq.quantization.tracing import trace
+from zeroq.quantization.layers import QuantizedOutput, QuantizedWeight, quantize_input, quantize_output, quantize_weight
 
 Placement = Literal["layer_inputs", "after_relu", "integer"]
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 from torch import nn
 
+from zeroq.layers import weighted_layers
 from zeroq.quantization.convert import resolve_weight_bits
-from zeroq.quantization.layers import weighted_layers
 
 BITS_PER_MIB = 8 * 2**20
 

@@ -1,0 +1,95 @@
+"""A table: cells that know their records, and its three formats."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas
+
+from experiments.core.record import formatted
+
+NONE = "–"
+REAL = "Real data*"
+DATA_FOOT = "* needs data: calibrated on images of the data set, of its training images where there are any."
+SUFFIXES = (".md", ".tex", ".csv")
+
+
+class Cell(str):
+    """Text of a table, with the names of the runs whose records it comes from."""
+
+    runs: tuple[str, ...]
+
+    def __new__(cls, text: str, runs: Iterable[str] = ()):
+        cell = super().__new__(cls, text)
+        cell.runs = tuple(runs)
+        return cell
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text under a title, with notes at its foot.
+
+    It shows records of the data sets and the model that are named, of all where none is.
+    """
+
+    title: str
+    frame: pandas.DataFrame
+    notes: tuple[str, ...] = ()
+    dataset: str | None = None
+    model: str | None = None
+
+    def markdown(self) -> str:
+        """A pipe table under its title, with its notes below."""
+        lines = [f"**{self.title}**\n", self.frame.to_markdown(index=False, disable_numparse=True)]
+        return "\n".join([*lines, *(f"\n{note}" for note in self.notes)]) + "\n"
+
+    def latex(self) -> str:
+        r"""A table environment with a booktabs tabular (``\usepackage{booktabs}``), its title and its notes."""
+        title, *notes = escaped([self.title, *self.notes])
+        floating = self.frame.to_latex(index=False, escape=True, caption=title, position="htbp")
+        foot = "".join(f"{{\\par\\small {note}\\par}}\n" for note in notes)
+        return floating.replace("\\end{table}", f"{foot}\\end{{table}}")
+
+    def write(self, path: Path) -> None:
+        """``path`` with the suffixes .md, .tex and .csv; the last holds the rows alone."""
+        path.with_suffix(".md").write_text(self.markdown())
+        path.with_suffix(".tex").write_text(self.latex())
+        self.frame.to_csv(path.with_suffix(".csv"), index=False)
+
+
+def data_foot(frame: pandas.DataFrame) -> tuple[str, ...]:
+    """The note on methods that need data, where a table names one."""
+    words = {*frame, *frame.get("Method", ())}
+    return (DATA_FOOT,) if REAL in words else ()
+
+
+def escaped(texts: list[str]) -> list[str]:
+    """Texts as LaTeX writes them."""
+    cells = pandas.DataFrame({"text": texts}).to_latex(index=False, header=False, escape=True)
+    return [line.removesuffix(r" \\") for line in cells.splitlines() if line.endswith(r"\\")]
+
+
+def frame_of(rows: list[dict[str, str]]) -> pandas.DataFrame:
+    """A frame that keeps its cells as they are (pandas would turn them into plain text)."""
+    return pandas.DataFrame(rows, dtype=object)
+
+
+def without_empty_settings(table: pandas.DataFrame) -> pandas.DataFrame:
+    """The table, without its column Settings where every row has the defaults."""
+    return table if table.empty or table["Settings"].any() else table.drop(columns="Settings")
+
+
+def mean_cell(records: pandas.DataFrame) -> Cell:
+    """The mean score over seeds, with ± standard deviation and count where there are several, – where there is none."""
+    if records.empty:
+        return Cell(NONE)
+    assert records.seed.is_unique, f"{list(records.run)} are several runs of one seed"
+    values, metric = records.value, records.metric.iloc[0]
+    spread = f" ± {formatted(values.std(), metric)} ({len(values)})" if len(values) > 1 else ""
+    return Cell(formatted(values.mean(), metric) + spread, records.run)
+
+
+def float_cell(records: pandas.DataFrame) -> Cell:
+    """The float network's score."""
+    first = records.iloc[0]
+    return Cell(formatted(first.fp32_value, first.metric), [first.run])

@@ -1,0 +1,139 @@
+"""The records that may stand in tables and figures, and what is left out, with the reason."""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from experiments.analysis.columns import untold
+from experiments.core.record import flaw, is_text, read_content
+from zeroq.errors import ZeroQError
+
+# The float network's score differs by less between devices and versions of torch.
+SAME_SCORE = {"top1": 0.2, "map": 0.005}
+
+# Methods whose runs draw no images, unless those correct biases: a seed changes nothing.
+IMAGELESS = ("naive", "dfq")
+
+
+@dataclass(frozen=True)
+class Omission:
+    """A record that is not used. ``model`` and ``dataset`` are None where not even they could be read."""
+
+    run: str
+    reason: str
+    model: str | None = None
+    dataset: str | None = None
+
+    @classmethod
+    def of(cls, record: dict, reason: str) -> "Omission":
+        """Of a record that could be read."""
+        return cls(record["run"], reason, record["model"], record["dataset"])
+
+    def __str__(self) -> str:
+        return f"left out: {self.run} ({self.reason})"
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Records that may be compared, each with its folder's name as ``run``, and those that may not."""
+
+    records: list[dict[str, Any]]
+    omissions: list[Omission]
+
+
+def from_folder(runs: Path) -> Collection:
+    """The records below a folder, whatever else lies there; raises ZeroQError where there is none."""
+    # Folders with a dot in front are runs at work, or killed at work.
+    paths = sorted(path for path in runs.glob("*/record.json") if not path.parent.name.startswith("."))
+    if not paths:
+        raise ZeroQError(f"there are no records in {runs}; make some with `python -m experiments.run`")
+    return collection({path.parent.name: read_content(path) for path in paths})
+
+
+def collection(found: Mapping[str, Any]) -> Collection:
+    """What is usable of contents by run name (an exception where one could not be read).
+
+    Raises ZeroQError where nothing is.
+    """
+    records, omissions = [], []
+    for run, content in sorted(found.items()):
+        if reason := flaw(content):
+            known = content if isinstance(content, dict) else {}
+            words = (known[key] if is_text(known.get(key)) else None for key in ("model", "dataset"))
+            omissions.append(Omission(run, reason, *words))
+        else:
+            records.append({"run": run, **content})
+    for check in (of_one_origin, of_different_cells):
+        records, more = check(records)
+        omissions += more
+    if not records:
+        raise ZeroQError(f"no record is usable, for example: {omissions[0]}")
+    return Collection(records, omissions)
+
+
+def of_one_origin(records: list[dict]) -> tuple[list[dict], list[Omission]]:
+    """Leave out what stems from other weights, or was scored on another test set, than most records of its network."""
+    groups = defaultdict(list)
+    for record in records:
+        # A checkpoint that was asked for shows in the row's settings.
+        own = tuple(record["settings"].get(key, "") for key in ("model.checkpoint", "model.architecture", "data"))
+        groups[record["model"], own].append(record)
+    reasons = {}
+    for (model, _), group in groups.items():
+        origins = Counter((record["network"], record["images"]) for record in group)
+        (network, images), most = origins.most_common(1)[0]
+        if list(origins.values()).count(most) > 1:
+            for record in group:
+                reasons[record["run"]] = f"as many records of {model} are of other weights or test images"
+            continue
+        usual = [record for record in group if (record["network"], record["images"]) == (network, images)]
+        typical = median(record["fp32_value"] for record in usual)
+        for record in group:
+            if record["network"] != network:
+                reasons[record["run"]] = f"other weights than most records of {model}"
+            elif record["images"] != images:
+                reasons[record["run"]] = f"{record['images']} test images, most records of {model} have {images}"
+            # Test sets of the same size show in what the float network makes of them.
+            elif abs(record["fp32_value"] - typical) > SAME_SCORE[record["metric"]]:
+                reasons[record["run"]] = (
+                    f"the float network scores {record['fp32_value']} there, {typical} in most records of {model}"
+                )
+    return without(records, reasons)
+
+
+def of_different_cells(records: list[dict]) -> tuple[list[dict], list[Omission]]:
+    """Of several records of one run, keep the last where they agree, and none where they do not.
+
+    A method without sensitivities makes uniform runs of mixed settings (``w4a8`` comes after ``mp4a8``), and one
+    without images the same run of every seed, of which the lowest is kept.
+    """
+    cells = defaultdict(list)
+    for record in records:
+        cells[cell(record)].append(record)
+    kept, reasons = [], {}
+    for group in cells.values():
+        values = [record["value"] for record in group]
+        if max(values) - min(values) <= SAME_SCORE[group[0]["metric"]]:
+            kept.append(min(reversed(group), key=lambda record: record["seed"]))
+            continue
+        for record in group:
+            others = " and ".join(other["run"] for other in group if other is not record)
+            reasons[record["run"]] = f"{record['value']}, but {others}, of the same run, disagrees"
+    return sorted(kept, key=lambda record: record["run"]), without(records, reasons)[1]
+
+
+def cell(record: dict) -> tuple:
+    """What tells one run from another."""
+    words = ("model", "dataset", "method", "w_bits", "a_bits", "placement", "granularity")
+    settings = untold(record)
+    drawn = record["method"] not in IMAGELESS or settings.get("method.bias_correction") == "empirical"
+    return *(record[word] for word in words), record["seed"] if drawn else None, *sorted(settings.items())
+
+
+def without(records: list[dict], reasons: Mapping[str, str]) -> tuple[list[dict], list[Omission]]:
+    """The records that have no reason to be left out, and the others with theirs."""
+    kept = [record for record in records if record["run"] not in reasons]
+    return kept, [Omission.of(record, reasons[record["run"]]) for record in records if record["run"] in reasons]

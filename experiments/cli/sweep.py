@@ -1,0 +1,62 @@
+"""What became of each run of a sweep, whichever process did it."""
+
+import json
+import shutil
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from experiments.core.record import write_json
+
+# Where a launcher gives up, processes on other machines may go on.
+DIED = "the process that did it died, or goes on without the sweep"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One run: ``done``, ``skipped`` as its record exists, ``left``, ``interrupted``, or ``failed`` with its cause."""
+
+    name: str
+    state: str
+    cause: str = ""
+
+
+class SweepLog:
+    """The outcomes of a sweep's runs, one file each in a folder that all its processes see."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def write(self, job: int, outcome: Outcome) -> None:
+        """Say what became of a job; said before it starts, it stands for a process that dies."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_json(self.folder / f"{job}.json", asdict(outcome))
+
+    def read(self) -> list[Outcome]:
+        """The outcomes in the order of the jobs."""
+        return [outcome for _, outcome in self._jobs()]
+
+    def interrupt(self) -> None:
+        """What was begun and has not ended was interrupted, by whoever started the sweep."""
+        for job, outcome in self._jobs():
+            if outcome.cause == DIED:
+                self.write(job, Outcome(outcome.name, "interrupted"))
+
+    def remove(self) -> None:
+        """Forget them."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _jobs(self) -> list[tuple[int, Outcome]]:
+        paths = sorted(self.folder.glob("*.json"), key=lambda path: int(path.stem))
+        return [(int(path.stem), Outcome(**json.loads(path.read_text()))) for path in paths]
+
+
+def summary(outcomes: list[Outcome], planned: int) -> str:
+    """How many runs ended how, those of ``planned`` ones that never began included, and a line for each that failed."""
+    counts = Counter(outcome.state for outcome in outcomes)
+    counts["left"] += max(planned - len(outcomes), 0)
+    total = counts.total()
+    parts = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+    lines = [f"{total} {'run' if total == 1 else 'runs'}: {parts}"]
+    lines += [f"  failed {outcome.name}: {outcome.cause}" for outcome in outcomes if outcome.state == "failed"]
+    return "\n".join(lines)

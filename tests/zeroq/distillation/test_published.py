@@ -1,0 +1,273 @@
+"""Distilled images: the loss against a float64 reference, determinism, what it hooks, how it fails."""
+
+from itertools import pairwise
+
+import numpy
+import pytest
+import torch
+from torch import nn
+from torchvision.ops import FrozenBatchNorm2d
+
+import zeroq
+from zeroq.distillation.batch_norm import batch_norm_inputs
+from zeroq.distillation.published import INITIAL_LIMIT
+from zeroq.modules import batch_norms
+
+
+def reference_loss(model: nn.Module, images: torch.Tensor, statistics: str) -> float:
+    """Eq. 3 in numpy, float64, from inputs collected without the library's hooks."""
+    inputs = []
+    handles = [
+        module.register_forward_pre_hook(lambda module, x: inputs.append((module, x[0].double().numpy())))
+        for module in model.modules()
+        if isinstance(module, nn.BatchNorm2d)
+    ]
+    with torch.no_grad():
+        model(images)
+    for handle in handles:
+        handle.remove()
+    axes = (2, 3) if statistics == "image" else (0, 2, 3)
+    x = images.double().numpy()
+    total = (x.mean(axes) ** 2).sum() + ((x.std(axes, ddof=1) - 1) ** 2).sum()
+    for module, x in inputs:
+        mean, variance = module.running_mean.double().numpy(), module.running_var.double().numpy()
+        deviation = numpy.sqrt(x.var(axes, ddof=1) + module.eps)
+        total += ((x.mean(axes) - mean) ** 2).sum() + ((deviation - numpy.sqrt(variance + module.eps)) ** 2).sum()
+    return total / (len(images) if statistics == "image" else 1)
+
+
+@pytest.mark.parametrize("statistics", ["image", "batch"])
+def test_loss_is_equation_3(hand_written, images, statistics):
+    hand_written.norm.eps = 0.1  # each layer's own eps counts
+    expected = reference_loss(hand_written, images, statistics)
+    assert zeroq.batch_norm_loss(hand_written, images, statistics=statistics) == pytest.approx(expected, rel=1e-5)
+
+
+def test_shared_batch_norm_counts_every_use(hand_written, images):
+    with torch.no_grad(), batch_norm_inputs(hand_written) as recorded:
+        hand_written(images)
+    assert len(batch_norms(hand_written)) == 5
+    assert len(recorded) == 7  # blocks[0] runs twice
+
+
+class Tokens(nn.Module):
+    """BatchNorm1d over vectors and over tokens, InstanceNorm with statistics, BatchNorm3d, one of its own kind."""
+
+    def __init__(self):
+        super().__init__()
+        self.volume, self.instance = nn.BatchNorm3d(3), nn.InstanceNorm2d(3, track_running_stats=True)
+        self.tokens, self.vector = nn.BatchNorm1d(3), nn.BatchNorm1d(3)
+        for layer in (self.volume, self.instance, self.tokens, self.vector):
+            layer.running_mean.normal_()
+            layer.running_var.uniform_(1, 4)
+
+    def forward(self, x):
+        x = self.instance(self.volume(x.unsqueeze(2)).squeeze(2))
+        tokens = x.flatten(2).transpose(1, 2)
+        x = self.tokens(tokens.flatten(0, 1)).view_as(tokens)
+        return self.vector(x.mean(1))
+
+
+@pytest.mark.parametrize("statistics", ["image", "batch"])
+def test_statistics_are_recorded_wherever_a_layer_holds_them(images, statistics):
+    torch.manual_seed(0)
+    model = Tokens().eval()
+    names = ("volume", "instance", "tokens", "vector")
+    assert tuple(batch_norms(model)) == ("volume", "instance", "tokens", "vector")
+    with torch.no_grad():
+        x = images
+        one = model.volume(x.unsqueeze(2)).squeeze(2)
+        two = model.instance(one)
+        three = model.tokens(two.flatten(2))  # the same as over [images · tokens, channels]
+        seen = dict(
+            zip(names, (x.flatten(2), one.flatten(2), two.flatten(2), three.mean(2, keepdim=True)), strict=True)
+        )
+    axes = 2 if statistics == "image" else (0, 2)
+
+    def distance(values, mean, variance, eps):
+        values = values.double().numpy()
+        squares = (values.mean(axes) - mean) ** 2
+        if values.shape[2] > 1 or statistics == "batch":  # one value has no deviation
+            squares = squares + (numpy.sqrt(values.var(axes, ddof=1) + eps) - numpy.sqrt(variance + eps)) ** 2
+        return squares.sum() / (len(values) if statistics == "image" else 1)
+
+    expected = distance(images.flatten(2), 0, 1, 0)
+    for name, layer in batch_norms(model).items():
+        expected += distance(seen[name], layer.running_mean.numpy(), layer.running_var.numpy(), layer.eps)
+    assert zeroq.batch_norm_loss(model, images, statistics=statistics) == pytest.approx(expected, rel=1e-5)
+    del model.instance.eps
+    with pytest.raises(zeroq.ZeroQError, match=r"'instance' \(InstanceNorm2d\) holds BatchNorm statistics but no eps"):
+        batch_norms(model)
+
+
+@pytest.mark.parametrize("statistics", ["image", "batch"])
+def test_distillation_lowers_the_loss(hand_written, statistics):
+    images = zeroq.distill(hand_written, (3, 16, 16), count=4, iterations=100, statistics=statistics)
+    assert images.shape == (4, 3, 16, 16)
+    assert images.dtype == torch.float32
+    assert not images.requires_grad
+    noise = zeroq.gaussian_images((3, 16, 16), 4)
+    distilled, gaussian = (zeroq.batch_norm_loss(hand_written, x, statistics=statistics) for x in (images, noise))
+    assert distilled < gaussian / 2
+
+
+@pytest.mark.parametrize(
+    "limits", [[(-1, 1)] * 3, [(-1, 1)] * 2, (0, 1), ([0, 0, 0], [0, 1, 1]), ([0], [1]), ("a", "b")]
+)
+def test_limits_that_are_none(hand_written, limits):
+    with pytest.raises(zeroq.ZeroQError, match="limits must be two sequences"):
+        zeroq.distill(hand_written, (3, 16, 16), 2, 2, limits=limits)
+
+
+def test_limits_bound_the_pixels(hand_written):
+    lowest, highest = (-0.5, -0.2, -0.1), (0.3, 0.2, 0.4)
+    images = zeroq.distill(hand_written, (3, 16, 16), count=2, iterations=20, limits=(lowest, highest))
+    for channel, limits in enumerate(zip(lowest, highest, strict=True)):
+        assert tuple(images[:, channel].aminmax()) == pytest.approx(limits)
+    free = zeroq.distill(hand_written, (3, 16, 16), count=2, iterations=20)
+    wide = zeroq.distill(hand_written, (3, 16, 16), count=2, iterations=20, limits=([-99.0] * 3, [99.0] * 3))
+    assert torch.equal(free, wide)
+
+
+def test_same_seed_same_images(hand_written):
+    first, second, other = (
+        zeroq.distill(hand_written, (3, 16, 16), count=2, iterations=5, seed=seed) for seed in (7, 7, 8)
+    )
+    assert torch.equal(first, second)
+    assert not torch.equal(first, other)
+
+
+def numbered_network() -> nn.Module:
+    """A network whose every number is fixed here; input (1, 8, 8)."""
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Conv2d(2, 2, 3), nn.BatchNorm2d(2))
+    with torch.no_grad():
+        for index, parameter in enumerate(network.parameters()):
+            parameter.copy_(torch.linspace(-0.5, 0.7, parameter.numel()).view_as(parameter) + 0.01 * index)
+        for index in (1, 4):
+            network[index].running_mean.copy_(torch.tensor([0.3, -0.2]))
+            network[index].running_var.copy_(torch.tensor([1.5, 0.5]))
+    return network
+
+
+def trace(iterations: int, **settings) -> list[float]:
+    losses = []
+    zeroq.distill(
+        *(numbered_network(), (1, 8, 8), 2, iterations),
+        on_iteration=lambda iteration, loss: losses.append(loss),
+        **settings,
+    )
+    return losses
+
+
+def test_golden_loss_trace():
+    """A change of recipe shows in the first losses."""
+    assert trace(6) == pytest.approx(GOLDEN_LOSSES, rel=1e-4)
+
+
+def test_learning_rate_falls_on_a_plateau():
+    """Adam's steps are about as long as its learning rate; these losses stop falling after the second."""
+
+    def longest_steps(**settings) -> list[float]:
+        network, seen = numbered_network(), []
+        network.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach().clone()))
+        zeroq.distill(network, (1, 8, 8), 2, 30, **settings)
+        return [(after - before).abs().max().item() for before, after in pairwise(seen)]
+
+    constant, falling = longest_steps(), longest_steps(patience=1)
+    assert falling[:3] == constant[:3]
+    assert min(constant) > 0.1
+    assert falling[-1] < 1e-3
+    # With the floor as high as the start, nothing falls.
+    assert longest_steps(patience=1, smallest_learning_rate=0.5) == constant
+
+
+GOLDEN_LOSSES = [105.0973, 7.6014, 12.0568, 16.964, 21.159, 24.1751]
+
+
+def test_starts_from_the_published_noise(hand_written):
+    start = []
+    hand_written.register_forward_pre_hook(lambda module, inputs: start.append(inputs[0].detach().clone()))
+    zeroq.distill(hand_written, (3, 16, 16), count=32, iterations=1)
+    assert start[0].abs().max() <= INITIAL_LIMIT
+    assert start[0].std().item() == pytest.approx(0.0136, abs=2e-4)
+
+
+def test_weights_take_no_gradients(hand_written):
+    during = []
+    hand_written.register_forward_pre_hook(
+        lambda module, inputs: during.append(any(p.requires_grad for p in module.parameters()))
+    )
+    zeroq.distill(hand_written, (3, 16, 16), count=2, iterations=2)
+    assert during == [False, False]
+    assert all(parameter.grad is None for parameter in hand_written.parameters())
+
+
+def test_inside_inference_mode(hand_written):
+    with torch.inference_mode():
+        images = zeroq.distill(hand_written, (3, 16, 16), count=2, iterations=2)
+    assert images.isfinite().all()
+
+
+def test_batch_norm_called_with_a_keyword():
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm = nn.BatchNorm2d(3)
+
+        def forward(self, x):
+            return self.norm(input=x)
+
+    images = torch.randn(2, 3, 8, 8)
+    assert zeroq.batch_norm_loss(Named(), images) == pytest.approx(
+        2 * reference_loss(nn.Flatten(), images, "image"), rel=1e-3
+    )
+
+
+def test_frozen_batch_norm_with_zero_eps_is_matched():
+    """Detectors' BatchNorm is no subclass of BatchNorm2d, and a missed one leaves only the input term."""
+    torch.manual_seed(0)
+    frozen = FrozenBatchNorm2d(4, eps=0.0)
+    frozen.running_mean += 0.5
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), frozen)
+    losses = []
+    zeroq.distill(network, (3, 12, 12), 2, 60, on_iteration=lambda iteration, loss: losses.append(loss))
+    assert losses[-1] < losses[0] / 10
+
+
+def test_one_by_one_maps_match_means_only():
+    """A single value has no unbiased variance; the loss must not become NaN."""
+    network = nn.Sequential(nn.Conv2d(3, 4, 8), nn.BatchNorm2d(4))
+    assert zeroq.distill(network, (3, 8, 8), 2, 3).isfinite().all()
+
+
+def test_no_batch_norm_is_refused_and_gaussian_still_works(no_norm):
+    with pytest.raises(zeroq.ZeroQError, match=r"no BatchNorm.*gaussian"):
+        zeroq.distill(no_norm, (3, 8, 8))
+    quantized = zeroq.quantize(no_norm)
+    zeroq.calibrate(quantized, zeroq.gaussian_images((3, 8, 8), 4))
+
+
+def test_divergence_names_the_learning_rate(hand_written):
+    with pytest.raises(zeroq.DistillationDivergedError, match=r"learning rate 1e\+30"):
+        zeroq.distill(hand_written, (3, 16, 16), count=2, iterations=50, learning_rate=1e30)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"count": 0}, "count"),
+        ({"count": 2.5}, "count"),
+        ({"iterations": 2.5}, "iterations"),
+        ({"learning_rate": 1e38}, "learning_rate"),
+        ({"input_shape": 8}, "input shape"),
+        ({"input_shape": (3.0, 16, 16)}, "input shape"),
+        ({"iterations": 0}, "iterations"),
+        ({"learning_rate": -1}, "learning_rate"),
+        ({"statistics": "both"}, "statistics"),
+        ({"input_shape": (3, 16)}, "input shape"),
+        ({"input_shape": (1, 16, 16)}, "does not accept images of shape"),
+    ],
+)
+def test_wrong_arguments(hand_written, arguments, sentence):
+    with pytest.raises(zeroq.ZeroQError, match=sentence):
+        zeroq.distill(hand_written, **{"input_shape": (3, 16, 16), "iterations": 1, **arguments})

@@ -1,0 +1,165 @@
+"""BatchNorm folding, and ReLU in place of ReLU6."""
+
+import operator
+
+import torch
+from torch import fx, nn
+from torch.nn import functional
+
+from zeroq.graph.patterns import ELEMENTWISE, attributes, changeable_layers, clamps, kind
+from zeroq.layers import WEIGHTED_LAYERS, beside_weight, channel_axis, weight_grid
+from zeroq.modules import batch_norms, holds_statistics
+
+CLAMPS = (torch.clamp, torch.clip, functional.hardtanh)
+CLAMP_METHODS = ("clamp", "clip", "clamp_", "clip_")
+
+
+def fold_batch_norms(graph: fx.GraphModule) -> fx.GraphModule:
+    """Move every BatchNorm that directly follows a Conv or Linear layer into that layer's weight and bias.
+
+    The outputs stay the same, but for rounding, and a quantized weight keeps its integers. The layer then has the
+    buffers ``output_mean`` and ``output_std`` [channels], BatchNorm's β and |γ|: the mean and standard deviation of its
+    output over the training data, and ``folded_factor`` [channels], what its weight was multiplied by. A BatchNorm
+    behind anything else, or behind a layer that is called more than once, stays where it is; one behind a Linear layer
+    is taken to see vectors [N, channels]. Changes the graph in place and returns it.
+
+    Raises ZeroQError for a BatchNorm without ``eps``.
+    """
+    layers, used = changeable_layers(graph), attributes(graph)
+    for name in layers:
+        # Of an earlier folding, whose result is now the layer's own weight.
+        graph.get_submodule(name)._buffers.pop("folded_factor", None)
+    for name, norm in batch_norms(graph).items():
+        calls = [node for node in graph.graph.nodes if node.op == "call_module" and node.target == name]
+        if len(calls) != 1 or len(calls[0].all_input_nodes) != 1 or any(each.startswith(f"{name}.") for each in used):
+            continue
+        (node,) = calls
+        (source,) = node.all_input_nodes
+        if source.op != "call_module" or len(layers.get(source.target, [])) != 1 or len(source.users) != 1:
+            continue
+        layer = graph.get_submodule(source.target)
+        if not _is_batch_norm(norm, layer):
+            continue
+        _fold(layer, norm)
+        activation = _activation(norm)
+        if isinstance(activation, nn.Identity):
+            node.replace_all_uses_with(source)
+            graph.graph.erase_node(node)
+            graph.delete_submodule(name)
+        else:
+            graph.set_submodule(name, activation)
+    return _finished(graph)
+
+
+def replace_relu6(graph: fx.GraphModule) -> fx.GraphModule:
+    """ReLU for every ReLU6 and clamp to 0…6 behind a layer: equal where nothing exceeds 6, and unlike those it scales.
+
+    One behind anything else, as in a hard swish, stays. Changes the graph in place and returns it.
+    """
+    for node in list(graph.graph.nodes):
+        if node.op == "call_module":
+            module = graph.get_submodule(node.target)
+            calls = [each for each in graph.graph.nodes if each.op == "call_module" and each.target == node.target]
+            # ReLU6 is a Hardtanh.
+            six = isinstance(module, nn.Hardtanh) and (module.min_val, module.max_val) == (0, 6)
+            if six and all(_follows_layer(graph, call) for call in calls):
+                graph.set_submodule(node.target, nn.ReLU(module.inplace))
+        elif (node.target is functional.relu6 or clamp_ends(node) == (0, 6)) and _follows_layer(graph, node):
+            given = node.args[:1] or (node.kwargs["input"],)
+            with graph.graph.inserting_before(node):
+                relu = graph.graph.call_function(functional.relu, given, {"inplace": in_place(node)})
+            node.replace_all_uses_with(relu)
+            graph.graph.erase_node(node)
+    return _finished(graph)
+
+
+def clamp_ends(node: fx.Node) -> tuple[float, float] | None:
+    """Between what numbers a node clamps its input; None where it does something else."""
+    if node.target not in (CLAMPS if node.op == "call_function" else CLAMP_METHODS):
+        return None
+    given = dict(zip(("min", "max"), node.args[1:3], strict=False))
+    given |= {key.removesuffix("_val"): value for key, value in node.kwargs.items()}
+    defaults = (-1, 1) if node.target is functional.hardtanh else (-torch.inf, torch.inf)
+    ends = tuple(
+        default if given.get(key) is None else given[key] for key, default in zip(("min", "max"), defaults, strict=True)
+    )
+    return ends if all(isinstance(end, int | float) for end in ends) else None
+
+
+def _follows_layer(graph: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether a Conv, Linear or BatchNorm layer gives what a node sees, or what elementwise operations make of it."""
+    while len(node.all_input_nodes) == 1:
+        (node,) = node.all_input_nodes
+        module = graph.get_submodule(node.target) if node.op == "call_module" else None
+        if module is not None and (isinstance(module, WEIGHTED_LAYERS) or holds_statistics(module)):
+            return True
+        if kind(graph, node) not in ELEMENTWISE and not clamps(graph, node):
+            return False
+    return False
+
+
+def in_place(node: fx.Node, module: nn.Module | None = None) -> bool:
+    """Whether a node changes its input; ``module`` is the one that it calls."""
+    given = (*node.args[1:], node.kwargs.get("inplace"), getattr(module, "inplace", None))
+    name = node.target if node.op == "call_method" else getattr(node.target, "__name__", "")
+    return any(value is True for value in given) or name.endswith("_") or node.target is operator.iadd
+
+
+def _affine(norm: nn.Module) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """γ, β, and what BatchNorm does with its input: factor and shift; in float64, each [channels]."""
+    mean, variance = norm.running_mean.double(), norm.running_var.double()
+    weight, bias = getattr(norm, "weight", None), getattr(norm, "bias", None)
+    gamma = torch.ones_like(mean) if weight is None else weight.detach().double()
+    beta = torch.zeros_like(mean) if bias is None else bias.detach().double()
+    factor = gamma / (variance + norm.eps).sqrt()
+    return gamma, beta, factor, beta - mean * factor
+
+
+def _activation(norm: nn.Module) -> nn.Module:
+    """What a layer does behind its normalization, as timm's BatchNormAct2d."""
+    activation = getattr(norm, "act", None)
+    return activation if isinstance(activation, nn.Module) else nn.Identity()
+
+
+def _is_batch_norm(norm: nn.Module, layer: nn.Module) -> bool:
+    """Whether a module with recorded statistics does BatchNorm on a layer's output, and only that (and ``act``)."""
+    *_, factor, shift = _affine(norm)
+    axes = layer.weight.dim() - 2
+    if len(factor) != layer.weight.shape[channel_axis(layer)]:
+        return False
+    per_channel = (1, -1, *(1,) * axes)
+    noise = torch.randn(64, len(factor), *(2,) * axes, generator=torch.Generator().manual_seed(0)).to(norm.running_mean)
+    # Around what it saw in training, to both sides of an activation of its own.
+    spread = 3 * (norm.running_var + norm.eps).sqrt()
+    values = norm.running_mean.view(per_channel) + spread.view(per_channel) * noise
+    expected = (values * factor.view(per_channel) + shift.view(per_channel)).to(values)
+    with torch.no_grad():
+        try:
+            return torch.allclose(norm(values), _activation(norm)(expected), rtol=1e-3, atol=1e-4)
+        except (RuntimeError, TypeError, ValueError):  # it wants something else than one such tensor
+            return False
+
+
+def _fold(layer: nn.Module, norm: nn.Module) -> None:
+    gamma, beta, factor, shift = _affine(norm)
+    weight = layer.weight.detach()
+    bias = shift if layer.bias is None else layer.bias.detach().double() * factor + shift
+    grid_sum = sum(weight_grid(layer)) if hasattr(layer, "weight_scale") else 0
+    layer.weight = nn.Parameter((weight.double() * beside_weight(layer, factor)).to(weight))
+    layer.bias = nn.Parameter(bias.to(weight))
+    if hasattr(layer, "weight_scale"):
+        # The same integers at other scales; a negative factor mirrors its channel's grid.
+        scale = layer.weight_scale.double() * factor.abs()
+        layer.weight_scale = torch.where(scale > 0, scale, 1).to(layer.weight_scale)
+        mirrored = grid_sum - layer.weight_zero_point
+        layer.weight_zero_point = torch.where(factor < 0, mirrored, layer.weight_zero_point)
+    # A layer that two BatchNorms follow is folded twice.
+    layer.register_buffer("folded_factor", factor * getattr(layer, "folded_factor", 1), persistent=False)
+    layer.register_buffer("output_mean", beta.to(weight), persistent=False)
+    layer.register_buffer("output_std", gamma.abs().to(weight), persistent=False)
+
+
+def _finished(graph: fx.GraphModule) -> fx.GraphModule:
+    graph.graph.lint()
+    graph.recompile()
+    return graph

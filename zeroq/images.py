@@ -1,0 +1,59 @@
+"""Calibration images: what they must satisfy before a network sees them, and Gaussian noise, which needs no network."""
+
+from collections.abc import Sequence
+
+import torch
+
+from zeroq.errors import ZeroQError
+
+# The smallest and the largest normalised pixel of each channel.
+Limits = tuple[Sequence[float], Sequence[float]]
+
+
+def check_images(images: torch.Tensor) -> None:
+    """Raise ZeroQError unless ``images`` is a finite float tensor [N ≥ 1, C, H, W]."""
+    if not isinstance(images, torch.Tensor) or images.dim() != 4 or len(images) == 0:
+        found = tuple(images.shape) if isinstance(images, torch.Tensor) else type(images).__name__
+        raise ZeroQError(f"images must be one float tensor [count, channels, height, width], not {found}")
+    if not images.is_floating_point():
+        raise ZeroQError(f"images must be float, in the network's normalised input space, not {images.dtype}")
+    if not images.isfinite().all():
+        raise ZeroQError("the images hold NaN or infinite values; distil or draw them again")
+
+
+def check_input_shape(input_shape: tuple[int, int, int]) -> None:
+    """Raise ZeroQError unless ``input_shape`` is three positive integers."""
+    is_shape = isinstance(input_shape, Sequence) and len(input_shape) == 3
+    if not is_shape or any(not isinstance(side, int) or side < 1 for side in input_shape):
+        raise ZeroQError(f"the input shape must be (channels, height, width), three whole numbers, not {input_shape}")
+
+
+def check_count(count: int) -> None:
+    """Raise ZeroQError for fewer than one image."""
+    if not isinstance(count, int) or count < 1:
+        raise ZeroQError(f"count must be at least 1, a whole number, not {count}")
+
+
+def check_limits(limits: Limits | None, images: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """Limits as tensors that broadcast over images; raises ZeroQError unless each channel has a range."""
+    if limits is None:
+        return None, None
+    channels = images.shape[1]
+    try:
+        lowest, highest = (torch.as_tensor(values).to(images).reshape(channels, 1, 1) for values in limits)
+        ordered = bool((lowest < highest).all())
+    except (TypeError, ValueError, RuntimeError):
+        ordered = False
+    if not ordered:
+        raise ZeroQError(
+            f"limits must be two sequences, the smallest and the largest pixel of each of the {channels} channels, "
+            f"not {limits}"
+        )
+    return lowest, highest
+
+
+def gaussian_images(input_shape: tuple[int, int, int], count: int = 32, *, seed: int = 0) -> torch.Tensor:
+    """N(0, 1) noise in the normalised input space: float32 [count, channels, height, width]."""
+    check_input_shape(input_shape)
+    check_count(count)
+    return torch.randn(count, *input_shape, generator=torch.Generator().manual_seed(seed))

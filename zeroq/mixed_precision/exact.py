@@ -1,0 +1,163 @@
+"""Sensitivities by definition: the class scores with one layer quantized against those without."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from zeroq.layers import channel_axis
+from zeroq.mixed_precision.divergence import Direction, DivergenceFrom, class_scores, scores_of
+from zeroq.mixed_precision.suffix import SuffixNetwork
+from zeroq.modules import forward, replaced_weight
+from zeroq.parallel import all_reduce, shard
+from zeroq.quantization.affine import quantized_weights
+
+# Two computations of the same class scores differ by roundings, by less than this share of the largest.
+ROUNDINGS = 1e-3
+# The share of the memory bound that may hold quantized weights for the next images.
+WEIGHTS_SHARE = 0.25
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """``layers`` by name, each at ``widths``; ``granularity`` are keywords of ``quantized_weights``."""
+
+    layers: Mapping[str, nn.Module]
+    widths: Sequence[int]
+    granularity: Mapping[str, bool]
+
+    def weights(self, name: str) -> list[torch.Tensor]:
+        """A layer's weight at each width."""
+        layer = self.layers[name]
+        return quantized_weights(layer.weight, self.widths, axis=channel_axis(layer), **self.granularity)
+
+    @property
+    def bytes(self) -> int:
+        """Of all layers' weights at all widths."""
+        return len(self.widths) * sum(layer.weight.nbytes for layer in self.layers.values())
+
+
+@dataclass(frozen=True)
+class Portions:
+    """How the work is cut to fit into memory.
+
+    ``network`` runs from any layer on; None runs the whole network every time. ``images`` go through it at once.
+    ``keep_weights``: quantized weights are kept for the next images.
+    """
+
+    network: SuffixNetwork | None
+    images: int
+    keep_weights: bool = False
+
+
+def divergences(
+    model: nn.Module,
+    images: torch.Tensor,
+    candidates: Candidates,
+    *,
+    direction: Direction,
+    memory_mib: float,
+    on_layer: Callable[[int, int], None],
+) -> torch.Tensor:
+    """Ω of each layer at each width, float64 [layers, widths] on the CPU, of a network in evaluation mode.
+
+    In a process group each process measures its share of the layers, and receives all values.
+    """
+    portions = portions_for(model, images, candidates, memory_mib)
+    parts = images.split(portions.images)
+    if portions.network is None:
+        references = [class_scores(model, part) for part in parts]
+        sums = with_full_forwards(model, parts, references, candidates, direction, on_layer)
+    else:
+        # Its own: other roundings than the network's would count as divergence.
+        references = [portions.network.scores(part) for part in parts]
+        sums = with_suffixes(portions, parts, references, candidates, direction, on_layer)
+    return (all_reduce(sums.cpu()) / sum(scores[..., 0].numel() for scores in references)).clamp_min(0)
+
+
+def portions_for(model: nn.Module, images: torch.Tensor, candidates: Candidates, memory_mib: float) -> Portions:
+    """The largest portions whose values fit into ``memory_mib``, as one image needs it."""
+    whole = Portions(None, len(images))
+    first = images[:1]
+    try:
+        network = SuffixNetwork(model)
+        expected = class_scores(model, first)
+        if not is_same(network.scores(first), expected):
+            return whole
+        kept, run = network.bytes_needed(first)
+    except Exception:  # whatever stops a graph, or does not work in parts, works as a whole
+        return whole
+    # A normalisation over the batch makes each image's scores depend on the others.
+    independent = is_same(class_scores(model, images[:2])[:1], expected)
+    # The reference's scores, and its logarithms and probabilities in float64, of two outcomes where it is a detector.
+    kept += expected.nbytes + 4 * 8 * expected.numel()
+    bound = memory_mib * MIB
+    if len(images) * (kept + run) <= bound:
+        return Portions(network, len(images))
+    if not independent:
+        return whole
+    keep_weights = candidates.bytes <= WEIGHTS_SHARE * bound
+    count = int((bound - candidates.bytes * keep_weights) / (kept + run))
+    return Portions(network, count, keep_weights=keep_weights) if count else Portions(None, 1)
+
+
+def is_same(scores: torch.Tensor, expected: torch.Tensor) -> bool:
+    """Whether scores are those expected, up to roundings."""
+    return scores.shape == expected.shape and bool(
+        (scores - expected).abs().max() <= ROUNDINGS * expected.abs().max().clamp_min(1)
+    )
+
+
+def with_full_forwards(
+    model: nn.Module,
+    parts: Sequence[torch.Tensor],
+    references: Sequence[torch.Tensor],
+    candidates: Candidates,
+    direction: Direction,
+    on_layer: Callable[[int, int], None],
+) -> torch.Tensor:
+    """Summed divergences, float64 [layers, widths], with one forward of the whole network for each."""
+    sums = _zeros(references[0], candidates)
+    own = shard(list(enumerate(candidates.layers.items())))
+    for done, (row, (name, layer)) in enumerate(own, start=1):
+        for column, weight in enumerate(candidates.weights(name)):
+            with replaced_weight(layer, weight):
+                for part, reference in zip(parts, references, strict=True):
+                    sums[row, column] += DivergenceFrom(reference, direction)(scores_of(forward(model, part)))
+        on_layer(done, len(own))
+    return sums
+
+
+def with_suffixes(
+    portions: Portions,
+    parts: Sequence[torch.Tensor],
+    references: Sequence[torch.Tensor],
+    candidates: Candidates,
+    direction: Direction,
+    on_layer: Callable[[int, int], None],
+) -> torch.Tensor:
+    """Summed divergences, float64 [layers, widths]; what precedes a layer is computed once for each part's images."""
+    sums = _zeros(references[0], candidates)
+    rows = {name: row for row, name in enumerate(candidates.layers)}
+    # Neighbours cost about the same: every nth layer is a fair share.
+    own = set(shard(list(rows)))
+    kept: dict[str, list[torch.Tensor]] = {}
+    for done, (part, reference) in enumerate(zip(parts, references, strict=True)):
+        distance = DivergenceFrom(reference, direction)
+        for position, (name, scores_with) in enumerate(portions.network.sweep(part)):
+            if name not in own:
+                continue
+            weights = kept.get(name) or candidates.weights(name)
+            if portions.keep_weights:
+                kept[name] = weights
+            for column, weight in enumerate(weights):
+                sums[rows[name], column] += distance(scores_with(weight))
+            on_layer((done * len(rows) + position + 1) // len(parts), len(rows))
+    on_layer(len(rows), len(rows))
+    return sums
+
+
+def _zeros(like: torch.Tensor, candidates: Candidates) -> torch.Tensor:
+    return like.new_zeros((len(candidates.layers), len(candidates.widths)), dtype=torch.float64)

@@ -1,0 +1,159 @@
+"""How much the output moves when the weights of one layer alone are quantized (Ω, section 3.2)."""
+
+import copy
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal, get_args
+
+import pandas
+import torch
+from torch import nn
+
+from zeroq.errors import ZeroQError
+from zeroq.images import check_images
+from zeroq.layers import weighted_layers
+from zeroq.mixed_precision.divergence import NOT_FINITE, Direction, check_direction, class_scores
+from zeroq.mixed_precision.estimated import estimates
+from zeroq.mixed_precision.exact import Candidates, divergences
+from zeroq.modules import evaluating, model_device, model_dtype
+from zeroq.parallel import on_devices
+from zeroq.quantization.affine import LARGEST_BITS, SMALLEST_BITS, check_finite
+
+Mode = Literal["exact", "estimated"]
+
+
+class SensitivityTable(pandas.DataFrame):
+    """Layer name × bits → KL in nats, with the number of weights of each layer in ``parameters``."""
+
+    _metadata: ClassVar = ["parameters"]
+
+    @property
+    def _constructor(self):
+        return SensitivityTable
+
+    @classmethod
+    def of(cls, values: pandas.DataFrame, parameters: dict[str, int]) -> "SensitivityTable":
+        """A table of given values; ``parameters`` counts the weights of each layer."""
+        table = cls(values)
+        table.index.name, table.columns.name = "layer", "bits"
+        table.parameters = dict(parameters)
+        return table
+
+    def to_plain(self) -> dict:
+        """Lists and dicts that ``from_plain`` turns into an equal table."""
+        return {
+            "layers": list(self.index),
+            "bits": [int(bits) for bits in self.columns],
+            "values": self.to_numpy().tolist(),
+            "parameters": dict(self.parameters),
+        }
+
+    @classmethod
+    def from_plain(cls, plain: dict) -> "SensitivityTable":
+        """The table that ``to_plain`` described."""
+        values = pandas.DataFrame(plain["values"], index=plain["layers"], columns=plain["bits"])
+        return cls.of(values, plain["parameters"])
+
+
+def sensitivity(
+    model: nn.Module,
+    images: torch.Tensor,
+    bits: Sequence[int] = (2, 4, 8),
+    *,
+    direction: Direction = "forward",
+    per_channel: bool = True,
+    symmetric: bool = False,
+    mode: Mode = "exact",
+    memory_mib: float = 1024,
+    devices: Sequence[str] = (),
+    on_layer: Callable[[int, int], None] = lambda done, total: None,
+) -> SensitivityTable:
+    """Measure Ω_i(k), the mean over images of KL(softmax M(x) ‖ softmax M_i,k(x)), for every layer and width.
+
+    M_i,k quantizes only layer i's weights, to k bits. Everything else stays float. For a detector, M(x) is every
+    anchor's class scores, each a probability of its own (``zeroq.mixed_precision.divergence``).
+
+    Args:
+        model: a classifier with outputs [N, classes], or a detector whose outputs hold ``cls_logits``
+            [N, anchors, classes], in any mode, on any device; left as it came.
+        images: float [N, C, H, W], normalised.
+        bits: candidate widths, any subset of 2…8.
+        direction: ``forward`` as above, or ``symmetric`` (the mean of both directions).
+        mode: ``exact`` measures what the definition says; ``estimated`` takes it to second order, at a cost that does
+            not grow with layers times widths (``zeroq.mixed_precision.estimated``), and is the same in both directions.
+        memory_mib: a bound in MiB on what flows through the network at once in ``exact`` mode, if the network can be
+            traced; below what all images need, they go through in portions, and below what one needs, layer by layer
+            through the whole network.
+        devices: several GPUs, such as ``("cuda:0", "cuda:1")``, share the layers in ``exact`` mode, each in a process
+            of its own; without them everything happens where the network is.
+        per_channel, symmetric: as in ``quantize``.
+        on_layer: receives (layers done, layers in all), unless several devices share them.
+
+    Raises:
+        ZeroQError: bits, images, direction, mode or memory out of range, an output of another kind.
+    """
+    check_images(images)
+    candidates = check_candidates(bits)
+    check_direction(direction)
+    check_mode(mode)
+    if not memory_mib > 0:
+        raise ZeroQError(f"memory_mib is a bound in MiB and must be positive, not {memory_mib}")
+    layers = weighted_layers(model)
+    if not layers:
+        raise ZeroQError("the network has no Conv or Linear layer, so there is no sensitivity to measure")
+    images = images.detach().to(model_device(model), model_dtype(model))
+    with evaluating(model), torch.no_grad():
+        class_scores(model, images[:1])  # what a network cannot do is said of the network, not of a part of it
+    measurement = Measurement(candidates, mode, direction, memory_mib, per_channel, symmetric)
+    if len(devices) < 2:
+        values = measurement.values(model, images, on_layer)
+    else:
+        values = on_devices(devices, measure_on, measurement, copy.deepcopy(model).cpu(), images.cpu())
+    if not values.isfinite().all():
+        raise ZeroQError(NOT_FINITE)
+    table = pandas.DataFrame(values.numpy(), index=list(layers), columns=list(candidates))
+    return SensitivityTable.of(table, {name: layer.weight.numel() for name, layer in layers.items()})
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What ``sensitivity`` is told, but for the network and the images."""
+
+    widths: Sequence[int]
+    mode: Mode
+    direction: Direction
+    memory_mib: float
+    per_channel: bool
+    symmetric: bool
+
+    def values(
+        self, model: nn.Module, images: torch.Tensor, on_layer: Callable[[int, int], None] = lambda done, total: None
+    ) -> torch.Tensor:
+        """Ω, float64 [layers, widths] on the CPU."""
+        granularity = {"per_channel": self.per_channel, "symmetric": self.symmetric}
+        candidates = Candidates(weighted_layers(model), self.widths, granularity)
+        check_finite(layer.weight for layer in candidates.layers.values())
+        with evaluating(model), torch.no_grad():
+            if self.mode == "estimated":
+                return estimates(model, images, candidates, on_layer=on_layer)
+            bounds = {"direction": self.direction, "memory_mib": self.memory_mib}
+            return divergences(model, images, candidates, on_layer=on_layer, **bounds)
+
+
+def measure_on(device: str, measurement: Measurement, model: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """A process's share of the values, and all of them in the end."""
+    return measurement.values(model.to(device), images.to(device))
+
+
+def check_mode(mode: str) -> None:
+    """Raise ZeroQError for a way to get sensitivities that does not exist."""
+    if mode not in get_args(Mode):
+        raise ZeroQError(f"sensitivities are {' or '.join(get_args(Mode))}, not {mode!r}")
+
+
+def check_candidates(bits: Sequence[int]) -> tuple[int, ...]:
+    """The candidate widths in ascending order; raises ZeroQError unless each is 2…8."""
+    allowed = range(SMALLEST_BITS, LARGEST_BITS + 1)
+    if not isinstance(bits, Iterable) or not (candidates := tuple(sorted(set(bits)))) or set(candidates) - set(allowed):
+        raise ZeroQError(f"candidate bits must be a list of widths in {SMALLEST_BITS}…{LARGEST_BITS}, not {bits}")
+    return candidates

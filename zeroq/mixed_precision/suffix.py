@@ -1,0 +1,173 @@
+"""Run a network again from one of its layers on, instead of from the images."""
+
+import copy
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.utils._pytree import tree_leaves
+
+from zeroq.errors import ZeroQError
+from zeroq.graph.folding import fold_batch_norms
+from zeroq.graph.tracing import trace
+from zeroq.layers import WEIGHTED_LAYERS, beside_weight, weighted_layers
+from zeroq.mixed_precision.divergence import scores_of
+from zeroq.modules import replaced_weight
+
+Values = dict[fx.Node, Any]
+
+
+class SuffixNetwork:
+    """A traced copy of a network, whose class scores can be computed again from any Conv or Linear layer on.
+
+    BatchNorm is folded, which changes nothing but roundings, and what the scores do not depend on, such as a detector's
+    boxes, is left out. Raises ZeroQError where the network cannot be traced, and where it has forward hooks, which
+    expect whole forwards of the network itself.
+    """
+
+    def __init__(self, model: nn.Module):
+        if any(module._forward_hooks or module._forward_pre_hooks for module in model.modules()):
+            raise ZeroQError("the network has forward hooks, which a part of a forward would not call as they expect")
+        self._graph = fold_batch_norms(trace(model))
+        self._layers = weighted_layers(self._graph)
+        self._scores = _class_scores_of(self._graph.graph)
+        self._nodes = _needed(self._graph.graph, self._scores)
+        self._operations = [_operation(self._graph, node) for node in self._nodes]
+        self._dead = _last_uses(self._nodes, self._scores)
+        self._starting = self._first_uses()
+
+    def sweep(self, images: torch.Tensor) -> Iterator[tuple[str, Callable[[torch.Tensor], torch.Tensor]]]:
+        """Each layer that the scores depend on, in order of execution, with a function: its weight → class scores.
+
+        The function holds until the next layer is asked for. What precedes the layers is computed once for all of them.
+        """
+        values: Values = {}
+        for index in range(len(self._nodes)):
+            for name in self._starting[index]:
+                yield name, lambda weight, name=name, index=index: self._scores_with(name, weight, values, index)
+            self._run(values, index, images)
+
+    def scores(self, images: torch.Tensor) -> torch.Tensor:
+        """The class scores with all weights as they are."""
+        values: Values = {}
+        for index in range(len(self._nodes)):
+            self._run(values, index, images)
+        return self._scores_in(values)
+
+    def bytes_needed(self, images: torch.Tensor) -> tuple[int, int]:
+        """What ``sweep`` of such images holds at most for values between layers: of what is kept, and of one run."""
+        values: Values = {}
+        kept, used = [], []
+        for index in range(len(self._nodes)):
+            kept.append(sum(_storages(values).values()))
+            self._run(values, index, images, before_freeing=lambda: used.append(sum(_storages(values).values())))
+        return max(kept), max(used)
+
+    def _scores_with(self, name: str, weight: torch.Tensor, values: Values, start: int) -> torch.Tensor:
+        """The scores with another weight of a layer, from the values that precede its first use."""
+        layer, first = self._layers[name], self._nodes[start]
+        factor = getattr(layer, "folded_factor", None)
+        folded = weight if factor is None else (weight * beside_weight(layer, factor)).to(weight.dtype)
+        own: Values = {}
+        with replaced_weight(layer, folded):
+            if self._operations[start] is layer and type(layer) in WEIGHTED_LAYERS:
+                # Torch's own layers leave their input as it is, so that one which nothing else needs is not copied.
+                inputs, named = fx.map_arg((first.args, first.kwargs), values.__getitem__)
+                own[first] = layer(*inputs, **named)
+                values = {node: value for node, value in values.items() if node not in self._dead[start]}
+                start += 1
+            # Copied, and all at once: what remains may work in place, and values may share memory with each other.
+            own |= zip(values, copy.deepcopy(list(values.values())), strict=True)
+            for index in range(start, len(self._nodes)):
+                self._run(own, index)
+        return self._scores_in(own)
+
+    def _scores_in(self, values: Values) -> torch.Tensor:
+        return scores_of(fx.map_arg(self._scores, values.__getitem__))
+
+    def _run(
+        self,
+        values: Values,
+        index: int,
+        images: torch.Tensor | None = None,
+        *,
+        before_freeing: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Compute a node's value, and drop those that no other node needs."""
+        node = self._nodes[index]
+        if node.op == "placeholder":
+            values[node] = node.args[0] if node.args else images
+        else:
+            inputs, named = fx.map_arg((node.args, node.kwargs), values.__getitem__)
+            values[node] = self._operations[index](*inputs, **named)
+        before_freeing()
+        for dead in self._dead[index]:
+            del values[dead]
+
+    def _first_uses(self) -> list[list[str]]:
+        """By node, the layers whose weight it is the first to use: the layer itself, or what shares its weight."""
+        first: dict[int, int] = {}
+        for index, (node, operation) in enumerate(zip(self._nodes, self._operations, strict=True)):
+            if node.op == "call_module":
+                used = list(operation.parameters())
+            else:
+                used = [operation()] if node.op == "get_attr" else []
+            for tensor in used:
+                first.setdefault(id(tensor), index)
+        starting: list[list[str]] = [[] for _ in self._nodes]
+        for name, layer in self._layers.items():
+            if id(layer.weight) in first:
+                starting[first[id(layer.weight)]].append(name)
+        return starting
+
+
+def _operation(graph: fx.GraphModule, node: fx.Node) -> Callable | None:
+    """What a node calls with its arguments' values; None where it only hands on what it is given."""
+    if node.op == "call_module":
+        return graph.get_submodule(node.target)
+    if node.op == "call_method":
+        return lambda own, *inputs, **named: getattr(own, node.target)(*inputs, **named)
+    if node.op == "get_attr":
+        owner, _, name = node.target.rpartition(".")
+        return lambda: getattr(graph.get_submodule(owner), name)
+    return node.target if node.op == "call_function" else None
+
+
+def _class_scores_of(graph: fx.Graph) -> Any:
+    """The nodes that hold the class scores, arranged as the network's output is."""
+    (output,) = (node for node in graph.nodes if node.op == "output")
+    found = output.args[0]
+    return {"cls_logits": found["cls_logits"]} if isinstance(found, Mapping) and "cls_logits" in found else found
+
+
+def _needed(graph: fx.Graph, scores: Any) -> list[fx.Node]:
+    """The nodes that the class scores depend on, in order of execution.
+
+    A node whose result nobody uses was called for its effect, such as to add in place, and is needed too.
+    """
+    wanted = {node for node in graph.nodes if not node.users and node.op != "output"}
+    fx.map_arg(scores, wanted.add)
+    for node in reversed(graph.nodes):
+        if node in wanted:
+            wanted.update(node.all_input_nodes)
+    return [node for node in graph.nodes if node in wanted]
+
+
+def _last_uses(nodes: Sequence[fx.Node], scores: Any) -> list[list[fx.Node]]:
+    """By each node's index, the nodes whose values nothing behind it needs."""
+    last = {}
+    for index, node in enumerate(nodes):
+        last.update(dict.fromkeys((node, *node.all_input_nodes), index))
+    fx.map_arg(scores, lambda node: last.pop(node, None))
+    dead = defaultdict(list)
+    for node, index in last.items():
+        dead[index].append(node)
+    return [dead[index] for index in range(len(nodes))]
+
+
+def _storages(values: Values) -> dict[int, int]:
+    """The memory of all tensors in values: address → bytes."""
+    tensors = (value for value in tree_leaves(list(values.values())) if isinstance(value, torch.Tensor))
+    return {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}

@@ -1,0 +1,99 @@
+"""A caller's network: borrow it and give it back exactly as it came, run it, find its BatchNorm layers."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from zeroq.errors import ZeroQError
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside; every submodule's own mode again outside."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+@contextmanager
+def without_weight_gradients(model: nn.Module) -> Iterator[None]:
+    """No parameter takes gradients inside, so that a backward pass computes only the images' own."""
+    wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    try:
+        for parameter, _ in wanted:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter, requires_grad in wanted:
+            parameter.requires_grad_(requires_grad)
+
+
+@contextmanager
+def replaced_weight(layer: nn.Module, weight: torch.Tensor) -> Iterator[None]:
+    """Another weight inside, the very same storage again outside."""
+    original = layer.weight.data
+    layer.weight.data = weight
+    try:
+        yield
+    finally:
+        layer.weight.data = original
+
+
+def model_device(model: nn.Module) -> torch.device:
+    """The device of the first parameter or buffer (the CPU for a network that has neither)."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        return tensor.device
+    return torch.device("cpu")
+
+
+def model_dtype(model: nn.Module) -> torch.dtype:
+    """The floating-point type of the first parameter (float32 for a network that has none)."""
+    for parameter in model.parameters():
+        if parameter.is_floating_point():
+            return parameter.dtype
+    return torch.float32
+
+
+def forward(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """The network's output, on its own device and in its own floating-point type.
+
+    Raises ZeroQError where the network does not accept images of this shape, or wants more than images.
+    """
+    try:
+        return model(images.to(model_device(model), model_dtype(model)))
+    except (RuntimeError, TypeError) as error:
+        # Out of memory is a RuntimeError too, and has nothing to do with the shape.
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        reason = str(error).splitlines()[0]
+        raise ZeroQError(
+            f"the network does not accept images of shape {tuple(images.shape[1:])}: {reason}; "
+            f"give images as (channels, height, width) of its input"
+        ) from error
+
+
+def holds_statistics(module: nn.Module) -> bool:
+    """Whether a module is a BatchNorm layer with recorded statistics."""
+    return getattr(module, "running_mean", None) is not None and getattr(module, "running_var", None) is not None
+
+
+def batch_norms(model: nn.Module) -> dict[str, nn.Module]:
+    """Every BatchNorm layer with recorded statistics, by name; a layer used twice is named once.
+
+    Known by what it holds, not by its class: libraries' frozen BatchNorms are no subclasses of torch's. Raises
+    ZeroQError for one without ``eps``, which cannot be compared with what it normalises by.
+    """
+    layers = {name: module for name, module in model.named_modules() if holds_statistics(module)}
+    for name, layer in layers.items():
+        if not hasattr(layer, "eps"):
+            raise ZeroQError(
+                f"layer {name!r} ({type(layer).__name__}) holds BatchNorm statistics but no eps; set the one that its "
+                f"forward adds to the variance, layer.eps = …"
+            )
+    return layers
