@@ -6,7 +6,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 FASHION := data/FashionMNIST/raw/t10k-labels-idx1-ubyte
-DEMO := results/demo
+DEMO := outputs/demo
 
 EVERY_NETWORK := model=fashion/resnet18,fashion/resnet50,fashion/resnet152,fashion/mobilenetv2,fashion/shufflenet,$\
     fashion/squeezenext,fashion/inceptionv3,fashion/retinanet
@@ -47,7 +47,7 @@ help: ## Show this list
 
 .PHONY: demo
 demo: $(INSTALLED) $(FASHION) ## Both small networks, four methods, four bit settings: one table, figures
-	$(RUN) -m experiments.run -m results=$(DEMO) \
+	$(RUN) -m experiments.run -m outputs=$(DEMO) \
 	    model=fashion/resnet18,fashion/mobilenetv2 method=naive,gaussian,zeroq,real bits=w8a8,w4a8,w4a4,mp4a8
 	$(RUN) -m experiments.figures results=$(DEMO)
 	$(RUN) -m experiments.tables results=$(DEMO)
@@ -167,7 +167,7 @@ bench: $(INSTALLED) $(FASHION) ## Time every stage beside its reference (an hour
 
 .PHONY: clean
 clean: ## Remove everything that the other targets made, except data and committed results
-	rm -rf $(VENV) $(DEMO) results/cache checkpoints .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(DEMO) outputs/cache checkpoints .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 $(INSTALLED): requirements.txt

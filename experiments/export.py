@@ -1,8 +1,8 @@
 """Export the quantized network of a run to ONNX, score the file in onnxruntime, and add what was found to the record.
 
-    python -m experiments.export run=results/runs/NAME [data.root=FOLDER] [file=NAME.onnx]
+    python -m experiments.export run=outputs/runs/NAME [data.root=FOLDER] [file=NAME.onnx]
 
-The run's stages are done again, or taken from results/cache, since a record holds no weights. The file lies in the
+The run's stages are done again, or taken from outputs/cache, since a record holds no weights. The file lies in the
 run's folder as quantized.onnx unless ``file`` says otherwise.
 """
 
@@ -12,7 +12,6 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import torch
 import yaml
@@ -20,9 +19,9 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from experiments.core.config import RunConfig, typed
-from experiments.core.once import choose_device
+from experiments.core.environment import choose_device
 from experiments.core.progress import console
-from experiments.core.record import formatted, read_record, write_json
+from experiments.core.record import Deployment, Record, formatted, read_record, write_json
 from experiments.core.sources import load_dataset, load_network
 from experiments.core.stages import Run, Score
 from experiments.core.store import fingerprint
@@ -44,7 +43,7 @@ def main() -> None:
     if unknown := [key for key, value in given.items() if key not in WORDS or not value]:
         sys.exit(f"error: unknown argument {unknown[0]!r}; they are {', '.join(f'{word}=…' for word in WORDS)}")
     if "run" not in given:
-        sys.exit("error: name the run, run=results/runs/NAME")
+        sys.exit("error: name the run, run=outputs/runs/NAME")
     folder = Path(given["run"])
     try:
         export(folder, Path(given.get("file", folder / "quantized.onnx")), given.get("data.root"))
@@ -54,7 +53,7 @@ def main() -> None:
         sys.exit(f"error: cannot write to {error.filename or 'the disk'} ({error.strerror})")
 
 
-def export(folder: Path, file: Path, data_root: str | None = None) -> dict[str, Any]:
+def export(folder: Path, file: Path, data_root: str | None = None) -> Record:
     """Export a run, measure its file, and write the new record; the record.
 
     Raises ZeroQError for a folder without a usable record, for a network that has other weights than the run's, and
@@ -83,7 +82,7 @@ def export(folder: Path, file: Path, data_root: str | None = None) -> dict[str, 
     record.pop("run")
     record["deployed_mib"] = report.file_mib
     record["deployed_value"] = round(deployed.value, 4)
-    record["deployment"] = deployment(report, simulated, deployed) | {"latency_ms": latency}
+    record["deployment"] = deployment(report, simulated, deployed, latency)
     write_json(folder / "record.json", record)
     tell(record, report, file)
     return record
@@ -93,7 +92,7 @@ def config_of(folder: Path, data_root: str | None) -> RunConfig:
     """The settings that a run was made with, and where its data are now."""
     try:
         stored = OmegaConf.load(folder / "config.yaml")
-        stored.results = str(folder.parent.parent)
+        stored.outputs = str(folder.parent.parent)
         if data_root:
             stored.data.root = data_root
         return typed(stored)
@@ -103,7 +102,9 @@ def config_of(folder: Path, data_root: str | None) -> RunConfig:
         raise ZeroQError(f"{folder / 'config.yaml'} is damaged ({str(error).splitlines()[0]}); run it again") from error
 
 
-def deployment(report: ExportReport, simulated: Score, deployed: Score) -> dict[str, Any]:
+def deployment(
+    report: ExportReport, simulated: Score, deployed: Score, latency: dict[str, dict[str, float]]
+) -> Deployment:
     """What a record keeps of an exported file."""
     convolutions = [layer for layer in report.layers if layer.kind.startswith("Conv")]
     is_classifier = isinstance(simulated, Classification)
@@ -117,6 +118,7 @@ def deployment(report: ExportReport, simulated: Score, deployed: Score) -> dict[
         "convolutions": len(convolutions),
         "integer_convolutions": kernels(report.path)[INTEGER_CONVOLUTION],
         "float_layers": len(report.float_layers),
+        "latency_ms": latency,
         "versions": {package: version(package) for package in PACKAGES},
     }
 
@@ -126,14 +128,14 @@ def thread_counts() -> list[int]:
     return sorted({1, os.cpu_count() or 1})
 
 
-def compared(reference: Path, file: Path, image: torch.Tensor, threads: int) -> dict[str, Any]:
+def compared(reference: Path, file: Path, image: torch.Tensor, threads: int) -> dict[str, float]:
     """Median milliseconds of the float file and of the quantized one for one image, and of each turn's ratio."""
     slow, fast = latencies([reference, file], image, threads=threads)
     ratios = [one / other for one, other in zip(slow, fast, strict=True)]
     return {"fp32": median(slow), "quantized": median(fast), "speedup": median(ratios)}
 
 
-def tell(record: dict[str, Any], report: ExportReport, file: Path) -> None:
+def tell(record: Record, report: ExportReport, file: Path) -> None:
     """What the file is, on the console."""
     found, metric = record["deployment"], record["metric"]
     lines = [

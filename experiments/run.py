@@ -5,7 +5,7 @@
 
 A run whose record exists is skipped; force=true runs it again, and --list only says which runs are done and which are
 left. Stages that do not differ between runs (the FP32 score, distilled images, sensitivities) are computed once and
-kept in results/cache.
+kept in outputs/cache.
 """
 
 import os
@@ -22,7 +22,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from experiments.cli.arguments import CONF, SWEEP, check, is_remote, is_search, is_sweep, results_folder
+from experiments.cli.arguments import CONF, SWEEP, check, is_remote, is_search, is_sweep, outputs_folder
 from experiments.cli.jobs import check_data_of, name_and_settings, planned, planned_names
 from experiments.cli.search import Search
 from experiments.cli.sweep import DIED, Outcome, SweepLog, summary
@@ -51,7 +51,7 @@ def run(config: DictConfig) -> float | None:
         log.write(hydra_config.job.num, outcome)
     if config.objective is None or outcome.state not in ("done", "skipped"):
         return None
-    return read_record(Path(config.results) / "runs" / outcome.name)[config.objective]
+    return read_record(Path(config.outputs) / "runs" / outcome.name)[config.objective]
 
 
 def outcome_of(config: DictConfig, name: str, others: dict[str, str], *, sweeping: bool) -> Outcome:
@@ -113,7 +113,7 @@ def main() -> None:
     except (ZeroQError, HydraException, OmegaConfBaseException) as error:
         sys.exit(f"error: {error}")
     except OSError as error:
-        sys.exit(f"error: cannot write to {error.filename or 'the disk'} ({error.strerror}); choose another results=…")
+        sys.exit(f"error: cannot write to {error.filename or 'the disk'} ({error.strerror}); choose another outputs=…")
     except KeyboardInterrupt:
         sys.exit("interrupted: start the same command again to continue")
     finally:
@@ -126,7 +126,7 @@ def list_runs(arguments: list[str]) -> None:
     """Say which runs are done and which are left."""
     if is_search(arguments):
         raise ZeroQError("a search chooses its runs as it goes on, so that there is no list of them")
-    folder = results_folder(arguments) / "runs"
+    folder = outputs_folder(arguments) / "runs"
     for name in planned_names(planned(arguments)):
         path = folder / name / "record.json"
         state = "done" if path.exists() and flaw(read_content(path)) is None else "left"
@@ -142,7 +142,7 @@ def sweep(arguments: list[str]) -> None:
     jobs = [] if search else planned(arguments)
     if not is_remote(arguments):
         check_data_of(arguments)
-    log = SweepLog(results_folder(arguments) / "cache" / "sweeps" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}")
+    log = SweepLog(outputs_folder(arguments) / "cache" / "sweeps" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}")
     log.folder.mkdir(parents=True)
     # Flags between overrides are more than the parser of Hydra takes.
     sys.argv[1:] = sorted(arguments, key=lambda each: each not in SWEEP)

@@ -5,6 +5,6 @@ from pathlib import Path
 QUICK = ["distill.iterations=2", "distill.count=2"]
 
 
-def only_runs(results: Path) -> set[str]:
-    runs = results / "runs"
+def only_runs(outputs: Path) -> set[str]:
+    runs = outputs / "runs"
     return {path.name for path in runs.iterdir()} if runs.exists() else set()

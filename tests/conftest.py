@@ -42,19 +42,19 @@ def no_norm() -> nn.Module:
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory) -> Path:
-    """One results folder for a file's tests, so that they share the FP32 score."""
-    return tmp_path_factory.mktemp("results")
+def outputs(tmp_path_factory) -> Path:
+    """One folder of outputs for a file's tests, so that they share the FP32 score."""
+    return tmp_path_factory.mktemp("outputs")
 
 
 @pytest.fixture
-def command(monkeypatch, results):
+def command(monkeypatch, outputs):
     """Run the command line with arguments; returns its exit status or message."""
 
     def call(*arguments: str):
         flags = [argument for argument in arguments if argument.startswith("-")]
         overrides = [argument for argument in arguments if not argument.startswith("-")]
-        monkeypatch.setattr(sys, "argv", ["run", *flags, f"results={results}", *overrides])
+        monkeypatch.setattr(sys, "argv", ["run", *flags, f"outputs={outputs}", *overrides])
         try:
             run.main()
         except SystemExit as ended:

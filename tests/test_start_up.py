@@ -71,6 +71,6 @@ def test_the_command_line_answers_without_a_large_library(arguments, environment
 
 
 def test_a_listing_needs_no_library_of_networks(tmp_path):
-    packages, output = imported(COMMAND_LINE, "-m", "--list", "bits=w8a8,w4a8", f"results={tmp_path}")
+    packages, output = imported(COMMAND_LINE, "-m", "--list", "bits=w8a8,w4a8", f"outputs={tmp_path}")
     assert "2 runs: 2 left" in output
     assert packages & LARGE <= {"torch"}

@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any
 
 from experiments.analysis.columns import untold
-from experiments.core.record import flaw, is_text, read_content
+from experiments.core.record import flaw, read_content
 from zeroq.errors import ZeroQError
 
 # The float network's score differs by less between devices and versions of torch.
@@ -62,7 +62,7 @@ def collection(found: Mapping[str, Any]) -> Collection:
     for run, content in sorted(found.items()):
         if reason := flaw(content):
             known = content if isinstance(content, dict) else {}
-            words = (known[key] if is_text(known.get(key)) else None for key in ("model", "dataset"))
+            words = (known[key] if isinstance(known.get(key), str) else None for key in ("model", "dataset"))
             omissions.append(Omission(run, reason, *words))
         else:
             records.append({"run": run, **content})

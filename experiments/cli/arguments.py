@@ -24,6 +24,8 @@ OF_EXPERIMENTS = ("scale", "detector")
 SWEEP = ("-m", "--multirun", "hydra.mode=MULTIRUN")
 REMOTE = ("hydra/launcher=slurm", "hydra/launcher=cluster", "hydra/launcher=submitit_slurm", "hydra/launcher=ray")
 SEARCH = "/hydra/sweeper: search"
+# Settings that had another name.
+RENAMED = {"results": "outputs"}
 
 
 def is_sweep(arguments: list[str]) -> bool:
@@ -44,17 +46,19 @@ def is_remote(arguments: list[str]) -> bool:
     return any(argument in REMOTE for argument in arguments)
 
 
-def results_folder(arguments: list[str]) -> Path:
+def outputs_folder(arguments: list[str]) -> Path:
     """Where records go."""
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        told = [argument for argument in arguments if argument.startswith(("results=", "experiment="))]
-        return Path(hydra.compose("config", told).results)
+        told = [argument for argument in arguments if argument.startswith(("outputs=", "experiment="))]
+        return Path(hydra.compose("config", told).outputs)
 
 
 def check(arguments: list[str]) -> None:
     """Raise ZeroQError for a choice or a setting that does not exist, with the one that was probably meant."""
     for argument in arguments:
         group, separator, value = partitioned(argument)
+        if separator and group in RENAMED:
+            raise ZeroQError(f"{argument}: the setting is called {RENAMED[group]} now; say {RENAMED[group]}={value}")
         if "," in value and value[0] not in QUOTES and not is_sweep(arguments):
             raise ZeroQError(f"{argument}: several values are a sweep: add -m to the command line")
         if separator and (known := choices(group)):

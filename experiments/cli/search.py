@@ -9,7 +9,7 @@ from experiments.cli.arguments import CONF
 from zeroq.errors import ZeroQError
 
 # What does not change what a search is about.
-ASIDE = ("results=", "tracker", "device=", "hydra.sweeper.n_trials=", "hydra.sweeper.sampler.seed=")
+ASIDE = ("outputs=", "tracker", "device=", "hydra.sweeper.n_trials=", "hydra.sweeper.sampler.seed=")
 ASIDE += ("hydra/launcher", "hydra.launcher", "-")
 
 
@@ -25,7 +25,7 @@ class Search:
     @classmethod
     def of(cls, arguments: list[str]) -> "Search":
         """Named after what is searched, so that searches for other things do not share trials."""
-        told = [each for each in arguments if each.startswith(("experiment=", "results=", "hydra.sweeper", "hydra/sw"))]
+        told = [each for each in arguments if each.startswith(("experiment=", "outputs=", "hydra.sweeper", "hydra/sw"))]
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
             sweeper = hydra.compose("config", told, return_hydra_config=True).hydra.sweeper
         about = sorted(argument for argument in arguments if not argument.startswith(ASIDE))

@@ -102,7 +102,7 @@ class RunConfig:
     sensitivity: str
     sensitivity_direction: str
     device: str
-    results: Path
+    outputs: Path
     force: bool
     objective: str | None = None
 

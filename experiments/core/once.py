@@ -17,6 +17,7 @@ from torchvision.utils import make_grid
 
 from experiments.core import record, tracker
 from experiments.core.config import DataConfig, ModelConfig, RunConfig
+from experiments.core.environment import choose_device, git_commit, versions
 from experiments.core.progress import progress_bar
 from experiments.core.sources import check_data, load_dataset, load_network
 from experiments.core.stages import Run, Score
@@ -41,13 +42,13 @@ SHOWN_PIXELS = 2**17
 FREE_DATA = (FashionMNIST.name, FashionScenes.name)
 
 
-def execute(config: RunConfig, name: str, other_settings: dict[str, str]) -> dict[str, Any] | None:
+def execute(config: RunConfig, name: str, other_settings: dict[str, str]) -> record.Record | None:
     """Do a run and write its record; None where the record exists already and ``force`` is off.
 
     ``other_settings`` is what the run was told beyond model, method, bits and seed, for its record.
     """
-    runs = config.results / "runs"
-    with claimed(config.results / "cache", name):
+    runs = config.outputs / "runs"
+    with claimed(config.outputs / "cache", name):
         if (runs / name / "record.json").exists() and not config.force:
             check_same_inputs(config, runs / name)
             return None
@@ -55,7 +56,7 @@ def execute(config: RunConfig, name: str, other_settings: dict[str, str]) -> dic
             return carry_out(config, other_settings, folder, wandb_run)
 
 
-def carry_out(config: RunConfig, other_settings: dict[str, str], folder: Path, wandb_run: wandb.Run) -> dict[str, Any]:
+def carry_out(config: RunConfig, other_settings: dict[str, str], folder: Path, wandb_run: wandb.Run) -> record.Record:
     """Do a run's stages and write its record into a folder."""
     # What fails at once comes before downloads, and what takes seconds before what takes minutes.
     device = choose_device(config.device)
@@ -98,7 +99,7 @@ def check_same_inputs(config: RunConfig, folder: Path) -> None:
     for what, before in {"weights": done["network"], "number of test images": done["images"]}.items():
         if now[what] != before:
             raise ZeroQError(
-                f"{folder} was made with other {what}; force=true replaces it, results=… keeps it and starts elsewhere"
+                f"{folder} was made with other {what}; force=true replaces it, outputs=… keeps it and starts elsewhere"
             )
 
 
@@ -142,10 +143,10 @@ def record_content(
     distance: float | None,
     score: Score,
     reference: Score,
-) -> dict[str, Any]:
+) -> record.Record:
     """The numbers of ``record.json``."""
     config, module, report = run.config, run.network.module, result.report
-    content = {
+    content: record.Record = {
         "schema": record.SCHEMA,
         "model": config.model.label,
         "dataset": config.data.name,
@@ -175,11 +176,11 @@ def record_content(
         "skipped_steps": report.get("skipped_steps", []),
         "plan": dict(result.plan),
         "parameters": {name: layer.weight.numel() for name, layer in weighted_layers(module).items()},
-        "versions": record.versions(),
+        "versions": versions(),
         "device": str(model_device(module)),
         "network": run.network_fingerprint,
         "images": len(run.dataset),
-        "git_commit": record.git_commit(),
+        "git_commit": git_commit(),
     }
     if isinstance(score, classification.Classification):
         content["top5"] = round(score.top5, 4)
@@ -197,7 +198,7 @@ def frontier_table(result: QuantizationResult) -> pandas.DataFrame | None:
 def write_files(
     folder: Path,
     config: RunConfig,
-    content: dict[str, Any],
+    content: record.Record,
     losses: list[float],
     images: torch.Tensor | None,
     sensitivity: pandas.DataFrame | None,
@@ -224,15 +225,3 @@ def write_files(
     # Three equal channels would triple the file.
     to_pil_image(grid[:1] if images.shape[1] == 1 else grid).save(picture, optimize=True)
     return picture
-
-
-def choose_device(name: str) -> torch.device:
-    """The named device, or for ``auto`` a GPU where there is one."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("meta"):
-        raise ZeroQError("device meta holds no values; try device=cpu")
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        raise ZeroQError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}; try device=cpu") from error

@@ -2,90 +2,148 @@
 
 import hashlib
 import json
-import platform
 import re
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    NotRequired,
+    TypedDict,
+    get_args,
+    get_origin,
+    get_type_hints,
+    is_typeddict,
+)
 
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.analysis.columns import GRANULARITIES, METRICS
 from zeroq.errors import ZeroQError
 
 # Groups whose choice every name states, and overrides that do not change the result.
 NAMED_GROUPS = ("model", "method", "bits")
-SILENT_KEYS = ("force", "results", "tracker", "device", "data.root", "hydra", "objective")
+SILENT_KEYS = ("force", "outputs", "tracker", "device", "data.root", "hydra", "objective")
 SILENT_KEYS += ("experiment", "scale", "detector")  # an experiment is the runs that it names
 # Settings whose 99 is 99.0.
 REAL_NUMBERS = ("percentile", "distill.learning_rate", "bits.size_mib")
-# Of the fields below; a program reads only its own.
+# Of the fields of a record; a program reads only its own.
 SCHEMA = 1
-STAGES = ("distill", "sensitivity", "allocate", "calibrate", "evaluate")
+
+Metric = Literal["top1", "map"]
+Granularity = Literal["per_channel", "per_tensor"]
 
 
-def is_number(value: Any) -> bool:
-    """Whether a value is a finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+class Seconds(TypedDict):
+    """What each stage took, in seconds, when it was computed."""
+
+    distill: float
+    sensitivity: float
+    allocate: float
+    calibrate: float
+    evaluate: float
 
 
-def is_number_or_none(value: Any) -> bool:
-    """For what not every run measures."""
-    return value is None or is_number(value)
+class Deployment(TypedDict):
+    """What ``experiments.export`` found of a file; sizes in MiB."""
+
+    simulated_value: float
+    agreement: float | None
+    weights_mib: float
+    planned_weights_mib: float
+    parameters_mib: float
+    graph_mib: float
+    convolutions: int
+    integer_convolutions: int
+    float_layers: int
+    latency_ms: dict[str, dict[str, float]]
+    versions: dict[str, str]
 
 
-def is_text(value: Any) -> bool:
-    """Whether a value is text."""
-    return isinstance(value, str)
+class Record(TypedDict):
+    """What ``record.json`` holds: the one declaration of its fields, which ``flaw`` checks.
+
+    ``value`` and ``fp32_value`` are of the ``metric``. ``plan`` has the bits of every Conv and Linear weight, and
+    ``parameters`` their numbers. ``network`` is a hash of the weights, ``images`` the number of test images. Losses are
+    of Eq. 3, ``divergence`` is KL in nats.
+    """
+
+    schema: int
+    model: str
+    dataset: str
+    method: str
+    w_bits: Annotated[str, re.compile(r"(MP)?\d+(\.\d+)?")]
+    a_bits: int
+    placement: str
+    granularity: Granularity
+    settings: dict[str, str]
+    size_mib: float
+    fp32_size_mib: float
+    mean_weight_bits: float
+    metric: Metric
+    value: float
+    fp32_value: float
+    top5: float | None
+    agreement: float | None
+    seed: int
+    distill_loss: float | None
+    calibration_loss: float | None
+    gaussian_loss: float | None
+    divergence: float | None
+    seconds: Seconds
+    needs_data: bool
+    weight_layers: int
+    quantized_weight_layers: int
+    quantized_activations: int
+    unreached_activations: list[str]
+    skipped_steps: list[str]
+    plan: dict[str, int]
+    parameters: dict[str, int]
+    versions: dict[str, str]
+    device: str
+    network: str
+    images: int
+    git_commit: str | None
+    deployed_mib: NotRequired[float]
+    deployed_value: NotRequired[float]
+    deployment: NotRequired[Deployment]
 
 
-def is_count(value: Any) -> bool:
-    """Whether a value is a whole number."""
-    return isinstance(value, int) and not isinstance(value, bool)
+class NamedRecord(Record):
+    """A record with the name of its run."""
+
+    run: str
 
 
-def is_list(value: Any) -> bool:
-    """Whether a value is a list of text."""
-    return isinstance(value, list) and all(map(is_text, value))
+FIELDS: dict[str, Any] = get_type_hints(Record, include_extras=True)
+STAGES = tuple(get_type_hints(Seconds))
 
 
-def is_dict_of(check: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    """A check for a dictionary of such values."""
-    return lambda value: isinstance(value, dict) and all(map(check, value.values()))
-
-
-# Each field of a record, and what it must be.
-FIELDS: dict[str, Callable[[Any], bool]] = {
-    **dict.fromkeys(("model", "dataset", "method", "placement", "device", "network"), is_text),
-    **dict.fromkeys(("schema", "a_bits", "seed", "images"), is_count),
-    **dict.fromkeys(("weight_layers", "quantized_weight_layers", "quantized_activations"), is_count),
-    **dict.fromkeys(("size_mib", "fp32_size_mib", "mean_weight_bits", "value", "fp32_value"), is_number),
-    **dict.fromkeys(("top5", "agreement", "distill_loss", "calibration_loss"), is_number_or_none),
-    **dict.fromkeys(("gaussian_loss", "divergence"), is_number_or_none),
-    **dict.fromkeys(("skipped_steps", "unreached_activations"), is_list),
-    **dict.fromkeys(("settings", "versions"), is_dict_of(is_text)),
-    **dict.fromkeys(("plan", "parameters"), is_dict_of(is_count)),
-    "seconds": lambda value: is_dict_of(is_number)(value) and value.keys() == set(STAGES),
-    "w_bits": lambda value: is_text(value) and re.fullmatch(r"(MP)?\d+(\.\d+)?", value) is not None,
-    "granularity": lambda value: is_text(value) and value in GRANULARITIES,
-    "metric": lambda value: is_text(value) and value in METRICS,
-    "needs_data": lambda value: isinstance(value, bool),
-    "git_commit": lambda value: value is None or is_text(value),
-}
-# What experiments.export adds.
-DEPLOYMENT = {"simulated_value", "agreement", "weights_mib", "planned_weights_mib", "parameters_mib", "graph_mib"}
-DEPLOYMENT |= {"convolutions", "integer_convolutions", "float_layers", "latency_ms", "versions"}
-EXPORT_FIELDS: dict[str, Callable[[Any], bool]] = {
-    "deployed_mib": is_number,
-    "deployed_value": is_number,
-    "deployment": lambda value: isinstance(value, dict) and value.keys() >= DEPLOYMENT,
-}
-PACKAGES = ("torch", "torchvision", "pytorchcv", "timm", "pycocotools", "numpy")
+def fits(value: Any, kind: Any) -> bool:
+    """Whether a value read from JSON is of an annotated type; numbers are finite, and no truth value is one."""
+    if is_typeddict(kind):
+        kinds = get_type_hints(kind)
+        return isinstance(value, dict) and value.keys() == kinds.keys() and all(fits(value[k], kinds[k]) for k in kinds)
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is NotRequired:
+        return fits(value, inner[0])
+    if origin is Annotated:
+        return fits(value, inner[0]) and inner[1].fullmatch(value) is not None
+    if origin is Literal:
+        return isinstance(value, str) and value in inner
+    if origin is UnionType:
+        return any(fits(value, each) for each in inner)
+    if origin is list:
+        return isinstance(value, list) and all(fits(each, inner[0]) for each in value)
+    if origin is dict:
+        return isinstance(value, dict) and all(fits(each, inner[1]) for each in value.values())
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 
 
 def other_settings(overrides: list[str], changed_value: Callable[[str, str], str | None]) -> dict[str, str]:
@@ -140,7 +198,7 @@ def record_folder(runs: Path, name: str) -> Iterator[Path]:
         scratch.mkdir(parents=True)
     except OSError as error:
         raise ZeroQError(
-            f"cannot write records to {runs} ({error.strerror}); choose another folder with results=…"
+            f"cannot write records to {runs} ({error.strerror}); choose another folder with outputs=…"
         ) from error
     try:
         yield scratch
@@ -181,15 +239,14 @@ def flaw(content: Any) -> str | None:
         return f"damaged: {content}" if isinstance(content, Exception) else "damaged: no dictionary"
     if content.get("schema") != SCHEMA:
         return f"schema {content.get('schema')}, this program reads {SCHEMA}"
-    fields = FIELDS | EXPORT_FIELDS
-    missing, unknown = FIELDS.keys() - content.keys(), content.keys() - fields.keys()
+    missing, unknown = Record.__required_keys__ - content.keys(), content.keys() - FIELDS.keys()
     parts = [f"{word} {', '.join(sorted(names))}" for word, names in (("lacks", missing), ("has", unknown)) if names]
-    wrong = [name for name, fits in fields.items() if name in content and not fits(content[name])]
+    wrong = [name for name, kind in FIELDS.items() if name in content and not fits(content[name], kind)]
     parts += [f"has {json.dumps(content[name])} for {name}" for name in wrong]
     return " and ".join(parts) or None
 
 
-def read_record(folder: Path) -> dict[str, Any]:
+def read_record(folder: Path) -> NamedRecord:
     """The record in a run's folder; raises ZeroQError where it is damaged, or of another version."""
     content = read_content(folder / "record.json")
     if reason := flaw(content):
@@ -197,24 +254,6 @@ def read_record(folder: Path) -> dict[str, Any]:
     return {"run": folder.name, **content}
 
 
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that a number can depend on."""
-    return {"python": platform.python_version()} | {package: version(package) for package in PACKAGES}
-
-
 def formatted(value: float, metric: str) -> str:
     """A value of this metric as tables show it: top-1 in percent, mean average precision as a share."""
     return f"{value:.3f}" if metric == "map" else f"{value:.2f}"
-
-
-def git_commit() -> str | None:
-    """The commit of the working tree, ``+`` behind it where files but results differ; None outside a repository."""
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], check=True, capture_output=True, text=True).stdout.strip()
-
-    try:
-        changes = git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":!/results")
-        return git("rev-parse", "HEAD") + ("+" if changes else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None

@@ -44,7 +44,7 @@ class Run:
         self.config = config
         self.network = network
         self.dataset = dataset
-        self.cache = StageCache(config.results / "cache")
+        self.cache = StageCache(config.outputs / "cache")
         self.seconds = dict.fromkeys(STAGES, 0.0)
         self.losses: list[float] = []
         self.settings = settings_of(config, network.module)

@@ -69,7 +69,7 @@ def claimed(folder: Path, name: str) -> Iterator[None]:
         lock = FileLock(locks / digest[:20])
         lock.acquire()
     except OSError as error:
-        raise ZeroQError(f"cannot write to {folder} ({error.strerror}); choose another folder, results=…") from error
+        raise ZeroQError(f"cannot write to {folder} ({error.strerror}); choose another folder, outputs=…") from error
     try:
         yield
     finally:

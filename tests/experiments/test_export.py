@@ -13,9 +13,9 @@ from experiments.core.record import flaw, read_record
 
 
 @pytest.fixture(scope="module")
-def exported(results, tmp_path_factory):
+def exported(outputs, tmp_path_factory):
     """A run's folder name, made once."""
-    return results / "runs" / "fashion-resnet18,gaussian,mp4a8,seed=0,placement=integer"
+    return outputs / "runs" / "fashion-resnet18,gaussian,mp4a8,seed=0,placement=integer"
 
 
 @pytest.fixture

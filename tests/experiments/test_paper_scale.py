@@ -54,7 +54,7 @@ def imagenet(tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize("architecture", CHECKPOINTS)
-def test_classifier(architecture, command, results, imagenet, tmp_path, monkeypatch):
+def test_classifier(architecture, command, outputs, imagenet, tmp_path, monkeypatch):
     torch.manual_seed(0)
     network = get_model(CHECKPOINTS[architecture])
     size = 299 if architecture == "inceptionv3" else 224
@@ -63,7 +63,7 @@ def test_classifier(architecture, command, results, imagenet, tmp_path, monkeypa
     monkeypatch.setattr(ImageNet, "batches", lambda self: [next(whole(self, 4))])
     arguments = (f"model=imagenet/{architecture}", f"model.checkpoint={tmp_path / 'weights.pth'}")
     assert command(*arguments, f"data.root={imagenet}", "force=true", *QUICK) == 0
-    (folder,) = (results / "runs").glob(f"imagenet-{architecture},*")
+    (folder,) = (outputs / "runs").glob(f"imagenet-{architecture},*")
     record = json.loads((folder / "record.json").read_text())
     assert record["model"] == f"imagenet/{architecture}"
     assert record["quantized_weight_layers"] == record["quantized_activations"] == LAYERS[architecture]
@@ -73,7 +73,7 @@ def test_classifier(architecture, command, results, imagenet, tmp_path, monkeypa
     assert record["unreached_activations"] == []
 
 
-def test_detector(command, results, tmp_path):
+def test_detector(command, outputs, tmp_path):
     torch.manual_seed(0)
     network = retinanet_resnet50_fpn(weights=None, weights_backbone=None)
     with_statistics_of_noise(RawRetinaNet(network), (3, 256, 256))
@@ -87,7 +87,7 @@ def test_detector(command, results, tmp_path):
         save(tmp_path / "val2017" / image["file_name"], 100, size=(640, 480))
     arguments = ("model=coco/retinanet_resnet50", f"model.checkpoint={tmp_path / 'weights.pth'}")
     assert command(*arguments, f"data.root={tmp_path}", *QUICK) == 0
-    (folder,) = (results / "runs").glob("coco-retinanet_resnet50,*")
+    (folder,) = (outputs / "runs").glob("coco-retinanet_resnet50,*")
     record = json.loads((folder / "record.json").read_text())
     assert record["quantized_weight_layers"] == record["quantized_activations"] == 71
     assert (record["metric"], record["images"]) == ("map", 2)

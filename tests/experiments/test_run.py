@@ -25,9 +25,9 @@ RECORD_KEYS = {
 }
 
 
-def test_record_is_complete_and_skipped_the_second_time(command, results, capsys):
+def test_record_is_complete_and_skipped_the_second_time(command, outputs, capsys):
     assert command("method=zeroq", "bits=mp4a8", *QUICK) == 0
-    folder = results / "runs" / "fashion-resnet18,zeroq,mp4a8,seed=0,distill.count=2,distill.iterations=2"
+    folder = outputs / "runs" / "fashion-resnet18,zeroq,mp4a8,seed=0,distill.count=2,distill.iterations=2"
     content = json.loads((folder / "record.json").read_text())
     assert set(content) >= RECORD_KEYS
     assert set(content["seconds"]) == {"distill", "sensitivity", "allocate", "calibrate", "evaluate"}
@@ -48,7 +48,7 @@ def test_record_is_complete_and_skipped_the_second_time(command, results, capsys
     assert (folder / "distilled.png").stat().st_size > 0
     settings = yaml.safe_load((folder / "config.yaml").read_text())
     assert settings["bits"]["candidates"] == [2, 4, 8]
-    assert settings["results"] == str(results)
+    assert settings["outputs"] == str(outputs)
 
     capsys.readouterr()
     written = (folder / "record.json").stat().st_mtime_ns
@@ -57,9 +57,9 @@ def test_record_is_complete_and_skipped_the_second_time(command, results, capsys
     assert (folder / "record.json").stat().st_mtime_ns == written
 
 
-def test_wandb_offline_run_holds_config_and_numbers(command, results):
+def test_wandb_offline_run_holds_config_and_numbers(command, outputs):
     assert command("method=gaussian", "bits=w8a8", *QUICK) == 0
-    (folder,) = (results / "runs").glob("fashion-resnet18,gaussian,w8a8*")
+    (folder,) = (outputs / "runs").glob("fashion-resnet18,gaussian,w8a8*")
     (offline,) = folder.glob("wandb/offline-run-*")
     shown = subprocess.run(
         [sys.executable, "-m", "wandb", "leet", "inspect", "--summary", "--json", str(offline)],
@@ -76,25 +76,25 @@ def test_wandb_offline_run_holds_config_and_numbers(command, results):
         assert table in shown
 
 
-def test_only_data_that_may_be_passed_on_are_shown(command, results, monkeypatch):
+def test_only_data_that_may_be_passed_on_are_shown(command, outputs, monkeypatch):
     quick = ("tracker=disabled", *QUICK)
     assert command("method=real", "bits=w6a6", *quick) == 0
-    assert len(list((results / "runs").glob("*,real,w6a6,*/calibration.png"))) == 1
+    assert len(list((outputs / "runs").glob("*,real,w6a6,*/calibration.png"))) == 1
     monkeypatch.setattr(runner, "FREE_DATA", ())
     assert command("-m", "method=gaussian,real", "bits=w8a8", *quick) == 0
-    pictures = {path.parent.name.split(",")[1] for path in (results / "runs").glob("*,w8a8,*/calibration.png")}
+    pictures = {path.parent.name.split(",")[1] for path in (outputs / "runs").glob("*,w8a8,*/calibration.png")}
     assert pictures == {"gaussian"}
 
 
-def test_sweep_runs_every_combination_and_naive_needs_no_images(command, results, capsys):
-    before = only_runs(results)
+def test_sweep_runs_every_combination_and_naive_needs_no_images(command, outputs, capsys):
+    before = only_runs(outputs)
     sweep = ("-m", "method=naive", "bits=w8a8,mp4a8", "tracker=disabled")
     assert command(*sweep) == 0
-    assert only_runs(results) - before == {
+    assert only_runs(outputs) - before == {
         "fashion-resnet18,naive,w8a8,seed=0",
         "fashion-resnet18,naive,mp4a8,seed=0",
     }
-    content = json.loads((results / "runs/fashion-resnet18,naive,mp4a8,seed=0/record.json").read_text())
+    content = json.loads((outputs / "runs/fashion-resnet18,naive,mp4a8,seed=0/record.json").read_text())
     assert set(content["plan"].values()) == {4}
     assert content["w_bits"] == "4"  # uniform, whatever the setting's name
     assert content["granularity"] == "per_tensor"
@@ -106,9 +106,9 @@ def test_sweep_runs_every_combination_and_naive_needs_no_images(command, results
 @pytest.mark.parametrize(
     ("method", "granularity", "ranges"), [("dfq", "per_tensor", 0), ("zeroq+dfq", "per_channel", 21)]
 )
-def test_dfq_and_its_record(command, results, method, granularity, ranges):
+def test_dfq_and_its_record(command, outputs, method, granularity, ranges):
     assert command(f"method={method}", "bits=w4a8", "tracker=disabled", *QUICK) == 0
-    (folder,) = (results / "runs").glob(f"fashion-resnet18,{method},w4a8*")
+    (folder,) = (outputs / "runs").glob(f"fashion-resnet18,{method},w4a8*")
     content = json.loads((folder / "record.json").read_text())
     assert (content["method"], content["granularity"]) == (method, granularity)
     assert content["weight_layers"] == content["quantized_weight_layers"] == content["quantized_activations"] == 21
@@ -127,18 +127,18 @@ def test_skipped_steps_are_said(command, capsys, monkeypatch, no_norm):
     assert "skipped BatchNorm folding: there is no BatchNorm" in capsys.readouterr().out
 
 
-def test_budget_in_mib_is_labelled_with_its_mean_bits(command, results):
+def test_budget_in_mib_is_labelled_with_its_mean_bits(command, outputs):
     assert command("method=gaussian", "bits=mp4a8", "bits.size_mib=0.4", "tracker=disabled", *QUICK) == 0
-    (folder,) = (results / "runs").glob("fashion-resnet18,gaussian,mp4a8*bits.size_mib=0.4*")
+    (folder,) = (outputs / "runs").glob("fashion-resnet18,gaussian,mp4a8*bits.size_mib=0.4*")
     content = json.loads((folder / "record.json").read_text())
     assert content["size_mib"] <= 0.4
     assert content["mean_weight_bits"] <= float(content["w_bits"].removeprefix("MP")) <= 32 * 0.4 / 2.6
 
 
-def test_force_runs_again(command, results, capsys, quick_scores):
+def test_force_runs_again(command, outputs, capsys, quick_scores):
     arguments = ("method=naive", "bits=w5a8", "tracker=disabled")
     assert command(*arguments) == 0
-    path = results / "runs" / "fashion-resnet18,naive,w5a8,seed=0" / "record.json"
+    path = outputs / "runs" / "fashion-resnet18,naive,w5a8,seed=0" / "record.json"
     written = path.stat().st_mtime_ns
     assert command(*arguments, "force=true") == 0
     assert "skipped" not in capsys.readouterr().out
@@ -149,10 +149,10 @@ def test_force_runs_again(command, results, capsys, quick_scores):
     ("key", "value", "sentence"),
     [("network", "0", "made with other weights"), ("images", 0, "other number of test images")],
 )
-def test_a_record_of_other_inputs_is_no_reason_to_skip(command, results, capsys, quick_scores, key, value, sentence):
+def test_a_record_of_other_inputs_is_no_reason_to_skip(command, outputs, capsys, quick_scores, key, value, sentence):
     arguments = ("method=naive", "bits=w4a8", "bits.weight=3", "tracker=disabled")
     assert command(*arguments, "force=true") == 0
-    path = results / "runs" / "fashion-resnet18,naive,w4a8,seed=0,bits.weight=3" / "record.json"
+    path = outputs / "runs" / "fashion-resnet18,naive,w4a8,seed=0,bits.weight=3" / "record.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
     assert command(*arguments) == 1
     assert sentence in capsys.readouterr().out
@@ -165,22 +165,22 @@ def test_a_record_of_other_inputs_is_no_reason_to_skip(command, results, capsys,
     shutil.rmtree(path.parent)
 
 
-def test_tables_and_figures_of_the_runs(results, command, monkeypatch, capsys):
+def test_tables_and_figures_of_the_runs(outputs, command, monkeypatch, capsys):
     assert command("method=zeroq,gaussian", "-m", "bits=mp4a8", *QUICK) == 0
     for program in (tables, figures):
-        monkeypatch.setattr(sys, "argv", [program.__name__, f"results={results}"])
+        monkeypatch.setattr(sys, "argv", [program.__name__, f"results={outputs}"])
         program.main()
     printed = capsys.readouterr().out
     assert "Top-1 accuracy (%)" in printed
-    names = {path.name for path in (results / "tables").iterdir()}
+    names = {path.name for path in (outputs / "tables").iterdir()}
     for name in ("top1-fashion-mnist", "batch_norm_loss"):
         assert {f"{name}.{suffix}" for suffix in ("md", "tex", "csv")} <= names
     assert not any("imagenet" in name for name in names)  # nothing was measured there
-    drawn = {path.name.rpartition("-fashion")[2] for path in (results / "figures").glob("*.png")}
+    drawn = {path.name.rpartition("-fashion")[2] for path in (outputs / "figures").glob("*.png")}
     title = "fashion-resnet18-distill.count=2-distill.iterations=2"
     for name in ("images", "loss", "sensitivity", "frontier-mp4a8", "bits"):
         assert f"{title}-{name}.png" in drawn
-        assert plt.imread(results / "figures" / f"{title}-{name}.png").std() > 0
+        assert plt.imread(outputs / "figures" / f"{title}-{name}.png").std() > 0
 
 
 def test_no_records_is_said(tmp_path, monkeypatch):
@@ -190,15 +190,15 @@ def test_no_records_is_said(tmp_path, monkeypatch):
             program.main()
 
 
-def test_interrupt_leaves_nothing(command, results, monkeypatch):
-    before = only_runs(results)
+def test_interrupt_leaves_nothing(command, outputs, monkeypatch):
+    before = only_runs(outputs)
 
     def interrupted(*arguments):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(runner, "write_files", interrupted)
     assert "interrupted" in command("method=naive", "bits=w6a6")
-    assert only_runs(results) == before
+    assert only_runs(outputs) == before
 
 
 def test_names_hold_what_is_not_the_default_in_any_order(command, monkeypatch):

@@ -21,10 +21,10 @@ pytestmark = [
 ]
 
 
-def start(results: Path, *arguments: str) -> subprocess.Popen:
+def start(outputs: Path, *arguments: str) -> subprocess.Popen:
     """The command line in processes of their own, each on one thread."""
     return subprocess.Popen(
-        [sys.executable, "-m", "experiments.run", f"results={results}", *arguments],
+        [sys.executable, "-m", "experiments.run", f"outputs={outputs}", *arguments],
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"},
         stdout=subprocess.PIPE,

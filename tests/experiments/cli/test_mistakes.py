@@ -32,7 +32,8 @@ from zeroq.networks.pretrained import PretrainedNetwork
         (["method=real", "distill.count=0"], "count must be at least 1"),
         (["tracker=online"], "log in with `wandb login`"),
         (["data.root=/proc/nowhere"], "cannot create /proc/nowhere"),
-        (["results=/proc/nowhere"], "cannot write to /proc/nowhere"),
+        (["outputs=/proc/nowhere"], "cannot write to /proc/nowhere"),
+        (["results=elsewhere"], "the setting is called outputs now; say outputs=elsewhere"),
         (["distill.learning_rate=1e30", "distill.iterations=40", "distill.count=2"], "smaller learning rate"),
         (["model=imagenet/resnet18", "data=fashion_mnist", "model.architecture=vgg"], "ImageNet has no 'vgg'"),
         (["model=imagenet/resnet18", "data.root=/proc"], "/proc/val is no folder"),
@@ -68,22 +69,22 @@ from zeroq.networks.pretrained import PretrainedNetwork
         (["method=dfq", "bits=mp4a8", "bits.size_mib=0.4"], "cannot keep a budget in MiB"),
     ],
 )
-def test_mistakes_get_one_sentence_and_leave_nothing(command, results, capsys, arguments, sentence):
-    before = only_runs(results)
+def test_mistakes_get_one_sentence_and_leave_nothing(command, outputs, capsys, arguments, sentence):
+    before = only_runs(outputs)
     code = command(*arguments)
     assert code not in (0, None)
     printed = capsys.readouterr().out + str(code)
     assert sentence in printed.replace("\n", " ")
     assert "Traceback" not in printed
-    assert only_runs(results) == before
+    assert only_runs(outputs) == before
 
 
-def test_a_mistake_in_a_sweep_does_not_stop_it(command, results, capsys):
+def test_a_mistake_in_a_sweep_does_not_stop_it(command, outputs, capsys):
     assert command("-m", "method=naive", "bits.activation=9,7", "tracker=disabled") == 1
     printed = capsys.readouterr()
     assert "bits must be 2…8" in printed.out
     assert "Traceback" not in printed.out + printed.err
-    assert (results / "runs" / "fashion-resnet18,naive,w8a8,seed=0,bits.activation=7").exists()
+    assert (outputs / "runs" / "fashion-resnet18,naive,w8a8,seed=0,bits.activation=7").exists()
 
 
 def test_wrong_settings_are_refused_before_any_work(command, capsys, monkeypatch):
@@ -103,8 +104,8 @@ def test_network_without_batch_norm(command, capsys, monkeypatch, no_norm, quick
     assert command(*shared, "method=gaussian") == 0
 
 
-def test_truncated_data_and_changed_weights(command, results, capsys, monkeypatch, tmp_path):
-    before = only_runs(results)
+def test_truncated_data_and_changed_weights(command, outputs, capsys, monkeypatch, tmp_path):
+    before = only_runs(outputs)
     raw = tmp_path / "FashionMNIST" / "raw"
     raw.mkdir(parents=True)
     (raw / "t10k-images-idx3-ubyte").write_bytes(b"0" * 1000)
@@ -118,4 +119,4 @@ def test_truncated_data_and_changed_weights(command, results, capsys, monkeypatc
     )
     assert command("bits=w6a6") == 1
     assert "has sha256" in capsys.readouterr().out
-    assert only_runs(results) == before
+    assert only_runs(outputs) == before

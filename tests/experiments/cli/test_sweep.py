@@ -22,10 +22,10 @@ from zeroq import ZeroQError
 CHANGING = ("seconds", "git_commit")
 
 
-def test_a_listing_says_what_is_done_and_runs_nothing(command, results, quick_scores, capsys):
+def test_a_listing_says_what_is_done_and_runs_nothing(command, outputs, quick_scores, capsys):
     quick = (*QUICK, "tracker=disabled", "model=fashion/resnet18", "method=gaussian")
     assert command(*quick, "bits=w8a8") == 0
-    before = only_runs(results)
+    before = only_runs(outputs)
     capsys.readouterr()
     assert command("-m", "--list", *quick, "bits=w8a8,w4a8,w4a4") == 0
     plain = "fashion-resnet18,gaussian,{},seed=0,distill.count=2,distill.iterations=2"
@@ -33,22 +33,22 @@ def test_a_listing_says_what_is_done_and_runs_nothing(command, results, quick_sc
     assert done == "done  " + plain.format("w8a8")
     assert left == ["left  " + plain.format(bits) for bits in ("w4a8", "w4a4")]
     assert total == "3 runs: 1 done, 2 left"
-    assert only_runs(results) == before
+    assert only_runs(outputs) == before
     assert command("--list", *quick, "bits=w4a8") == 0
     assert capsys.readouterr().out.splitlines() == [left[0]]
 
 
-def test_a_failed_run_is_a_line_of_the_summary(command, results, quick_scores, capsys):
+def test_a_failed_run_is_a_line_of_the_summary(command, outputs, quick_scores, capsys):
     bits = ("bits=w8a8", "bits.weight=8,1,4", "tracker=disabled", "method=naive", "model=fashion/resnet18")
     assert command("-m", *bits) == 1
     *_, total, failed = capsys.readouterr().out.splitlines()
     assert total == "3 runs: 2 done, 1 failed"
     assert failed.startswith("  failed ")
     assert failed.endswith(": bits must be 2…8, or 32 for float, not 1.0")
-    assert list((results / "cache" / "sweeps").iterdir()) == []
+    assert list((outputs / "cache" / "sweeps").iterdir()) == []
 
 
-def test_an_interrupted_sweep_says_what_is_left(command, results, monkeypatch, capsys):
+def test_an_interrupted_sweep_says_what_is_left(command, outputs, monkeypatch, capsys):
     calls = []
 
     def execute(settings, name, others):
@@ -61,7 +61,7 @@ def test_an_interrupted_sweep_says_what_is_left(command, results, monkeypatch, c
     assert capsys.readouterr().out.splitlines()[-1] == "4 runs: 1 skipped, 1 interrupted, 2 left"
 
 
-def test_missing_data_are_said_once_and_a_listing_needs_none(command, results, monkeypatch, capsys):
+def test_missing_data_are_said_once_and_a_listing_needs_none(command, outputs, monkeypatch, capsys):
     monkeypatch.setattr(runner, "execute", lambda *arguments: pytest.fail("a run was begun"))
     experiment = ("experiment=table_resnet50", "scale=imagenet")
     assert "data.root is missing" in command(*experiment)
@@ -73,7 +73,7 @@ def test_missing_data_are_said_once_and_a_listing_needs_none(command, results, m
     assert runs[0] == "left  imagenet-resnet50,naive,w8a8,seed=0"
 
 
-def test_a_listing_names_runs_as_they_are_recorded(command, results, monkeypatch, capsys):
+def test_a_listing_names_runs_as_they_are_recorded(command, outputs, monkeypatch, capsys):
     """The list composes no config where it need not; the runs compose theirs."""
     names = []
     monkeypatch.setattr(runner, "execute", lambda settings, name, others: names.append(name))
@@ -90,7 +90,7 @@ SPELLED = ["data.name=fashion-scenes", "data.name=fashion-mnist", "percentile=99
 
 
 @pytest.mark.parametrize("setting", SPELLED)
-def test_a_listing_spells_as_records_do(command, results, monkeypatch, capsys, setting):
+def test_a_listing_spells_as_records_do(command, outputs, monkeypatch, capsys, setting):
     names = []
     monkeypatch.setattr(runner, "execute", lambda settings, name, others: names.append(name))
     command("-m", "model=fashion/retinanet", setting)
@@ -110,7 +110,7 @@ def test_training_images_are_looked_for_where_a_method_needs_them(command, tmp_p
 
 def test_an_experiment_sets_nothing_that_its_runs_are_not_named_after(monkeypatch, tmp_path):
     (tmp_path / "experiment").mkdir()
-    hidden = "percentile: 99.9\nresults: elsewhere\nhydra: {mode: MULTIRUN}\n"
+    hidden = "percentile: 99.9\noutputs: elsewhere\nhydra: {mode: MULTIRUN}\n"
     (tmp_path / "experiment" / "mine.yaml").write_text(hidden)
     monkeypatch.setattr(arguments, "CONF", tmp_path)
     with pytest.raises(ZeroQError, match=r"sets percentile beside its runs; put it under hydra.sweeper.params"):
@@ -124,17 +124,17 @@ def test_a_scale_that_nothing_depends_on_is_a_mistake(command, words):
     assert "does not depend on" in command(*words)
 
 
-def sweep(results: Path) -> subprocess.Popen:
+def sweep(outputs: Path) -> subprocess.Popen:
     """A sweep of eight small runs in a process group of its own."""
-    command = [sys.executable, "-m", "experiments.run", "-m", f"results={results}", "tracker=disabled", *QUICK]
+    command = [sys.executable, "-m", "experiments.run", "-m", f"outputs={outputs}", "tracker=disabled", *QUICK]
     command += ["model=fashion/resnet18,fashion/mobilenetv2", "method=naive,zeroq", "bits=w8a8,mp4a8"]
     return subprocess.Popen(command, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL)
 
 
-def numbers(results: Path) -> dict[str, dict]:
+def numbers(outputs: Path) -> dict[str, dict]:
     """Every record but for what changes from run to run."""
     found = {}
-    for path in sorted((results / "runs").glob("[!.]*/record.json")):
+    for path in sorted((outputs / "runs").glob("[!.]*/record.json")):
         content = json.loads(path.read_text())
         found[path.parent.name] = {key: value for key, value in content.items() if key not in CHANGING}
     return found
@@ -145,7 +145,7 @@ def test_a_sweep_goes_on_after_a_full_disk(tmp_path):
     """A limit on the size of files stands for the disk: the write that crosses it fails half way, as on a full one."""
 
     def run(bits: str, *, bytes_left: int = resource.RLIM_INFINITY) -> subprocess.CompletedProcess:
-        command = [sys.executable, "-m", "experiments.run", "-m", f"results={tmp_path}", "tracker=disabled"]
+        command = [sys.executable, "-m", "experiments.run", "-m", f"outputs={tmp_path}", "tracker=disabled"]
         return subprocess.run(
             [*command, "model=fashion/mobilenetv2", "method=naive", f"bits={bits}"],
             cwd=ROOT,

@@ -27,12 +27,12 @@ from tests.command_line import QUICK
         ("sensitivity", ["bits.candidates=[3,8]"]),
     ],
 )
-def test_stages_are_shared_only_between_equal_settings(command, results, quick_scores, stage, arguments):
+def test_stages_are_shared_only_between_equal_settings(command, outputs, quick_scores, stage, arguments):
     shared = ("model=fashion/resnet18", "method=zeroq", "tracker=disabled", "force=true")
     quick = [setting for setting in QUICK if setting.partition("=")[0] not in "".join(arguments)]
 
     def stored() -> int:
-        return len(list((results / "cache").glob(f"{stage}-*.pt")))
+        return len(list((outputs / "cache").glob(f"{stage}-*.pt")))
 
     assert command(*shared, *QUICK) == 0
     before = stored()
