@@ -21,13 +21,12 @@ import pandas
 from PIL import Image
 
 from experiments.analysis.collection import from_folder
-from experiments.analysis.columns import (
+from experiments.analysis.columns import column_and_settings, column_order
+from experiments.analysis.labels import (
     GRANULARITIES,
     METRICS,
     bits_label,
     bits_order,
-    column_and_settings,
-    column_order,
     recipe_label,
     settings_label,
 )
@@ -41,8 +40,7 @@ from experiments.analysis.plots import (
     sensitivity_figure,
     sweep_figure,
 )
-from experiments.analysis.tables.paper import plain_runs
-from experiments.analysis.tables.sweeps import compared, sweeps
+from experiments.analysis.selection import compared, plain_runs, sweeps
 from experiments.cli.words import output_folder, remove_others, results_argument, tell_omissions
 from zeroq.errors import ZeroQError
 from zeroq.quantization.size import BITS_PER_MIB

@@ -21,7 +21,7 @@ import pandas
 import torch
 from torch import nn
 
-from experiments.analysis.cell import NONE, REAL, Table, frame_of
+from experiments.analysis.cell import Table, frame_of, mean_and_deviation
 from experiments.cli.words import output_folder, results_arguments
 from experiments.core.progress import console, progress_bar
 from experiments.core.record import write_json
@@ -36,7 +36,7 @@ from zeroq.networks import efficientnet_lite, zoo
 from zeroq.networks.pretrained import PretrainedNetwork
 
 TOOLS = {"onnxruntime": "onnxruntime, static", "nncf": "NNCF (OpenVINO)", "pt2e": "PT2E (torchao)"}
-SOURCES = {"gaussian": "Gaussian", "distilled": "Distilled", "real": REAL}
+SOURCES = {"gaussian": "Gaussian", "distilled": "Distilled", "real": "Real data*"}
 NETWORKS = ("fashion/resnet18", "fashion/mobilenetv2")
 WORDS = ("tools", "networks", "seeds", "imagenet")
 LITE = "imagenet/efficientnet_lite0"
@@ -160,9 +160,7 @@ def tools_table(folder: Path) -> Table:
     for (network, tool), same in frame.groupby(["network", "tool"], sort=False):
         row = {"Network": network, "Tool": TOOLS[tool], "FP32": f"{same.fp32_top1.iloc[0]:.2f}"}
         for source, title in SOURCES.items():
-            values = same[same.images == source].top1
-            spread = f" ± {values.std():.2f} ({len(values)})" if len(values) > 1 else ""
-            row[title] = f"{values.mean():.2f}{spread}" if len(values) else NONE
+            row[title] = mean_and_deviation(same[same.images == source].top1, "top1")
         rows.append(row)
     rows.sort(key=lambda row: (row["Network"], list(TOOLS.values()).index(row["Tool"])))
     return Table("Other tools, by their calibration images. Top-1 accuracy (%)", frame_of(rows), FEET)

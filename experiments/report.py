@@ -17,8 +17,8 @@ from PIL import Image
 
 from experiments.analysis.cell import Cell, Table
 from experiments.analysis.collection import from_folder
+from experiments.analysis.tables import tables
 from experiments.cli.words import output_folder, results_argument
-from experiments.tables import tables
 from zeroq.errors import ZeroQError
 
 # Figures are drawn for print; on a screen they are shown at a third of their pixels.

@@ -9,8 +9,6 @@ import pandas
 from experiments.core.record import formatted
 
 NONE = "–"
-REAL = "Real data*"
-DATA_FOOT = "* needs data: calibrated on images of the data set, of its training images where there are any."
 SUFFIXES = (".md", ".tex", ".csv")
 
 
@@ -29,7 +27,8 @@ class Cell(str):
 class Table:
     """Rows of text under a title, with notes at its foot.
 
-    It shows records of the data sets and the model that are named, of all where none is.
+    It shows records of the data sets and the model that are named, of all where none is. ``printed`` says whether the
+    command shows it in the terminal too.
     """
 
     title: str
@@ -37,6 +36,7 @@ class Table:
     notes: tuple[str, ...] = ()
     dataset: str | None = None
     model: str | None = None
+    printed: bool = False
 
     def markdown(self) -> str:
         """A pipe table under its title, with its notes below."""
@@ -57,12 +57,6 @@ class Table:
         self.frame.to_csv(path.with_suffix(".csv"), index=False)
 
 
-def data_foot(frame: pandas.DataFrame) -> tuple[str, ...]:
-    """The note on methods that need data, where a table names one."""
-    words = {*frame, *frame.get("Method", ())}
-    return (DATA_FOOT,) if REAL in words else ()
-
-
 def escaped(texts: list[str]) -> list[str]:
     """Texts as LaTeX writes them."""
     cells = pandas.DataFrame({"text": texts}).to_latex(index=False, header=False, escape=True)
@@ -79,17 +73,33 @@ def without_empty_settings(table: pandas.DataFrame) -> pandas.DataFrame:
     return table if table.empty or table["Settings"].any() else table.drop(columns="Settings")
 
 
+def mean_and_deviation(values: pandas.Series, metric: str) -> str:
+    """The mean, with ± standard deviation and count where there are several values, – where there is none."""
+    if values.empty:
+        return NONE
+    spread = f" ± {formatted(values.std(), metric)} ({len(values)})" if len(values) > 1 else ""
+    return formatted(values.mean(), metric) + spread
+
+
 def mean_cell(records: pandas.DataFrame) -> Cell:
-    """The mean score over seeds, with ± standard deviation and count where there are several, – where there is none."""
+    """The mean score over seeds, as ``mean_and_deviation``."""
     if records.empty:
         return Cell(NONE)
     assert records.seed.is_unique, f"{list(records.run)} are several runs of one seed"
-    values, metric = records.value, records.metric.iloc[0]
-    spread = f" ± {formatted(values.std(), metric)} ({len(values)})" if len(values) > 1 else ""
-    return Cell(formatted(values.mean(), metric) + spread, records.run)
+    return Cell(mean_and_deviation(records.value, records.metric.iloc[0]), records.run)
 
 
 def float_cell(records: pandas.DataFrame) -> Cell:
     """The float network's score."""
     first = records.iloc[0]
     return Cell(formatted(first.fp32_value, first.metric), [first.run])
+
+
+def size_cell(records: pandas.DataFrame) -> Cell:
+    """The largest size of some runs: a plan's own differs a little between seeds."""
+    return Cell(mib(records.size_mib.max()), records.run)
+
+
+def mib(size: float) -> str:
+    """A size as tables show it, – where it is not known."""
+    return NONE if pandas.isna(size) else f"{size:.2f}"

@@ -7,15 +7,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from experiments.analysis.columns import untold
+from experiments.analysis.labels import extra_settings
 from experiments.core.record import flaw, read_content
 from zeroq.errors import ZeroQError
 
 # The float network's score differs by less between devices and versions of torch.
 SAME_SCORE = {"top1": 0.2, "map": 0.005}
-
-# Methods whose runs draw no images, unless those correct biases: a seed changes nothing.
-IMAGELESS = ("naive", "dfq")
 
 
 @dataclass(frozen=True)
@@ -128,8 +125,9 @@ def of_different_cells(records: list[dict]) -> tuple[list[dict], list[Omission]]
 def cell(record: dict) -> tuple:
     """What tells one run from another."""
     words = ("model", "dataset", "method", "w_bits", "a_bits", "placement", "granularity")
-    settings = untold(record)
-    drawn = record["method"] not in IMAGELESS or settings.get("method.bias_correction") == "empirical"
+    settings = extra_settings(record)
+    # Without calibration images, on which both are measured, a seed changes nothing.
+    drawn = record["calibration_loss"] is not None or record["divergence"] is not None
     return *(record[word] for word in words), record["seed"] if drawn else None, *sorted(settings.items())
 
 

@@ -1,88 +1,101 @@
-"""How records' settings read in tables and figures."""
+"""The methods as tables and figures show them: one row a column, in the order of the columns.
 
-from collections.abc import Iterable, Mapping
+A method without a row has a column too, behind the others, with its own name as title.
+"""
 
-# Settings that the columns of a table tell already.
-SHOWN = ("model.name", "placement", "method.per_channel", "bits.weight", "bits.activation", "bits.mixed")
-GRANULARITIES = {"per_channel": "per channel", "per_tensor": "per tensor"}
-METRICS = {"top1": "Top-1 accuracy (%)", "map": "Mean average precision (IoU 0.50:0.95)"}
-SHORT_METRICS = {"top1": "Top-1 (%)", "map": "mAP"}
-# Column → method, and the settings that belong to it.
-COLUMNS = {
-    "Naive": ("naive", {}),
-    "DFQ": ("dfq", {}),
-    "Gaussian": ("gaussian", {}),
-    "ZeroQ": ("zeroq", {}),
-    "ZeroQ, bounded": ("zeroq", {"distill": "bounded"}),
-    "ZeroQ, fast": ("zeroq", {"distill": "fast"}),
-    "ZeroQ, biases": ("zeroq", {"method.bias_correction": "empirical"}),
-    "ZeroQ + DFQ": ("zeroq+dfq", {}),
-    "Real data*": ("real", {}),
-}
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from experiments.analysis.labels import extra_settings
+
+# The files of a run that show its calibration images.
+DISTILLED, GIVEN = "distilled.png", "calibration.png"
 
 
-def scores_label(metrics: Iterable[str]) -> str:
-    """What the scores of a table are."""
-    present = set(metrics)
-    return " or ".join(label for metric, label in METRICS.items() if metric in present)
+@dataclass(frozen=True)
+class Column:
+    """A method, or a variant of one that its settings make, and how it looks."""
+
+    # With a star behind for what needs data.
+    title: str
+    # As records name it; nothing for what was only reported by others.
+    method: str = ""
+    # Those that make it a column of its own.
+    settings: Mapping[str, str] = field(default_factory=dict)
+    color: str = "#444444"
+    # How figures call its calibration images, and the run's files that may show them; none where they are not shown.
+    images: str = ""
+    pictures: tuple[str, ...] = ()
+    # Its title in the table of what calibration images are worth; nothing where it is not one of its columns.
+    calibration: str = ""
+    # As reported.csv names it.
+    reported: str = ""
+    # Whether runs without some of DFQ's steps go to the table of these steps.
+    ablated: bool = False
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether it is calibrated on images of the data set."""
+        return self.title.endswith("*")
+
+    @property
+    def distills(self) -> bool:
+        """Whether its images are distilled, so that a figure draws their loss."""
+        return DISTILLED in self.pictures
 
 
-def granularity_note(granularities: Mapping[str, Iterable[str]]) -> str:
-    """Which methods (column → granularities of its records) have one weight range a channel, and which one a tensor."""
-    parts = []
-    for kind, words in (("per_channel", "One weight range a channel"), ("per_tensor", "One weight range a tensor")):
-        columns = sorted((column for column, kinds in granularities.items() if kind in kinds), key=column_order)
-        if columns:
-            parts.append(f"{words}: {'; '.join(columns).replace('*', '')}.")
-    return " ".join(parts)
-
-
-def bits_label(record: dict) -> str:
-    """``W8/A8`` for uniform widths, ``MP4/A8`` for mixed precision."""
-    width = str(record["w_bits"])
-    return f"{width if width.startswith('MP') else 'W' + width}/A{record['a_bits']}"
-
-
-def bits_order(label: str) -> tuple:
-    """Uniform before mixed, wide before narrow."""
-    weight, activation = label.split("/")
-    mixed = weight.startswith("MP")
-    return mixed, -float(weight.removeprefix("MP").removeprefix("W")), -float(activation[1:])
-
-
-def untold(record: dict) -> dict[str, str]:
-    """The settings that the columns for network, placement, weights and bits do not tell.
-
-    The label of a mixed plan is rounded, so that another budget may have the same: then the budget is a setting.
-    """
-    width, budget = str(record["w_bits"]), record["settings"].get("bits.weight")
-    rounded = width.startswith("MP") and budget is not None and float(budget) != float(width.removeprefix("MP"))
-    told = set(SHOWN) - ({"bits.weight"} if rounded else set())
-    return {key: value for key, value in record["settings"].items() if key not in told}
+COLUMNS = (
+    Column("Naive", "naive", color="#999999", calibration="Naive"),
+    Column("DFQ", "dfq", color="#66a182", reported="dfq", ablated=True),
+    Column("Gaussian", "gaussian", color="#edae49", images="Gaussian", pictures=(GIVEN,), calibration="Gaussian"),
+    Column(
+        "ZeroQ",
+        "zeroq",
+        color="#d1495b",
+        images="distilled",
+        pictures=(DISTILLED,),
+        calibration="Distilled",
+        reported="zeroq",
+    ),
+    Column(
+        "ZeroQ, bounded",
+        "zeroq",
+        {"distill": "bounded"},
+        color="#00798c",
+        images="distilled, bounded",
+        pictures=(DISTILLED,),
+        calibration="Distilled, bounded",
+    ),
+    Column(
+        "ZeroQ, fast", "zeroq", {"distill": "fast"}, color="#9bb46c", images="distilled, fast", pictures=(DISTILLED,)
+    ),
+    Column("ZeroQ, biases", "zeroq", {"method.bias_correction": "empirical"}, color="#e07a3f"),
+    Column("ZeroQ + DFQ", "zeroq+dfq", color="#7d5ba6", ablated=True),
+    Column("Real data*", "real", color="#222222", images="real", pictures=(GIVEN,), calibration="Real data*"),
+    Column("Random data (others')", reported="random-data"),
+    Column("ZeroQ-MP (others')", reported="zeroq-mp reproduction"),
+)
 
 
 def column_and_settings(record: dict) -> tuple[str, dict[str, str]]:
-    """The column that a record belongs into, and the settings that no column tells."""
-    settings = untold(record)
+    """The title of the column that a record belongs into, and the settings that no column shows."""
+    settings = extra_settings(record)
     fitting = [
-        (title, own)
-        for title, (method, own) in COLUMNS.items()
-        if method == record["method"] and own.items() <= settings.items()
+        column
+        for column in COLUMNS
+        if column.method == record["method"] and column.settings.items() <= settings.items()
     ]
-    title, own = max(fitting, key=lambda column: len(column[1]), default=(record["method"], {}))
-    return title, {key: value for key, value in settings.items() if key not in own}
+    column = max(fitting, key=lambda column: len(column.settings), default=column_of(record["method"]))
+    return column.title, {key: value for key, value in settings.items() if key not in column.settings}
+
+
+def column_of(title: str) -> Column:
+    """The column of this title; for a method without a row, one with its name as title."""
+    unlisted = Column(title, method=title, images=title, pictures=(DISTILLED, GIVEN))
+    return next((column for column in COLUMNS if column.title == title), unlisted)
 
 
 def column_order(title: str) -> tuple[int, str]:
-    """As in ``COLUMNS``, and methods of one's own behind."""
-    return (list(COLUMNS).index(title) if title in COLUMNS else len(COLUMNS)), title
-
-
-def settings_label(settings: dict[str, str]) -> str:
-    """Settings as words, empty for the defaults."""
-    return " ".join(f"{key}={value}" for key, value in settings.items())
-
-
-def recipe_label(settings: dict[str, str]) -> str:
-    """What was set that changes distilled images: the recipe, and the checkpoint that they were distilled from."""
-    return settings_label({k: v for k, v in settings.items() if k.startswith("distill") or k == "model.checkpoint"})
+    """As in ``COLUMNS``, and methods without a row behind."""
+    titles = [column.title for column in COLUMNS]
+    return (titles.index(title) if title in titles else len(titles)), title

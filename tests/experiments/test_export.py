@@ -8,7 +8,8 @@ import onnx
 import pytest
 
 from experiments import export
-from experiments.analysis.tables.deployment import deployment_table, placement_table
+from experiments.analysis.tables.deployment import deployment_table
+from experiments.analysis.tables.placements import placement_table
 from experiments.core.record import flaw, read_record
 
 

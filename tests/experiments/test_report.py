@@ -11,8 +11,8 @@ from selenium.webdriver.common.by import By
 
 from experiments.analysis.cell import Cell, Table
 from experiments.analysis.collection import from_folder
+from experiments.analysis.tables import tables
 from experiments.report import page
-from experiments.tables import tables
 from tests.paths import ROOT
 
 RESULTS = ROOT / "results"

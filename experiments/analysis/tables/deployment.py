@@ -1,16 +1,14 @@
-"""Tables of exported files, and of what each placement of activation quantizers costs."""
-
-from collections import defaultdict
-from statistics import mean
+"""Exported files: what they score, how large and how fast they are."""
 
 import pandas
 
-from experiments.analysis.cell import NONE, Cell, frame_of
-from experiments.analysis.columns import bits_label, bits_order, column_and_settings
+from experiments.analysis.cell import NONE, Cell, Table, frame_of, without_empty_settings
+from experiments.analysis.columns import column_and_settings
+from experiments.analysis.labels import bits_label, bits_order, settings_label
 from experiments.core.record import formatted
 
-PLACEMENTS = {"layer_inputs": "Layer inputs", "after_relu": "After ReLU", "integer": "Integer"}
-DEPLOYMENT_FEET = (
+ORDER = 40
+NOTES = (
     "Simulated: this project's quantized network in PyTorch; deployed: the exported file in onnxruntime, on the same "
     "test set; agreement: images to which both give the same class.",
     "MiB are of the whole file = packed weights + biases and scales + the graph itself. By the plan: what the weights "
@@ -20,9 +18,12 @@ DEPLOYMENT_FEET = (
     "each time. What gives the network's output runs in float.",
     "ms: median for one image, FP32 / quantized, in turns in one process; ×: median of each turn's ratio.",
 )
-PLACEMENT_FEET = (
-    "Layer inputs and After ReLU with asymmetric weights, Integer with symmetric ones, which integer kernels need.",
-)
+
+
+def tables(records: list[dict]) -> dict[str, Table]:
+    """One table, where a run was exported."""
+    frame = without_empty_settings(deployment_table(records))
+    return {} if frame.empty else {"deployment": Table("Exported files", frame, NOTES)}
 
 
 def deployment_table(records: list[dict]) -> pandas.DataFrame:
@@ -37,7 +38,7 @@ def deployment_table(records: list[dict]) -> pandas.DataFrame:
             "Bits": bits_label(record),
             "Method": title,
             "Placement": record["placement"],
-            "Settings": " ".join(f"{key}={value}" for key, value in settings.items()),
+            "Settings": settings_label(settings),
             "FP32": formatted(record["fp32_value"], metric),
             "Simulated": formatted(found["simulated_value"], metric),
             "Deployed": formatted(record["deployed_value"], metric),
@@ -52,32 +53,6 @@ def deployment_table(records: list[dict]) -> pandas.DataFrame:
             row[f"ms, {words}"] = f"{times['fp32']:.2f} / {times['quantized']:.2f} ({times['speedup']:.2f} ×)"
         rows.append({title: Cell(text, [record["run"]]) for title, text in row.items()})
     return frame_of(rows).fillna(NONE)
-
-
-def placement_table(records: list[dict]) -> pandas.DataFrame:
-    """One row for each network and bit setting that was run with every placement: means over the same seeds."""
-    groups = defaultdict(lambda: defaultdict(dict))
-    for record in records:
-        title, settings = column_and_settings(record)
-        key = (record["model"], bits_label(record), title, tuple(settings.items()), record["granularity"])
-        groups[key][record["placement"]][record["seed"]] = record
-    rows = []
-    for key in sorted(groups, key=lambda key: (key[0], bits_order(key[1]), *map(str, key[2:]))):
-        placed = groups[key]
-        if placed.keys() != PLACEMENTS.keys():
-            continue
-        seeds = set.intersection(*(set(by_seed) for by_seed in placed.values()))
-        if not seeds:
-            continue
-        one = next(iter(placed["integer"].values()))
-        row = {"Network": key[0], "Bits": key[1], "Method": key[2], "Seeds": str(len(seeds))}
-        row["FP32"] = formatted(one["fp32_value"], one["metric"])
-        for placement, words in PLACEMENTS.items():
-            same = [placed[placement][seed] for seed in sorted(seeds)]
-            value = formatted(mean(record["value"] for record in same), one["metric"])
-            row[words] = Cell(value, [record["run"] for record in same])
-        rows.append(row)
-    return frame_of(rows)
 
 
 def is_deployed(record: dict) -> bool:

@@ -2,29 +2,29 @@
 
 import pandas
 
-from experiments.analysis.cell import frame_of, mean_cell
-from experiments.analysis.columns import GRANULARITIES, bits_label, bits_order, untold
+from experiments.analysis.cell import Table, frame_of, mean_cell
+from experiments.analysis.labels import GRANULARITIES, bits_label, bits_order, scores_label
+from experiments.analysis.selection import ABLATED, STEPS, has_only_steps, is_ablation
 
-# Settings that switch a step of DFQ off or change it, with what they are without being set.
-STEPS = {
-    "method.replace_relu6": ("ReLU for ReLU6", "true"),
-    "method.equalize": ("Equalization", "true"),
-    "method.absorb": ("Absorption", "true"),
-    "method.bias_correction": ("Bias correction", "analytic"),
-}
-METHODS = {"dfq": "DFQ", "zeroq+dfq": "ZeroQ + DFQ"}
+ORDER = 20
 # What a row is about, before its steps.
 SUBJECT = {"model": "Network", "placement": "Placement", "granularity": "Weights", "method": "Method"}
 TITLES = [title for title, _ in STEPS.values()]
 OFF = ("false", "none")
 WORDS = {"true": "yes"} | dict.fromkeys(OFF, "no")
 FLOAT = "W32/A32"
+NOTES = (
+    "FP32 after the steps: the float network once the steps changed its weights. – stands where nothing was measured.",
+)
 
 
-def is_ablation(record: dict) -> bool:
-    """Whether a record is of DFQ with a step switched off or changed, which no other method is compared with."""
-    changed = not STEPS.keys().isdisjoint(record["settings"])
-    return record["method"] in METHODS and changed and has_only_steps(record)
+def tables(records: list[dict]) -> dict[str, Table]:
+    """One table, where a network was run without some of the steps."""
+    frame = ablation_table(records)
+    if frame.empty:
+        return {}
+    title = f"DFQ step by step. {scores_label(record['metric'] for record in records)}"
+    return {"dfq_ablation": Table(title, frame, NOTES, printed=True)}
 
 
 def ablation_table(records: list[dict]) -> pandas.DataFrame:
@@ -56,15 +56,10 @@ def ablation_table(records: list[dict]) -> pandas.DataFrame:
     # From no step to all of them.
     rows.sort(key=lambda row: [*(row[name] for name in SUBJECT), *(row[title] not in OFF for title in TITLES)])
     table = frame_of(rows).rename(columns=SUBJECT)
-    words = {"Weights": GRANULARITIES, "Method": METHODS, **dict.fromkeys(TITLES, WORDS)}
+    words = {"Weights": GRANULARITIES, "Method": ABLATED, **dict.fromkeys(TITLES, WORDS)}
     return table.replace(words)
 
 
 def subject(record: dict) -> tuple[str, ...]:
     """What a record's row is about."""
     return tuple(record[key] for key in SUBJECT)
-
-
-def has_only_steps(record: dict) -> bool:
-    """Whether DFQ's steps are all that was set."""
-    return untold(record).keys() <= STEPS.keys()

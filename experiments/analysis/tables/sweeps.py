@@ -1,138 +1,34 @@
 """What one setting is worth: the score at each of its values, with all else the same."""
 
-import json
-from collections import defaultdict
-from collections.abc import Iterator
-from functools import cache
-from typing import Any, NamedTuple
-
-import hydra
 import pandas
-from hydra.errors import ConfigCompositionException, MissingConfigException
 
-from experiments.analysis.cell import frame_of, mean_cell, without_empty_settings
-from experiments.analysis.columns import (
-    GRANULARITIES,
-    bits_label,
-    bits_order,
-    column_and_settings,
-    column_order,
-    settings_label,
+from experiments.analysis.cell import Table, frame_of, mean_cell, without_empty_settings
+from experiments.analysis.labels import bits_order, scores_label
+from experiments.analysis.notes import data_notes
+from experiments.analysis.selection import UNKNOWN, sweeps
+
+ORDER = 30
+NOTES = (
+    "null stands for the whole range as percentile, and for the network's own size as distill.size.",
+    "A default is the mean over the seeds that its sweep was run with, so it may differ between sweeps.",
 )
-from experiments.analysis.tables.dfq_ablation import is_ablation
-from experiments.cli.arguments import CONF
-from experiments.core.record import spelling
-
-# Settings that make it another network or another test set.
-OTHER_NETWORK = ("model.", "data")
-# A recipe with a name is a method more than a value, and a budget has another default for each choice of bits.
-NO_SWEEP = ("distill", "bits.weight")
-# What a default is called that this copy of the repository does not know.
-UNKNOWN = "default"
 
 
-class Subject(NamedTuple):
-    """What a sweep is about: the setting that differs, and what does not."""
-
-    network: str
-    placement: str
-    weights: str
-    method: str
-    settings: str
-    setting: str
-
-
-def compared(records: list[dict]) -> list[dict]:
-    """The records that methods are compared by: all but those of a sweep that no other method was run with."""
-    methods = defaultdict(set)
-    for record in records:
-        methods[circumstances(record)].add(column_and_settings(record)[0])
-    swept = {record["run"] for runs in sweeps(records).values() for record in runs if not record["default"]}
-    return [r for r in records if r["run"] not in swept or len(methods[circumstances(r)]) > 1]
-
-
-def circumstances(record: dict) -> tuple:
-    """What methods share that are compared with each other."""
-    _, settings = column_and_settings(record)
-    return record["model"], record["placement"], record["granularity"], *sorted(settings.items())
-
-
-def sweepable(record: dict) -> Iterator[str]:
-    """The settings that a record may be from a sweep over; none for DFQ's steps, which have a table of their own."""
-    if not is_ablation(record):
-        for key in column_and_settings(record)[1]:
-            if key not in NO_SWEEP and not key.startswith(OTHER_NETWORK):
-                yield key
-
-
-def sweeps(records: list[dict]) -> dict[Subject, list[dict]]:
-    """The records of each sweep over one setting, in the order of its values: at least two.
-
-    To each are added the value as ``level``, ``bits``, and whether it is the ``default``; with the default stand the
-    records of the same seeds and bits that leave the setting alone. A record may be in several sweeps.
-    """
-    groups, plain = defaultdict(list), defaultdict(list)
-    for record in records:
-        _, settings = column_and_settings(record)
-        plain[subject(record, settings)].append(record)
-        for setting in sweepable(record):
-            rest = {key: value for key, value in settings.items() if key != setting}
-            groups[subject(record, rest, setting)].append(record)
-    found = {}
-    for key in sorted(groups, key=lambda key: (*key[:3], column_order(key.method), *key[4:])):
-        runs = groups[key]
-        seeds_and_bits = {(record["seed"], bits_label(record)) for record in runs}
-        beside = [r for r in plain[key._replace(setting="")] if (r["seed"], bits_label(r)) in seeds_and_bits]
-        rows = [
-            {**record, "level": record["settings"][key.setting], "default": False, "bits": bits_label(record)}
-            for record in runs
-        ]
-        rows += [{**r, "level": default_value(key.setting, r), "default": True, "bits": bits_label(r)} for r in beside]
-        if len({row["level"] for row in rows}) > 1:
-            found[key] = sorted(rows, key=lambda row: level_order(row["level"]))
-    return found
-
-
-def subject(record: dict, rest: dict[str, str], setting: str = "") -> Subject:
-    """What a sweep over a setting is about, with ``rest`` as its other settings."""
-    column, _ = column_and_settings(record)
-    weights = GRANULARITIES[record["granularity"]]
-    return Subject(record["model"], record["placement"], weights, column, settings_label(rest), setting)
-
-
-def default_value(setting: str, record: dict) -> str:
-    """What a setting is where nothing was said, as records spell it."""
-    return _default_value(setting, record["method"], record["settings"].get("distill", "paper"))
-
-
-@cache
-def _default_value(setting: str, method: str, recipe: str) -> str:
-    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        try:
-            return spelling(hydra.compose("config", [f"method={method}", f"distill={recipe}"]), setting)
-        except (MissingConfigException, ConfigCompositionException):  # a method or a recipe of another copy's
-            return UNKNOWN
-
-
-def level_order(level: str) -> tuple[int, Any]:
-    """Numbers by size, lists by length, words by the alphabet, and nothing behind."""
-    try:
-        value = json.loads(level)
-    except ValueError:
-        return 2, level
-    if isinstance(value, list):
-        return 1, (len(value), level)
-    if isinstance(value, int | float):
-        return 0, value
-    return (3, 0) if value is None else (2, level)
+def tables(records: list[dict]) -> dict[str, Table]:
+    """One table, where a setting has several values."""
+    frame = sweep_table(records)
+    if frame.empty:
+        return {}
+    title = f"One setting changed, all others the same. {scores_label(record['metric'] for record in records)}"
+    return {"sweeps": Table(title, frame, (*NOTES, *data_notes(frame)), printed=True)}
 
 
 def sweep_table(records: list[dict]) -> pandas.DataFrame:
     """One row a value of a setting, one column a setting of bits."""
-    found = sweeps(records)
-    widths = sorted({record["bits"] for runs in found.values() for record in runs}, key=bits_order)
+    groups = sweeps(records)
+    widths = sorted({record["bits"] for runs in groups.values() for record in runs}, key=bits_order)
     rows = []
-    for key, records_of_sweep in found.items():
+    for key, records_of_sweep in groups.items():
         runs = pandas.DataFrame(records_of_sweep)
         for level, same in runs.groupby("level", sort=False):
             row = {name.capitalize(): word for name, word in key._asdict().items()}

@@ -1,17 +1,38 @@
-"""All methods beside each other, and the BatchNorm loss of their images."""
+"""All methods beside each other: a table for each data set.
+
+Runs that differ in anything but method and seed never share a row.
+"""
 
 import pandas
 
-from experiments.analysis.cell import NONE, Cell, float_cell, frame_of, mean_cell, without_empty_settings
-from experiments.analysis.columns import (
-    GRANULARITIES,
-    bits_label,
-    bits_order,
-    column_and_settings,
-    column_order,
-    recipe_label,
-    settings_label,
+from experiments.analysis.cell import (
+    Cell,
+    Table,
+    float_cell,
+    frame_of,
+    mean_cell,
+    without_empty_settings,
 )
+from experiments.analysis.columns import column_and_settings, column_order
+from experiments.analysis.labels import GRANULARITIES, METRICS, bits_label, bits_order, settings_label
+from experiments.analysis.notes import data_notes
+from experiments.analysis.selection import compared, is_ablation
+
+ORDER = 10
+UNIFORM_NOTE = "Naive and DFQ measure no sensitivities, so they have no MP rows."
+
+
+def tables(records: list[dict]) -> dict[str, Table]:
+    """A table for each metric and data set."""
+    chosen = [record for record in compared(records) if not is_ablation(record)]
+    kinds = {(record["metric"], record["dataset"]) for record in chosen}
+    found = {}
+    for metric, dataset in sorted(kinds, key=lambda kind: (list(METRICS).index(kind[0]), kind[1])):
+        frame = method_table([r for r in chosen if (r["metric"], r["dataset"]) == (metric, dataset)])
+        notes = (*data_notes(frame), *((UNIFORM_NOTE,) if frame.Bits.str.startswith("MP").any() else ()))
+        title = f"{METRICS[metric]}, {dataset}"
+        found[f"{metric}-{dataset}"] = Table(title, frame, notes, dataset, printed=True)
+    return found
 
 
 def method_table(records: list[dict]) -> pandas.DataFrame:
@@ -49,21 +70,3 @@ def table_row(
     for title in titles:
         row[title] = mean_cell(group[group.column == title])
     return row
-
-
-def loss_table(records: list[dict]) -> pandas.DataFrame:
-    """BatchNorm loss of distilled and of Gaussian images: one row a network, recipe and seed, for all bit settings."""
-    rows = {}
-    for record in records:
-        if record["distill_loss"] is None:
-            continue
-        recipe = recipe_label(record["settings"])
-        numbers = {
-            "Gaussian": f"{record['gaussian_loss']:.2f}",
-            "Distilled": f"{record['distill_loss']:.2f}",
-            "Ratio": f"{record['gaussian_loss'] / record['distill_loss']:.1f}" if record["distill_loss"] else NONE,
-            "Distillation (s)": f"{record['seconds']['distill']:.1f}",
-        }
-        words = {"Network": record["model"], "Settings": recipe, "Seed": str(record["seed"])}
-        rows[tuple(words.values())] = words | {title: Cell(text, [record["run"]]) for title, text in numbers.items()}
-    return without_empty_settings(frame_of([rows[key] for key in sorted(rows)]))
