@@ -1,15 +1,26 @@
-"""The records that may stand in tables and figures, and what is left out, with the reason."""
+"""The records that may stand in tables and figures, and what is left out, with the reason.
 
+``from_folders(results=…)`` collects the committed runs, ``from_folders(outputs=…)`` those of a folder that runs work
+in, and both together both. A ``Collection`` knows where each of its records has its tables and pictures: its methods
+``sensitivity``, ``frontier``, ``losses`` and ``picture`` read them.
+"""
+
+import io
 from collections import Counter, defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Protocol
+
+import pandas
 
 from experiments.analysis.labels import extra_settings
-from experiments.core.record import flaw, read_content
+from experiments.core.record import NamedRecord, flaw
+from experiments.core.results import KeptRuns, RunFolders
 from zeroq.errors import ZeroQError
+from zeroq.mixed_precision.frontier import pareto_frontier
+from zeroq.mixed_precision.sensitivity import SensitivityTable
 
 # The float network's score differs by less between devices and versions of torch.
 SAME_SCORE = {"top1": 0.2, "map": 0.005}
@@ -33,24 +44,89 @@ class Omission:
         return f"left out: {self.run} ({self.reason})"
 
 
+class Source(Protocol):
+    """Where runs lie; ``read`` gives a file of a run, and raises OSError where there is none."""
+
+    def contents(self) -> dict[str, Any]: ...
+
+    def read(self, run: str, name: str) -> bytes: ...
+
+
 @dataclass(frozen=True)
 class Collection:
-    """Records that may be compared, each with its folder's name as ``run``, and those that may not."""
+    """Records that may be compared, those that may not, and where the files of the former are (run → source).
 
-    records: list[dict[str, Any]]
+    What reads a file raises OSError where the run has none, and ValueError where it is damaged.
+    """
+
+    records: list[NamedRecord]
     omissions: list[Omission]
+    sources: Mapping[str, Source] = field(default_factory=dict)
+
+    def read(self, record: NamedRecord, name: str) -> bytes:
+        """A file of a record's run."""
+        if record["run"] not in self.sources:
+            raise FileNotFoundError(f"{record['run']} has no files here")
+        return self.sources[record["run"]].read(record["run"], name)
+
+    def table(self, record: NamedRecord, name: str) -> pandas.DataFrame:
+        """A CSV of a record's run, exactly as it was computed; the first column is the index."""
+        return pandas.read_csv(io.BytesIO(self.read(record, name)), index_col=0, float_precision="round_trip")
+
+    def sensitivity(self, record: NamedRecord) -> pandas.DataFrame:
+        """Ω in nats, layer × bits."""
+        return self.table(record, "sensitivity.csv").rename(columns=int)
+
+    def frontier(self, record: NamedRecord) -> pandas.DataFrame:
+        """The Pareto frontier that a run chose from: ``size_bits`` of the weights, and ``sensitivity``, their Σ Ω."""
+        omega = self.sensitivity(record)
+        # A mixed plan gives layers whose Ω is 0 everywhere a width that was no choice.
+        unmeasured = omega.index[(omega == 0).all(axis=1)] if record["w_bits"].startswith("MP") else []
+        fixed = {name: record["plan"][name] for name in unmeasured}
+        points = pareto_frontier(SensitivityTable.of(omega, record["parameters"]), fixed=fixed)
+        return pandas.DataFrame({"size_bits": points.size_bits, "sensitivity": points.sensitivities})
+
+    def losses(self, record: NamedRecord) -> pandas.Series:
+        """The BatchNorm loss of every iteration of a distillation."""
+        return self.table(record, "distill_loss.csv").loss
+
+    def picture(self, record: NamedRecord, name: str) -> bytes | None:
+        """A PNG of a run's images, ``distilled.png`` or ``calibration.png``; None where it is not kept."""
+        try:
+            return self.read(record, name)
+        except OSError:
+            return None
+
+
+def from_folders(*, results: Path | None = None, outputs: Path | None = None) -> Collection:
+    """The committed runs below ``results`` and those that work in ``outputs``; of a run in both, the latter.
+
+    Raises ZeroQError where there is no record.
+    """
+    # Run folders below ``results`` are read until they are converted.
+    origins: list[Source] = [KeptRuns(results), RunFolders(results / "runs")] if results else []
+    origins += [RunFolders(outputs / "runs")] if outputs else []
+    found: dict[str, Any] = {}
+    sources: dict[str, Source] = {}
+    for source in origins:
+        contents = source.contents()
+        found |= contents
+        sources |= dict.fromkeys(contents, source)
+    if not found:
+        where = " and ".join(str(folder / "runs") for folder in (results, outputs) if folder)
+        raise ZeroQError(f"there are no records in {where}; make some with `python -m experiments.run`")
+    return collection(found, sources)
 
 
 def from_folder(runs: Path) -> Collection:
-    """The records below a folder, whatever else lies there; raises ZeroQError where there is none."""
-    # Folders with a dot in front are runs at work, or killed at work.
-    paths = sorted(path for path in runs.glob("*/record.json") if not path.parent.name.startswith("."))
-    if not paths:
+    """The records below a folder of run folders; goes when nobody calls it any more: use ``from_folders``."""
+    source = RunFolders(runs)
+    if not (found := source.contents()):
         raise ZeroQError(f"there are no records in {runs}; make some with `python -m experiments.run`")
-    return collection({path.parent.name: read_content(path) for path in paths})
+    return collection(found, dict.fromkeys(found, source))
 
 
-def collection(found: Mapping[str, Any]) -> Collection:
+def collection(found: Mapping[str, Any], sources: Mapping[str, Source] | None = None) -> Collection:
     """What is usable of contents by run name (an exception where one could not be read).
 
     Raises ZeroQError where nothing is.
@@ -68,7 +144,7 @@ def collection(found: Mapping[str, Any]) -> Collection:
         omissions += more
     if not records:
         raise ZeroQError(f"no record is usable, for example: {omissions[0]}")
-    return Collection(records, omissions)
+    return Collection(records, omissions, sources or {})
 
 
 def of_one_origin(records: list[dict]) -> tuple[list[dict], list[Omission]]:

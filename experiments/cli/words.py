@@ -2,10 +2,37 @@
 
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
 
-from experiments.analysis.collection import Collection
+from experiments.analysis.collection import Collection, from_folders
+
+FOLDER_WORDS = ("results", "outputs", "to")
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where a program reads records, and writes what it makes of them; without any words, the committed results."""
+
+    results: Path | None
+    outputs: Path | None
+
+    @property
+    def target(self) -> Path:
+        """The user's own folder where one is named: its runs are not the committed ones."""
+        return self.outputs or self.results
+
+    def collection(self) -> Collection:
+        """Their records; raises ZeroQError where there is none."""
+        return from_folders(results=self.results, outputs=self.outputs)
+
+
+def record_folders(arguments: list[str], usage: str, others: Sequence[str] = ()) -> tuple[Folders, dict[str, str]]:
+    """The folders after ``results=`` and ``outputs=``, and what was given for other words; exits on anything else."""
+    given = named_words(arguments, usage, ("results", "outputs", *others))
+    results, outputs = (Path(given.pop(key)) if key in given else None for key in ("results", "outputs"))
+    return Folders(Path("results") if outputs is None and results is None else results, outputs), given
 
 
 def results_argument(arguments: list[str], usage: str) -> Path:
@@ -15,18 +42,23 @@ def results_argument(arguments: list[str], usage: str) -> Path:
 
 def results_arguments(arguments: list[str], usage: str, others: Sequence[str]) -> tuple[Path, dict[str, str]]:
     """The folder after ``results=``, and what was given for the other words; ends the program on anything else."""
+    given = named_words(arguments, usage, ("results", *others))
+    return Path(given.pop("results", "results")), given
+
+
+def named_words(arguments: list[str], usage: str, words: Sequence[str]) -> dict[str, str]:
+    """What was given for words of the form ``word=value``; prints the usage when asked, exits on anything else."""
     if "--help" in arguments or "-h" in arguments:
         print(usage)
         sys.exit(0)
-    given = {}
+    given = dict(argument.partition("=")[::2] for argument in arguments)
     for argument in arguments:
         key, _, value = argument.partition("=")
-        if key not in ("results", *others) or not value:
-            known = ", ".join(f"{word}=…" for word in others)
-            allowed = f"they are results=FOLDER, {known}" if others else "the only one is results=FOLDER"
+        if key not in words or not value:
+            known = ", ".join(f"{word}=FOLDER" if word in FOLDER_WORDS else f"{word}=…" for word in words)
+            allowed = f"they are {known}" if len(words) > 1 else f"the only one is {known}"
             sys.exit(f"error: unknown argument {argument!r}; {allowed}")
-        given[key] = value
-    return Path(given.pop("results", "results")), given
+    return given
 
 
 def remove_others(folder: Path, made: Iterable[str], suffixes: Sequence[str]) -> None:
