@@ -4,11 +4,14 @@ from pathlib import Path
 
 import numpy
 import torch
-from onnxruntime.quantization import CalibrationDataReader
 
 from zeroq.errors import ZeroQError
 from zeroq.export.calibration_set import read_calibration_set
+from zeroq.export.extra import imported_from_extra
 from zeroq.images import check_images
+
+with imported_from_extra():
+    from onnxruntime.quantization import CalibrationDataReader
 
 
 class CalibrationReader(CalibrationDataReader):

@@ -13,20 +13,23 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import ml_dtypes
-import onnx
-import onnx_ir as ir
 import torch
-from onnx_ir.passes.common import ClearMetadataAndDocStringPass, DeduplicateHashedInitializersPass
 from torch import nn
 from torch.utils import _pytree as pytree
 
 from zeroq.errors import ZeroQError
+from zeroq.export.extra import imported_from_extra
 from zeroq.export.lowering import WIDEST, LoweredLayer, explicit, lowered
-from zeroq.export.operators import translations
+from zeroq.export.translations import translations
 from zeroq.graph.tracing import check_same_outputs
 from zeroq.images import check_images
 from zeroq.modules import evaluating, forward, model_device
+
+with imported_from_extra():
+    import ml_dtypes
+    import onnx
+    import onnx_ir as ir
+    from onnx_ir.passes.common import ClearMetadataAndDocStringPass, DeduplicateHashedInitializersPass
 
 MIB = 2**20
 # What torch.onnx writes, and the first versions with integers of 8, 4 and 2 bits (8: of what it writes).

@@ -1,13 +1,8 @@
-"""Quantization as two operators that torch.export keeps whole, and what ONNX makes of each."""
+"""Quantization as two operators that torch.export keeps whole."""
 
-from collections.abc import Callable
-
-import onnxscript
 import torch
 
 from zeroq.quantization.affine import AffineParameters, fake_quantize
-
-UINT8_HIGHEST = 255
 
 
 @torch.library.custom_op("zeroq::quantize_dequantize", mutates_args=())
@@ -33,23 +28,3 @@ def dequantize(integers: torch.Tensor, scale: torch.Tensor, zero_point: torch.Te
 @dequantize.register_fake
 def _(integers: torch.Tensor, scale: torch.Tensor, zero_point: torch.Tensor, axis: int) -> torch.Tensor:
     return torch.empty_like(integers, dtype=torch.float32)
-
-
-def translations(opset: int) -> dict[Callable, Callable]:
-    """What a version of ONNX's operators makes of each, for torch.onnx.export(custom_translation_table=…)."""
-    op = getattr(onnxscript, f"opset{opset}")
-
-    def to_quantize_dequantize(values, scale, zero_point, highest: int):
-        integers = op.QuantizeLinear(values, scale, zero_point)
-        if highest < UINT8_HIGHEST:
-            # ONNX saturates at the ends of uint8; a grid of fewer bits ends sooner.
-            integers = op.Min(integers, op.CastLike(op.Constant(value_int=highest), integers))
-        return op.DequantizeLinear(integers, scale, zero_point)
-
-    def to_dequantize(integers, scale, zero_point, axis: int):
-        return op.DequantizeLinear(integers, scale, zero_point, axis=axis)
-
-    return {
-        torch.ops.zeroq.quantize_dequantize.default: to_quantize_dequantize,
-        torch.ops.zeroq.dequantize.default: to_dequantize,
-    }

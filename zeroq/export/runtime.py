@@ -7,15 +7,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy
-import onnx
-import onnxruntime
 import torch
-from onnxruntime.capi import onnxruntime_pybind11_state as onnxruntime_errors
 from torch import nn
 from torch.utils import _pytree as pytree
 
 from zeroq.errors import ZeroQError
+from zeroq.export.extra import imported_from_extra
 from zeroq.export.onnx_file import PREFIX
+
+with imported_from_extra():
+    import onnx
+    import onnxruntime
+    from onnxruntime.capi import onnxruntime_pybind11_state as onnxruntime_errors
 
 QUIET = 3  # errors only
 INTEGER_CONVOLUTION = "QLinearConv"
