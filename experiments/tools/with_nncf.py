@@ -15,7 +15,7 @@ import torch
 from nncf.quantization.advanced_parameters import QuantizationParameters
 from torch import nn
 
-from experiments.other_tools import demonstrate
+from experiments.tools.demonstration import demonstrate
 
 PACKAGE = "nncf"
 

@@ -14,7 +14,7 @@ from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from torch import nn
 
-from experiments.other_tools import demonstrate
+from experiments.tools.demonstration import demonstrate
 from zeroq.export.calibration_reader import CalibrationReader
 from zeroq.export.onnx_file import export_float_onnx
 from zeroq.export.runtime import OnnxNetwork

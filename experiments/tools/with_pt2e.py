@@ -17,7 +17,7 @@ from torchao.quantization.pt2e.quantizer.x86_inductor_quantizer import (
     get_default_x86_inductor_quantization_config,
 )
 
-from experiments.other_tools import demonstrate
+from experiments.tools.demonstration import demonstrate
 
 PACKAGE = "torchao"
 

@@ -1,18 +1,14 @@
-"""Other tools beside each other: what is stored, and the table of it."""
+"""Other tools beside each other: what is scored and stored, and the table of it."""
 
 import json
-import sys
-from importlib import import_module
 
-import pytest
 import torch
-from torch import nn
 
-from experiments import other_tools
-from experiments.other_tools import SOURCES, TOOLS, calibration_images, tools_table
-from experiments.tools import with_onnxruntime
-from tests.paths import RESULTS
-from zeroq.networks import zoo
+from experiments.core.record import write_json
+from experiments.tools import calibration, comparison
+from experiments.tools.comparison import SOURCES, TOOLS, compare, tools_table
+from tests.paths import DATA, RESULTS
+from zeroq.datasets.fashion_mnist import FashionMNIST
 
 COMMITTED = RESULTS / "other_tools"
 
@@ -40,45 +36,22 @@ def test_the_table(tmp_path):
     }
 
 
-def test_onnxruntime_on_a_network_of_the_zoo(monkeypatch):
-    monkeypatch.setattr(other_tools, "COUNT", 2)
-    network = zoo.load("resnet18")
-    images = calibration_images(network, "gaussian", 0)
-    assert images.shape == (2, *network.input.shape)
-    model = with_onnxruntime.quantize(network.module, images)
-    assert model(images).shape == (2, 10)
+def test_what_is_stored_is_not_scored_again(monkeypatch, tmp_path):
+    def few(data, specification, train=False):
+        test = FashionMNIST(DATA, specification)
+        test.images, test.labels = test.images[:8], test.labels[:8]
+        return test
 
-
-@pytest.mark.parametrize(("options", "reach"), [({}, 0.1), ({"per_channel_activations": False}, 1.0)])
-def test_nncf_ranges_in_front_of_depthwise_convolutions(options, reach):
-    """A channel that calibration hardly excites is cut off at its own range, unless it shares one with the others."""
-    pytest.importorskip("nncf")
-    with_nncf = import_module("experiments.tools.with_nncf")
-    depthwise = nn.Sequential(nn.Conv2d(2, 2, 1, groups=2, bias=False), nn.ReLU()).eval()
-    nn.init.ones_(depthwise[0].weight)
-    quiet = torch.tensor([1.0, 0.1]).view(1, 2, 1, 1) * torch.linspace(-1, 1, 64).view(1, 1, 8, 8)
-    quantized = with_nncf.quantize(depthwise, quiet.repeat(4, 1, 1, 1), **options)
-    assert quantized(torch.ones(1, 2, 8, 8))[0, :, 0, 0].tolist() == pytest.approx([1.0, reach], rel=0.05)
-
-
-def test_pt2e_rounds_to_eight_bits(no_norm, images):
-    pytest.importorskip("torchao")
-    quantized = import_module("experiments.tools.with_pt2e").quantize(no_norm, images)
-    expected = no_norm(images)
-    error = (quantized(images[:3]) - expected[:3]).abs().max()  # any number of images, not those of calibration alone
-    assert 0 < error < 0.1 * expected.abs().max()
-
-
-@pytest.mark.parametrize(
-    ("argument", "said"),
-    [
-        ("tools=tvm", "there is no tool 'tvm'"),
-        ("networks=imagenet/resnet18", "of the bundled zoo"),
-        ("seeds=a", "invalid literal"),
-        ("rum=a", "unknown argument"),
-    ],
-)
-def test_bad_arguments(monkeypatch, tmp_path, argument, said):
-    monkeypatch.setattr(sys, "argv", ["other_tools", argument, f"results={tmp_path}"])
-    with pytest.raises(SystemExit, match=said):
-        other_tools.main()
+    stored = tmp_path / "fashion-resnet18,onnxruntime,distilled,seed=0.json"
+    write_json(stored, before := {"top1": 1.0})
+    monkeypatch.setattr(comparison, "FashionMNIST", few)
+    monkeypatch.setattr(calibration, "FashionMNIST", few)
+    monkeypatch.setattr(calibration, "COUNT", 2)
+    compare(tmp_path, "fashion/resnet18", 0, ["onnxruntime"], DATA)
+    assert json.loads(stored.read_text()) == before
+    others = [json.loads(path.read_text()) for path in tmp_path.iterdir() if path != stored]
+    assert sorted(entry["images"] for entry in others) == ["gaussian", "real"]
+    for entry in others:
+        assert 0 <= entry["top1"] <= 100
+        assert entry["versions"]["torch"] == torch.__version__
+        assert entry["versions"].keys() == {"torch", "onnxruntime"}
