@@ -12,6 +12,7 @@ def imported_from_extra() -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
+        package = error.name.partition(".")[0]
         raise ZeroQError(
-            f'exports need {error.name}, which is not installed; pip install "zeroq[export]" (".[export]" in a clone)'
+            f'exports need {package}, which is not installed; pip install "zeroq[export]" (".[export]" in a clone)'
         ) from error
