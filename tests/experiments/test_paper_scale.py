@@ -14,7 +14,7 @@ from timm.data import ImageNetInfo
 from torch import nn
 from torchvision.models.detection import retinanet_resnet50_fpn
 
-from tests.zeroq.datasets.test_photographs import save
+from tests.zeroq.datasets.photographs import save
 from zeroq.datasets.imagenet import ImageNet
 from zeroq.networks.imagenet import CHECKPOINTS
 from zeroq.networks.retinanet import RawRetinaNet

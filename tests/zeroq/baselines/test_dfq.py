@@ -6,6 +6,7 @@ import pytest
 import torch
 from pytorchcv.model_provider import get_model
 from torch import nn
+from torchvision.models import googlenet
 from torchvision.models.detection import retinanet_resnet50_fpn
 
 import zeroq
@@ -240,3 +241,12 @@ def test_what_does_not_go_together(no_norm, images):
     with pytest.raises(zeroq.ZeroQError, match=r"cannot tell what Sigmoid .*take the ranges from images") as raised:
         quantize_with_dfq(network, (3, 8, 8), Settings(8, 8, mixed=False))
     assert str(raised.value).endswith("bias_correction empirical or none")
+
+
+def test_a_head_that_only_training_uses_is_quantized_like_by_other_methods():
+    torch.manual_seed(0)
+    network = googlenet(weights=None, init_weights=False, aux_logits=True).eval()
+    result = quantize_with_dfq(network, (3, 64, 64), Settings(4, 8, mixed=False))
+    assert result.plan.keys() == weighted_layers(network).keys()
+    assert result.report["size_mib"] == pytest.approx(result.report["fp32_size_mib"] / 8)
+    assert any(name.startswith("aux1") for name in result.report["unreached_activations"])

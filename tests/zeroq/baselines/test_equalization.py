@@ -1,16 +1,14 @@
-"""DFQ's steps on float weights: what they change, what they keep, and what they leave alone."""
+"""Cross-layer equalization and bias absorption: what they change, what they keep, and what they leave alone."""
 
 import copy
 
 import pytest
 import torch
-from timm.layers import BatchNormAct2d, Conv2dSame, StdConv2d
+from timm.layers import Conv2dSame, StdConv2d
 from torch import nn
 from torch.nn import functional
-from torchvision.models import googlenet
 
-import zeroq
-from tests.networks import SubclassedConv, assert_equal_outputs, estimate_statistics, normal_chain, outputs
+from tests.networks import assert_equal_outputs, normal_chain, outputs
 from zeroq.baselines.equalization import (
     absorb_high_biases,
     equalize,
@@ -19,13 +17,9 @@ from zeroq.baselines.equalization import (
     unabsorbed_channels,
     unequal_channels,
 )
-from zeroq.graph.folding import fold_batch_norms, replace_relu6
+from zeroq.graph.folding import fold_batch_norms
 from zeroq.graph.patterns import layer_pairs
 from zeroq.graph.tracing import trace
-from zeroq.layers import is_affine, weighted_layers
-from zeroq.modules import batch_norms
-from zeroq.pipeline import quantize_with_dfq
-from zeroq.settings import Settings
 
 
 def assert_unchanged(step, graph) -> None:
@@ -33,276 +27,6 @@ def assert_unchanged(step, graph) -> None:
     after = step(graph).state_dict()
     assert after.keys() == before.keys()
     assert all(torch.equal(tensor, before[name]) for name, tensor in after.items())
-
-
-@pytest.mark.parametrize(
-    ("layer", "affine"),
-    [
-        (nn.Conv2d(4, 6, 3, groups=2), True),
-        (Conv2dSame(4, 6, 3, stride=2), True),  # pads by itself
-        (Conv2dSame(4, 6, 3, bias=False, dilation=2), True),
-        (StdConv2d(4, 6, 3), False),  # standardizes its weight
-        (SubclassedConv(4, 6, 3), False),  # doubles its bias
-    ],
-)
-def test_which_layers_do_what_their_weights_say(layer, affine):
-    assert is_affine(layer) == affine
-
-
-class Bent(nn.Linear):
-    """With an activation inside."""
-
-    def forward(self, x):
-        return functional.silu(super().forward(x))
-
-
-class Rectifying(nn.Conv2d):
-    """With an activation before."""
-
-    def forward(self, x):
-        return super().forward(x.relu())
-
-
-class Flipping(nn.Conv2d):
-    """Takes its channels in another order."""
-
-    def forward(self, x):
-        return super().forward(x.flip(1))
-
-
-class Shrinking(nn.Conv2d):
-    """Scales its input."""
-
-    def forward(self, x):
-        return super().forward(0.1 * x)
-
-
-class Standardizing(nn.Conv2d):
-    """With a forward that is torch's, and another convolution in it."""
-
-    def _conv_forward(self, x, weight, bias):
-        return super()._conv_forward(x, weight - weight.mean(), bias)
-
-
-def hooked() -> nn.Module:
-    layer = nn.Conv2d(3, 4, 1)
-    layer.register_forward_hook(lambda layer, inputs, output: output.relu())
-    return layer
-
-
-def with_forward_of_its_own() -> nn.Module:
-    layer = nn.Conv2d(3, 4, 1)
-    layer.forward = lambda x: nn.Conv2d.forward(layer, x).relu()
-    return layer
-
-
-def test_a_layer_that_does_more_than_its_weight_says_is_not_affine():
-    assert is_affine(nn.Linear(3, 4))
-    others = [kind(3, 4, 1) for kind in (Rectifying, Flipping, Shrinking, Standardizing)]
-    for layer in (Bent(3, 4), *others, hooked(), with_forward_of_its_own()):
-        assert not is_affine(layer), layer
-
-
-class Doubling(nn.BatchNorm2d):
-    """Holds BatchNorm's statistics and does something else."""
-
-    def forward(self, x):
-        return 2 * super().forward(x)
-
-
-class Rectified(nn.BatchNorm2d):
-    """With an activation that only its own inputs reach."""
-
-    def forward(self, x):
-        return super().forward(x).relu()
-
-
-def far_off() -> nn.Module:
-    norm = Rectified(4)
-    norm.bias.data += 5
-    return norm
-
-
-class WithFunction(nn.BatchNorm2d):
-    """With an activation that is no module."""
-
-    act = staticmethod(functional.relu)
-
-    def forward(self, x):
-        return self.act(super().forward(x))
-
-
-class Branched(nn.Module):
-    """What BatchNorm sees is used elsewhere, too."""
-
-    def __init__(self):
-        super().__init__()
-        self.layer, self.norm = nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)
-
-    def forward(self, x):
-        y = self.layer(x)
-        return self.norm(y) + y
-
-
-class Shared(Branched):
-    """One layer before BatchNorm and before something else."""
-
-    def forward(self, x):
-        return self.norm(self.layer(x)) + self.layer(2 * x)
-
-
-class NormTwice(Branched):
-    def forward(self, x):
-        return self.norm(self.norm(self.layer(x)))
-
-
-class ReferringToNorm(Branched):
-    """A scale that the network's own code uses as well."""
-
-    def forward(self, x):
-        return self.norm(self.layer(x)) * self.norm.weight.mean()
-
-
-class Referring(Branched):
-    """A weight that the network's own code uses as well."""
-
-    def forward(self, x):
-        return self.norm(self.layer(x)) + self.layer.weight.sum()
-
-
-def sequence(*modules: nn.Module) -> nn.Sequential:
-    return nn.Sequential(*modules)
-
-
-@pytest.mark.parametrize(
-    "network",
-    [
-        Branched(),
-        Shared(),
-        NormTwice(),
-        Referring(),
-        ReferringToNorm(),
-        sequence(nn.Conv2d(3, 4, 1), Doubling(4)),
-        sequence(nn.Conv2d(3, 4, 1), far_off()),
-        sequence(nn.Conv2d(3, 4, 1), WithFunction(4)),
-        sequence(SubclassedConv(3, 4, 1), nn.BatchNorm2d(4)),
-        sequence(StdConv2d(3, 4, 1), nn.BatchNorm2d(4)),
-        sequence(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.BatchNorm2d(4)),
-    ],
-    ids=[
-        "branch",
-        "shared",
-        "twice",
-        "reference",
-        "reference to norm",
-        "doubling",
-        "own activation",
-        "own function",
-        "subclass",
-        "standardized",
-        "behind relu",
-    ],
-)
-def test_only_what_folds_exactly_is_folded(network):
-    torch.manual_seed(0)
-    network = estimate_statistics(network, (3, 8, 8))
-    images = torch.randn(2, 3, 8, 8)
-    graph = fold_batch_norms(trace(network))
-    assert len(batch_norms(graph)) == 1
-    assert_equal_outputs(graph, images, outputs(network, images))
-
-
-@pytest.mark.parametrize(
-    ("network", "pairs"),
-    [
-        (sequence(nn.Conv2d(3, 4, 1), BatchNormAct2d(4), nn.Conv2d(4, 4, 1), BatchNormAct2d(4, apply_act=False)), 1),
-        (sequence(nn.ConvTranspose2d(3, 4, 2), nn.BatchNorm2d(4), nn.BatchNorm2d(4), nn.ReLU()), 0),
-        (sequence(nn.Flatten(), nn.Linear(192, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 4)), 1),
-    ],
-    ids=["with activation", "transposed, two norms", "vectors"],
-)
-def test_every_batch_norm_behind_a_layer_is_folded(network, pairs):
-    torch.manual_seed(0)
-    network = estimate_statistics(network, (3, 8, 8))
-    images = torch.randn(2, 3, 8, 8)
-    graph = fold_batch_norms(trace(network))
-    assert not batch_norms(graph)
-    assert len(layer_pairs(graph)) == pairs
-    assert_equal_outputs(graph, images, outputs(network, images))
-
-
-def test_batch_norm_without_eps_is_named():
-    norm = nn.BatchNorm2d(4)
-    del norm.eps
-    with pytest.raises(zeroq.ZeroQError, match=r"'1' \(BatchNorm2d\) .* no eps"):
-        fold_batch_norms(trace(sequence(nn.Conv2d(3, 4, 1), norm)))
-
-
-def test_a_head_that_only_training_uses_is_quantized_like_by_other_methods():
-    torch.manual_seed(0)
-    network = googlenet(weights=None, init_weights=False, aux_logits=True).eval()
-    result = quantize_with_dfq(network, (3, 64, 64), Settings(4, 8, mixed=False))
-    assert result.plan.keys() == weighted_layers(network).keys()
-    assert result.report["size_mib"] == pytest.approx(result.report["fp32_size_mib"] / 8)
-    assert any(name.startswith("aux1") for name in result.report["unreached_activations"])
-
-
-def test_relu6_is_replaced_where_nothing_saturates():
-    torch.manual_seed(0)
-    layers = [nn.Conv2d(3, 4, 1), nn.ReLU6(), nn.Conv2d(4, 4, 1), nn.Hardtanh(0, 6), Clamped(nn.Conv2d(4, 4, 1))]
-    network = nn.Sequential(*layers)
-    images = torch.rand(2, 3, 8, 8)
-    graph = replace_relu6(trace(network))
-    assert_equal_outputs(graph, images, outputs(network, images))
-    assert outputs(graph, 1000 * images).max() > 6 >= outputs(network, 1000 * images).max()
-
-
-def test_replaced_relu6_works_in_place_where_it_did():
-    class InPlace(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.layers = nn.ModuleList([nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1)])
-            self.module = nn.ReLU6(inplace=True)
-
-        def forward(self, x):
-            x = self.layers[0](x)
-            self.module(x)
-            x = self.layers[1](x)
-            x.clamp_(0, 6)
-            x = self.layers[2](x)
-            functional.relu6(x, True)
-            return x
-
-    torch.manual_seed(0)
-    network, images = InPlace().eval(), torch.randn(2, 3, 8, 8)
-    graph = replace_relu6(trace(network))
-    assert sum(node.target is functional.relu for node in graph.graph.nodes) == 2
-    assert isinstance(graph.module, nn.ReLU)
-    assert_equal_outputs(graph, images, outputs(network, images))
-
-
-def test_relu6_that_no_layer_feeds_stays():
-    class HardSwish(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.layer, self.module = nn.Conv2d(3, 4, 1), nn.ReLU6()
-
-        def forward(self, x):
-            x = self.layer(x)
-            return x * functional.relu6(x + 3) / 6 + self.module(x + 3)
-
-    network, images = HardSwish().eval(), 10 * torch.randn(2, 3, 8, 8)
-    assert_equal_outputs(replace_relu6(trace(network)), images, outputs(network, images))
-
-
-class Clamped(nn.Module):
-    def __init__(self, layer: nn.Module):
-        super().__init__()
-        self.layer = layer
-
-    def forward(self, x):
-        x = functional.relu6(self.layer(x))
-        return torch.clamp(x.clamp(0, 6), min=0, max=6)
 
 
 class Chain(nn.Module):
@@ -363,16 +87,18 @@ LEFT_ALONE = {
     "branch": Returned(nn.ReLU()),
     "called twice": CalledTwice(nn.ReLU()),
     "tied": Tied(),
-    "linear over width": sequence(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Linear(12, 5)),
-    "linear over places": sequence(nn.Conv2d(3, 4, 1), nn.Flatten(2), nn.Linear(144, 5)),
-    "pooled tokens": sequence(nn.Flatten(2), nn.Linear(144, 8), nn.MaxPool1d(2), nn.Linear(4, 4)),
-    "convolved tokens": sequence(nn.Flatten(2), nn.Linear(144, 3), nn.Conv1d(3, 4, 1)),
-    "linear over length": sequence(nn.Flatten(2), nn.Conv1d(3, 4, 1), nn.Linear(144, 8)),
-    "pooled across channels": sequence(
+    "linear over width": nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Linear(12, 5)),
+    "linear over places": nn.Sequential(nn.Conv2d(3, 4, 1), nn.Flatten(2), nn.Linear(144, 5)),
+    "pooled tokens": nn.Sequential(nn.Flatten(2), nn.Linear(144, 8), nn.MaxPool1d(2), nn.Linear(4, 4)),
+    "convolved tokens": nn.Sequential(nn.Flatten(2), nn.Linear(144, 3), nn.Conv1d(3, 4, 1)),
+    "linear over length": nn.Sequential(nn.Flatten(2), nn.Conv1d(3, 4, 1), nn.Linear(144, 8)),
+    "pooled across channels": nn.Sequential(
         nn.Flatten(2), nn.Conv1d(3, 4, 1), nn.MaxPool2d(3, 1, padding=1), nn.Conv1d(4, 4, 1)
     ),
-    "transposed": sequence(nn.ConvTranspose2d(3, 4, 1), nn.Conv2d(4, 4, 1), nn.ReLU(), nn.ConvTranspose2d(4, 4, 1)),
-    "standardized": sequence(nn.Conv2d(3, 4, 1), StdConv2d(4, 4, 1)),
+    "transposed": nn.Sequential(
+        nn.ConvTranspose2d(3, 4, 1), nn.Conv2d(4, 4, 1), nn.ReLU(), nn.ConvTranspose2d(4, 4, 1)
+    ),
+    "standardized": nn.Sequential(nn.Conv2d(3, 4, 1), StdConv2d(4, 4, 1)),
 }
 
 
@@ -386,7 +112,7 @@ def test_what_may_not_be_equalized_is_left_alone(network):
 
 def test_tokens_are_equalized_through_their_last_axis():
     torch.manual_seed(0)
-    network = sequence(nn.Flatten(2), nn.Linear(144, 8), nn.ReLU(), nn.Linear(8, 5)).eval()
+    network = nn.Sequential(nn.Flatten(2), nn.Linear(144, 8), nn.ReLU(), nn.Linear(8, 5)).eval()
     network[1].weight.data *= torch.logspace(-3, 0, 8).view(-1, 1)
     images = torch.randn(2, 3, 12, 12)
     graph = equalize(trace(network))

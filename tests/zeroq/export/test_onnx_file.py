@@ -1,7 +1,6 @@
 """Exported files: the numbers in them, what onnxruntime makes of them, and bad input."""
 
 import json
-from pathlib import Path
 
 import numpy
 import onnx
@@ -11,53 +10,11 @@ from onnx.numpy_helper import to_array
 from torch import nn
 
 import zeroq
-from tests.networks import estimate_statistics
+from tests.zeroq.export.networks import calibrated, steps
 from zeroq.errors import ZeroQError
-from zeroq.export.onnx_file import export_float_onnx
-from zeroq.export.runtime import OnnxNetwork, kernels, latencies, session
+from zeroq.export.runtime import OnnxNetwork, kernels
 from zeroq.layers import weighted_layers
 from zeroq.networks import zoo
-
-PLACEMENTS = ("integer", "layer_inputs", "after_relu")
-
-
-class Residual(nn.Module):
-    """Convolutions behind each other, a sum, a pool, two outputs."""
-
-    def __init__(self):
-        super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU6())
-        self.branch = nn.Sequential(
-            *(nn.Conv2d(16, 16, 3, padding=1, groups=16), nn.BatchNorm2d(16), nn.ReLU()),
-            *(nn.Conv2d(16, 16, 1, bias=False), nn.BatchNorm2d(16)),
-        )
-        self.pool, self.head = nn.AvgPool2d(2), nn.Linear(16, 5)
-
-    def forward(self, images):
-        features = self.stem(images)
-        features = self.pool(torch.relu(features + self.branch(features)))
-        return {"scores": self.head(features.mean((2, 3))), "maps": [features]}
-
-
-@pytest.fixture
-def residual() -> nn.Module:
-    torch.manual_seed(0)
-    model = estimate_statistics(Residual(), (3, 16, 16))
-    for norm in (model.stem[1], model.branch[4]):  # a negative factor mirrors the grid, and none removes the channel
-        norm.weight.data[0] *= -1
-        norm.weight.data[1] = 0
-    return model
-
-
-def calibrated(model: nn.Module, images: torch.Tensor, bits: int | dict = 8, activation_bits: int = 8, **words):
-    quantized = zeroq.quantize(model, bits, activation_bits, **words)
-    zeroq.calibrate(quantized, images)
-    return quantized
-
-
-def steps(expected: torch.Tensor, found: torch.Tensor, bits: int = 8) -> float:
-    """The largest difference in units of the outputs' own grid."""
-    return ((expected - found).abs().max() / (expected.max() - expected.min()) * (2**bits - 1)).item()
 
 
 @pytest.mark.parametrize(
@@ -126,29 +83,6 @@ def test_fewer_activation_bits_are_a_shorter_grid(residual, images, tmp_path, ac
     assert steps(quantized(images)["maps"][0], found, activation_bits) < 2.01
 
 
-@pytest.mark.parametrize("bits", [8, 3, 2])
-def test_integer_placement_makes_every_convolution_an_integer_kernel(residual, images, tmp_path, bits):
-    report = zeroq.export_onnx(calibrated(residual, images, bits, placement="integer"), tmp_path / "file.onnx", images)
-    assert not report.float_layers
-    found = kernels(report.path)
-    assert found["QLinearConv"] == 3
-    assert not found["Conv"]
-    assert not found["FusedConv"]
-
-
-def test_what_runs_in_float_is_said(residual, images, tmp_path):
-    for placement in PLACEMENTS:
-        report = zeroq.export_onnx(calibrated(residual, images, placement=placement), tmp_path / "file.onnx", images)
-        convolutions = [layer for layer in report.layers if layer.kind == "Conv2d"]
-        integer = sum(layer.is_integer for layer in convolutions)
-        assert kernels(report.path)["QLinearConv"] == integer
-        assert (integer == 3) == (placement == "integer")
-        assert all(
-            reason in ("its input is not quantized", "its output is not quantized")
-            for reason in report.float_layers.values()
-        )
-
-
 def test_where_the_bytes_are(residual, images, tmp_path):
     names = list(weighted_layers(residual))
     plan = dict(zip(names, (8, 3, 5, 2), strict=True))
@@ -160,15 +94,6 @@ def test_where_the_bytes_are(residual, images, tmp_path):
     assert report.planned_weights_mib * 2**20 == sum(n * b for n, b in zip(counts, (8, 3, 5, 2), strict=True)) / 8
     assert report.weights_mib * 2**20 == sum(n * b for n, b in zip(counts, (8, 4, 8, 2), strict=True)) / 8
     assert report.wider_layers == {names[1]: (3, 4), names[2]: (5, 8)}
-
-
-def test_shared_layers_are_stored_once(hand_written, images, tmp_path):
-    quantized = calibrated(hand_written, images, 8, placement="integer")
-    report = zeroq.export_onnx(quantized, tmp_path / "file.onnx", images)
-    counts = sum(layer.weight.numel() for layer in weighted_layers(hand_written).values())
-    assert report.weights_mib * 2**20 == counts
-    assert steps(quantized(images), OnnxNetwork(report.path)(images)) < 4
-    assert report.float_layers["stem"] == "its forward does more than its weight and bias say"
 
 
 @pytest.mark.slow
@@ -187,13 +112,6 @@ def test_a_detector(tmp_path):
     assert [each.keys() for each in detections] == [{"boxes", "scores", "labels"}] * 2
 
 
-def test_float_file(residual, images, tmp_path):
-    path = export_float_onnx(residual, tmp_path / "float.onnx", images)
-    torch.testing.assert_close(OnnxNetwork(path)(images)["scores"], residual(images)["scores"], rtol=1e-4, atol=1e-5)
-    times = latencies([path, path], images, threads=1, repetitions=3)
-    assert [len(each) for each in times] == [3, 3]
-
-
 def test_a_state_dict_brings_its_bits(residual, images, tmp_path):
     quantized = calibrated(residual, images, 4)
     reloaded = zeroq.quantize(residual, 8, 8)
@@ -201,22 +119,6 @@ def test_a_state_dict_brings_its_bits(residual, images, tmp_path):
     for name, each in (("one", quantized), ("other", reloaded)):
         zeroq.export_onnx(each, tmp_path / f"{name}.onnx", images)
     assert (tmp_path / "one.onnx").read_bytes() == (tmp_path / "other.onnx").read_bytes()
-
-
-def test_half_precision(residual, images, tmp_path):
-    quantized = calibrated(residual.bfloat16(), images.bfloat16(), placement="integer")
-    report = zeroq.export_onnx(quantized, tmp_path / "file.onnx", images.bfloat16())
-    found = OnnxNetwork(report.path)(images)["scores"]
-    assert steps(quantized.float()(images)["scores"], found) < 4
-
-
-def test_the_network_stays_as_it_was(residual, images, tmp_path):
-    quantized = calibrated(residual, images, placement="layer_inputs")
-    before = {name: value.clone() for name, value in quantized.state_dict().items()}
-    expected = quantized(images)["scores"]
-    zeroq.export_onnx(quantized, tmp_path / "file.onnx", images)
-    assert all(torch.equal(value, before[name]) for name, value in quantized.state_dict().items())
-    assert torch.equal(quantized(images)["scores"], expected)
 
 
 class Unknown(nn.Module):
@@ -252,29 +154,6 @@ class Optional(nn.Module):
 
     def forward(self, images):
         return self.layer(images), None
-
-
-class Viewed(nn.Module):
-    """A part of a tensor is changed in place, an argument has a default, and the end is a softmax."""
-
-    def __init__(self):
-        super().__init__()
-        self.first, self.second = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 1)
-
-    def forward(self, images, mask=None):
-        features = self.first(images)
-        part, _ = features.chunk(2, dim=1)[0].view(-1, 4, 14, 14), mask
-        part.relu_()
-        return torch.softmax(5 * self.second(features).mean((2, 3)), dim=1)
-
-
-@pytest.mark.parametrize("placement", ["integer", "layer_inputs"])
-def test_views_that_are_changed_in_place(images, tmp_path, placement):
-    torch.manual_seed(0)
-    quantized = calibrated(Viewed(), images, placement=placement)
-    report = zeroq.export_onnx(quantized, tmp_path / "file.onnx", images)
-    with torch.no_grad():
-        assert (quantized(images) - OnnxNetwork(report.path)(images)).abs().max() < 0.02
 
 
 @pytest.mark.parametrize("placement", ["integer", "layer_inputs"])
@@ -346,20 +225,3 @@ def test_paths_that_cannot_be_written(residual, images, tmp_path):
         with pytest.raises(ZeroQError, match="cannot write"):
             zeroq.export_onnx(quantized, path, images)
     assert [path.name for path in tmp_path.rglob("*")] == ["folder"]
-
-
-def test_a_file_that_onnxruntime_does_not_take(tmp_path):
-    Path(tmp_path / "file.onnx").write_bytes(b"no model")
-    with pytest.raises(ZeroQError, match="onnxruntime does not take"):
-        session(tmp_path / "file.onnx")
-
-
-def test_images_that_a_file_does_not_take(residual, images, tmp_path):
-    path = zeroq.export_onnx(calibrated(residual, images), tmp_path / "file.onnx", images).path
-    for wrong in (images[:, :1], images[..., :8], images[0]):
-        for use in (OnnxNetwork(path), lambda given: latencies([path], given)):
-            with pytest.raises(ZeroQError, match=r"takes images of shape \[batch, 3, 16, 16\], not"):
-                use(wrong)
-    assert latencies([str(path)], images.double(), repetitions=1)
-    with pytest.raises(ZeroQError, match="there is no file"):
-        OnnxNetwork(tmp_path / "other.onnx")

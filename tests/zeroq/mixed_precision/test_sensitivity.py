@@ -9,7 +9,8 @@ from scipy.stats import entropy
 from torch import nn
 
 import zeroq
-from zeroq.mixed_precision.divergence import divergence
+from tests.networks import HandWritten
+from tests.zeroq.mixed_precision.networks import Awkward, Detector, network
 from zeroq.quantization.affine import quantized_weight
 
 
@@ -34,18 +35,6 @@ def test_is_scipy_s_kl_of_a_quantized_copy(hand_written, images, direction):
             assert omega.loc[name, bits] == pytest.approx(expected, rel=1e-4, abs=1e-9)
 
 
-@pytest.mark.parametrize("shape", [(3, 2), (3, 1, 1)])
-@pytest.mark.parametrize("gap", [50.0, 1000.0])
-def test_divergence_of_certain_classes_is_finite(shape, gap):
-    certain, opposite = torch.zeros(shape), torch.zeros(shape)
-    certain[..., 0], opposite[..., 0] = gap, -gap
-    # The certain class's probability is 1 on one side; on the other its logarithm is minus the distance of the logits.
-    expected = gap
-    assert divergence(certain, opposite, "forward") == pytest.approx(expected, rel=1e-6)
-    assert divergence(certain, opposite, "symmetric") == pytest.approx(expected, rel=1e-6)
-    assert divergence(certain, certain, "forward") == 0
-
-
 def test_is_a_table_of_layers_and_bits(hand_written, images):
     omega = zeroq.sensitivity(hand_written, images)
     assert list(omega.index) == ["stem", "blocks.0.shared", "blocks.1.shared", "head"]
@@ -61,23 +50,6 @@ def test_layers_can_be_selected_and_scaled(hand_written, images):
     assert list(zeroq.allocate(omega.loc[["head"]], average_bits=4)) == ["head"]
 
 
-def test_refined_plan_has_the_lowest_joint_kl(hand_written, images):
-    omega = zeroq.sensitivity(hand_written, images, range(2, 9))
-    frontier = zeroq.pareto_frontier(omega)
-    measured = zeroq.refine(hand_written, images, frontier, average_bits=4, count=5)
-
-    def joint(plan) -> float:
-        quantized = zeroq.quantize(hand_written, plan, 32)
-        with torch.no_grad():
-            before, after = (network(images).double().softmax(1).numpy() for network in (hand_written, quantized))
-        return entropy(before, after, axis=1).mean()
-
-    assert len(measured) > 1
-    assert all(candidate.plan.average_bits <= 4 for candidate in measured)
-    assert [candidate.joint_kl for candidate in measured] == pytest.approx([joint(c.plan) for c in measured], rel=1e-4)
-    assert measured[0].joint_kl == min(candidate.joint_kl for candidate in measured)
-
-
 @pytest.mark.parametrize("bits", [(1,), (2, 9), (), (2.5,), (32,)])
 def test_candidates_out_of_range(hand_written, images, bits):
     with pytest.raises(zeroq.ZeroQError, match="2…8"):
@@ -89,3 +61,51 @@ def test_other_wrong_arguments(hand_written, images):
         zeroq.sensitivity(hand_written, images, direction="backward")
     with pytest.raises(zeroq.ZeroQError, match="classifier"):
         zeroq.sensitivity(nn.Sequential(nn.Conv2d(3, 4, 3)), images)
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode"),
+    [
+        (HandWritten, "exact"),
+        (Awkward, "exact"),
+        (Detector, "exact"),
+        (HandWritten, "estimated"),
+        (Detector, "estimated"),
+    ],
+)
+def test_leaves_the_network_as_it_came(images, kind, mode):
+    model = network(kind).train()
+    next(model.children()).eval()
+    for index, parameter in enumerate(model.parameters()):
+        parameter.requires_grad_(index % 2 == 0)
+    values = {name: (tensor.data_ptr(), tensor.clone()) for name, tensor in model.state_dict().items()}
+    modes = [module.training for module in model.modules()]
+    asked = images.clone().requires_grad_()
+    zeroq.sensitivity(model, asked, mode=mode)
+    for name, tensor in model.state_dict().items():
+        assert tensor.data_ptr() == values[name][0]
+        assert torch.equal(tensor, values[name][1])
+    assert [module.training for module in model.modules()] == modes
+    assert [parameter.requires_grad for parameter in model.parameters()] == [
+        index % 2 == 0 for index in range(len(list(model.parameters())))
+    ]
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert asked.grad is None
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_wrong_ways(hand_written, images):
+    with pytest.raises(zeroq.ZeroQError, match="exact or estimated"):
+        zeroq.sensitivity(hand_written, images, mode="guessed")
+    with pytest.raises(zeroq.ZeroQError, match="memory_mib"):
+        zeroq.sensitivity(hand_written, images, memory_mib=0)
+    with pytest.raises(zeroq.ZeroQError, match="exact or estimated"):
+        zeroq.zero_shot_quantize(hand_written, (3, 16, 16), sensitivity="guessed")
+
+
+def test_progress_ends_at_all_layers(hand_written, images):
+    for settings in ({}, {"memory_mib": 0.2}, {"memory_mib": 1e-3}, {"mode": "estimated"}):
+        steps = []
+        zeroq.sensitivity(hand_written, images, on_layer=lambda *step, steps=steps: steps.append(step), **settings)
+        assert steps[-1] == (4, 4)
+        assert steps == sorted(steps)

@@ -1,13 +1,10 @@
-"""Narrowed networks keep their topology; the bundled zoo is the paper's."""
+"""Narrowed networks keep their topology."""
 
 import pytest
 import torch
-from pytorchcv.model_provider import get_model
 from torch import nn
 
 from zeroq import ZeroQError
-from zeroq.networks import zoo
-from zeroq.networks.imagenet import CHECKPOINTS
 from zeroq.networks.narrow import narrow
 
 
@@ -28,21 +25,3 @@ def test_channels_are_divided_and_the_rest_stays():
 def test_a_channel_count_that_cannot_be_divided_is_named():
     with pytest.raises(ZeroQError, match="0 has 6 channels, which is no multiple of 4"):
         narrow(nn.Sequential(nn.Conv2d(3, 6, 1), nn.Linear(6, 2)), 4, in_channels=3, classes=2)
-
-
-@pytest.mark.parametrize(
-    ("architecture", "convolutions"),
-    [
-        *(("resnet18", 20), ("resnet50", 53), ("resnet152", 155), ("mobilenetv2", 54), ("shufflenet", 49)),
-        *(("squeezenext", 111), ("inceptionv3", 94)),
-    ],
-)
-def test_bundled_network_is_the_paper_s_but_narrower(architecture, convolutions):
-    bundled, published = zoo.build(architecture).eval(), get_model(CHECKPOINTS[architecture])
-    assert sum(isinstance(module, nn.Conv2d) for module in bundled.modules()) == convolutions
-    assert list(bundled.state_dict()) == list(published.state_dict())
-    maps = []
-    bundled.features.final_pool.register_forward_pre_hook(lambda module, inputs: maps.append(inputs[0].shape[-2:]))
-    with torch.no_grad():
-        assert bundled(torch.randn(1, *zoo.input_specification(architecture).shape)).shape == (1, 10)
-    assert maps == [(7, 7)]

@@ -1,8 +1,12 @@
 """The bundled zoo loads only the weights that its cards describe."""
 
 import pytest
+import torch
+from pytorchcv.model_provider import get_model
+from torch import nn
 
 from zeroq.networks import zoo
+from zeroq.networks.imagenet import CHECKPOINTS
 
 
 def test_changed_weight_file_is_refused(tmp_path):
@@ -18,3 +22,21 @@ def test_weights_of_another_topology_are_refused(monkeypatch):
     monkeypatch.setitem(zoo.CLASSIFIERS, "resnet18", zoo.Bundled(4, ()))
     with pytest.raises(zoo.ZeroQError, match="topology"):
         zoo.load("resnet18")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "convolutions"),
+    [
+        *(("resnet18", 20), ("resnet50", 53), ("resnet152", 155), ("mobilenetv2", 54), ("shufflenet", 49)),
+        *(("squeezenext", 111), ("inceptionv3", 94)),
+    ],
+)
+def test_bundled_network_is_the_paper_s_but_narrower(architecture, convolutions):
+    bundled, published = zoo.build(architecture).eval(), get_model(CHECKPOINTS[architecture])
+    assert sum(isinstance(module, nn.Conv2d) for module in bundled.modules()) == convolutions
+    assert list(bundled.state_dict()) == list(published.state_dict())
+    maps = []
+    bundled.features.final_pool.register_forward_pre_hook(lambda module, inputs: maps.append(inputs[0].shape[-2:]))
+    with torch.no_grad():
+        assert bundled(torch.randn(1, *zoo.input_specification(architecture).shape)).shape == (1, 10)
+    assert maps == [(7, 7)]

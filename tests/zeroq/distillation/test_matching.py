@@ -1,0 +1,106 @@
+"""Eq. 3 and its gradient, written by hand, against automatic differentiation in float64."""
+
+import copy
+import gc
+import weakref
+from contextlib import suppress
+
+import pytest
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from tests.zeroq.distillation.networks import NETWORKS, network
+from zeroq.distillation import matching
+from zeroq.distillation.batch_norm import batch_norm_inputs, statistics_loss
+from zeroq.distillation.matching import StatisticsMatching, has_bfloat16
+
+
+def exact(model: nn.Module, images: torch.Tensor, statistics: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Eq. 3 and its gradient in float64, by automatic differentiation."""
+    model, leaf = copy.deepcopy(model).double(), images.double().requires_grad_()
+    with batch_norm_inputs(model) as recorded:
+        with suppress(AssertionError):
+            model(leaf)
+        loss = statistics_loss(leaf, recorded, statistics)
+    loss.backward()
+    return loss.detach(), leaf.grad
+
+
+@pytest.mark.parametrize("statistics", ["image", "batch"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_loss_and_gradient_are_those_of_equation_3(images, name, statistics):
+    model = network(name)
+    # In float32 a feature beside a ReLU's kink may fall to its other side.
+    for dtype, tolerance in ((torch.float64, 1e-9), (torch.float32, 1e-3)):
+        matching = StatisticsMatching(model.to(dtype), images.to(dtype), statistics)
+        for given in (images, images.flip(0) / 2):
+            loss, gradient = matching.loss_and_gradient(given.to(dtype))
+            expected_loss, expected_gradient = exact(model, given, statistics)
+            torch.testing.assert_close(loss.double(), expected_loss, rtol=tolerance, atol=0)
+            assert (gradient - expected_gradient).norm() < tolerance * expected_gradient.norm()
+
+
+@pytest.mark.skipif(not has_bfloat16(), reason="this processor has no instructions for bfloat16")
+def test_many_products_in_bfloat16(images):
+    torch.manual_seed(0)
+    layers = nn.Conv2d(3, 32, 3), nn.BatchNorm2d(32), nn.ReLU(), nn.Conv2d(32, 8, 3), nn.BatchNorm2d(8)
+    model = nn.Sequential(*layers).eval()
+    loss, gradient = StatisticsMatching(model, images, "image").loss_and_gradient(images)
+    expected_loss, expected_gradient = exact(model, images, "image")
+    torch.testing.assert_close(loss.double(), expected_loss, rtol=1e-2, atol=0)
+    error = (gradient - expected_gradient).norm() / expected_gradient.norm()
+    assert 1e-5 < error < 0.05
+    assert model[3].weight.dtype == torch.float32
+
+
+def test_squares_far_from_zero_do_not_cancel(images):
+    """A mean of 1,000 deviations leaves 1 bit of float32's variance."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).eval()
+    with torch.no_grad():
+        model[0].bias += 1000
+        model[1].running_mean += 1000
+    loss, gradient = StatisticsMatching(model, images, "image").loss_and_gradient(images)
+    expected_loss, expected_gradient = exact(model, images, "image")
+    torch.testing.assert_close(loss.double(), expected_loss, rtol=1e-3, atol=0)
+    assert (gradient - expected_gradient).norm() < 1e-3 * expected_gradient.norm()
+
+
+def test_maps_of_another_size(images):
+    matching = StatisticsMatching(model := network("hand-written"), images, "image")
+    small = images[..., :8, :12]
+    torch.testing.assert_close(
+        matching.loss_and_gradient(small)[0].double(), exact(model, small, "image")[0], rtol=1e-5, atol=0
+    )
+
+
+def test_nothing_waits_for_the_device(hand_written, images):
+    """A number or a condition that the host asks for makes it wait for all that a GPU has queued."""
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, arguments=(), named=None):
+            assert function.overloadpacket is not torch.ops.aten._local_scalar_dense
+            return function(*arguments, **named or {})
+
+    matching = StatisticsMatching(hand_written, images, "image")
+    with Watch():
+        for _ in range(2):
+            matching.loss_and_gradient(images)
+
+
+def test_nothing_of_an_iteration_outlives_it(hand_written, images, monkeypatch):
+    """A graph that holds what holds its end would keep every feature: no garbage collection sees through it."""
+    alive: list[weakref.ref] = []
+
+    class Watched(matching._Call):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            alive.append(weakref.ref(self))
+
+    monkeypatch.setattr(matching, "_Call", Watched)
+    made = StatisticsMatching(hand_written, images, "image")
+    for _ in range(3):
+        made.loss_and_gradient(images)
+    gc.collect()
+    assert alive
+    assert [reference for reference in alive if reference() is not None] == []
