@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -141,7 +142,7 @@ def test_the_library_needs_no_package_of_the_extra_export(tmp_path):
     ended = subprocess.run(
         [sys.executable, "-c", WITHOUT_ONNX, json.dumps([missing, small])],
         cwd=tmp_path,
-        env={"PYTHONPATH": str(ROOT)},
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
     )

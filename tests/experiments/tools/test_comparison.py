@@ -1,8 +1,7 @@
 """Other tools beside each other: what is scored and stored, and the table of it."""
 
 import json
-
-import torch
+from importlib.metadata import version
 
 from experiments.core.record import write_json
 from experiments.tools import calibration, comparison
@@ -37,21 +36,19 @@ def test_the_table(tmp_path):
 
 
 def test_what_is_stored_is_not_scored_again(monkeypatch, tmp_path):
-    def few(data, specification, train=False):
+    def few(data, specification):
         test = FashionMNIST(DATA, specification)
         test.images, test.labels = test.images[:8], test.labels[:8]
         return test
 
-    stored = tmp_path / "fashion-resnet18,onnxruntime,distilled,seed=0.json"
-    write_json(stored, before := {"top1": 1.0})
+    stored = [tmp_path / f"fashion-resnet18,onnxruntime,{source},seed=0.json" for source in ("distilled", "real")]
+    for path in stored:
+        write_json(path, {"top1": 1.0})
     monkeypatch.setattr(comparison, "FashionMNIST", few)
-    monkeypatch.setattr(calibration, "FashionMNIST", few)
     monkeypatch.setattr(calibration, "COUNT", 2)
     compare(tmp_path, "fashion/resnet18", 0, ["onnxruntime"], DATA)
-    assert json.loads(stored.read_text()) == before
-    others = [json.loads(path.read_text()) for path in tmp_path.iterdir() if path != stored]
-    assert sorted(entry["images"] for entry in others) == ["gaussian", "real"]
-    for entry in others:
-        assert 0 <= entry["top1"] <= 100
-        assert entry["versions"]["torch"] == torch.__version__
-        assert entry["versions"].keys() == {"torch", "onnxruntime"}
+    assert [json.loads(path.read_text()) for path in stored] == [{"top1": 1.0}] * 2
+    (new,) = (json.loads(path.read_text()) for path in tmp_path.iterdir() if path not in stored)
+    assert (new["tool"], new["images"]) == ("onnxruntime", "gaussian")
+    assert 0 <= new["top1"] <= 100
+    assert new["versions"] == {name: version(name) for name in ("torch", "onnxruntime")}
