@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -11,7 +11,15 @@ import pandas
 from hydra.errors import ConfigCompositionException, MissingConfigException
 
 from experiments.analysis.columns import COLUMNS, column_and_settings, column_order
-from experiments.analysis.labels import GRANULARITIES, SHOWN, bits_label, extra_settings, settings_label
+from experiments.analysis.labels import (
+    GRANULARITIES,
+    SHOWN,
+    bits_label,
+    bits_order,
+    extra_settings,
+    recipe_label,
+    settings_label,
+)
 from experiments.cli.arguments import CONF
 from experiments.core.record import spelling
 
@@ -152,3 +160,50 @@ def level_order(level: str) -> tuple[int, Any]:
     if isinstance(value, int | float):
         return 0, value
     return (3, 0) if value is None else (2, level)
+
+
+def comparable(records: list[dict], words_of: Callable[[dict], tuple[str, ...]]) -> dict[tuple[str, ...], list[dict]]:
+    """Records under the words that name them, each with its ``column``; of a column's seeds, the first."""
+    groups: dict[tuple[str, ...], list[dict]] = {}
+    for record in sorted(records, key=lambda record: record["seed"]):
+        column, _ = column_and_settings(record)
+        group = groups.setdefault(words_of(record), [])
+        first = next((other for other in group if other["column"] == column), record)
+        if record["seed"] == first["seed"]:
+            group.append(record | {"column": column})
+    return groups
+
+
+def recipe_words(record: dict) -> tuple[str, ...]:
+    """The network and how its images were made: neither placement nor bits change them."""
+    _, settings = column_and_settings(record)
+    return tuple(filter(None, [record["model"], recipe_label(settings)]))
+
+
+def setting_words(record: dict) -> tuple[str, ...]:
+    """The network, placement and granularity where they are not the default, and other settings."""
+    _, settings = column_and_settings(record)
+    placement = "" if record["placement"] == "layer_inputs" else record["placement"]
+    granularity = "" if record["granularity"] == "per_channel" else GRANULARITIES[record["granularity"]]
+    return tuple(filter(None, [record["model"], placement, granularity, settings_label(settings)]))
+
+
+def by_recipe(records: list[dict]) -> dict[tuple[str, ...], list[dict]]:
+    """The compared records of each network and recipe of its images."""
+    return comparable(compared(records), recipe_words)
+
+
+def zeroq_by_setting(records: list[dict]) -> dict[tuple[str, ...], list[dict]]:
+    """ZeroQ's compared records of each network, placement and setting: of the published recipe where there are any."""
+    groups = {}
+    for words, group in comparable(compared(records), setting_words).items():
+        published = [record for record in group if record["column"] == "ZeroQ"]
+        if own := published or [record for record in group if record["method"] == "zeroq"]:
+            groups[words] = own
+    return groups
+
+
+def mixed(records: list[dict]) -> list[dict]:
+    """Those in mixed precision, the widest first."""
+    chosen = [record for record in records if str(record["w_bits"]).startswith("MP")]
+    return sorted(chosen, key=lambda record: bits_order(bits_label(record)))

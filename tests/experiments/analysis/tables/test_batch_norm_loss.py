@@ -1,7 +1,7 @@
 """The BatchNorm loss of distilled images and of noise."""
 
+from experiments.analysis.selection import recipe_words
 from experiments.analysis.tables.batch_norm_loss import loss_table
-from experiments.figures import recipe_words
 from tests.experiments.analysis.records import record
 
 
