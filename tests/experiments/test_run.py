@@ -168,7 +168,7 @@ def test_a_record_of_other_inputs_is_no_reason_to_skip(command, outputs, capsys,
 def test_tables_and_figures_of_the_runs(outputs, command, monkeypatch, capsys):
     assert command("method=zeroq,gaussian", "-m", "bits=mp4a8", *QUICK) == 0
     for program in (tables, figures):
-        monkeypatch.setattr(sys, "argv", [program.__name__, f"results={outputs}"])
+        monkeypatch.setattr(sys, "argv", [program.__name__, f"outputs={outputs}"])
         program.main()
     printed = capsys.readouterr().out
     assert "Top-1 accuracy (%)" in printed
@@ -185,7 +185,7 @@ def test_tables_and_figures_of_the_runs(outputs, command, monkeypatch, capsys):
 
 def test_no_records_is_said(tmp_path, monkeypatch):
     for program in (tables, figures):
-        monkeypatch.setattr(sys, "argv", [program.__name__, f"results={tmp_path}"])
+        monkeypatch.setattr(sys, "argv", [program.__name__, f"outputs={tmp_path}"])
         with pytest.raises(SystemExit, match="there are no records"):
             program.main()
 

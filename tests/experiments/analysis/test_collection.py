@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from experiments.analysis.collection import from_folder
+from experiments.analysis.collection import from_folders
 from experiments.analysis.tables import tables
 from experiments.analysis.tables.method_scores import method_table
 from experiments.core import record as records_module
@@ -54,9 +54,9 @@ def test_a_record_of_other_fields_is_left_out_and_named(tmp_path, flawed, reason
     content.pop(content.pop("drop", None), None)
     texts = {"a": json.dumps(without_run(whole("a"))), "b": json.dumps(without_run(content)), "c": "{", ".partial": "{"}
     for run, text in texts.items():
-        (tmp_path / run).mkdir()
-        (tmp_path / run / "record.json").write_text(text)
-    found = from_folder(tmp_path)
+        (tmp_path / "runs" / run).mkdir(parents=True)
+        (tmp_path / "runs" / run / "record.json").write_text(text)
+    found = from_folders(outputs=tmp_path)
     assert [record["run"] for record in found.records] == ["a"]
     assert [omission.run for omission in found.omissions] == ["b", "c"]
     assert reason in found.omissions[0].reason
@@ -85,10 +85,10 @@ def test_every_field_is_checked():
 
 
 def test_a_record_that_is_a_folder_is_left_out_and_named(tmp_path):
-    (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "record.json").write_text(json.dumps(without_run(whole("a"))))
-    (tmp_path / "b" / "record.json").mkdir(parents=True)
-    (omission,) = from_folder(tmp_path).omissions
+    (tmp_path / "runs" / "a").mkdir(parents=True)
+    (tmp_path / "runs" / "a" / "record.json").write_text(json.dumps(without_run(whole("a"))))
+    (tmp_path / "runs" / "b" / "record.json").mkdir(parents=True)
+    (omission,) = from_folders(outputs=tmp_path).omissions
     assert "b (damaged: " in str(omission)
 
 
@@ -108,11 +108,11 @@ def test_as_many_records_of_two_origins_leave_none():
 
 def test_no_records_are_a_sentence(tmp_path):
     with pytest.raises(ZeroQError, match=r"there are no records in .*; make some with"):
-        from_folder(tmp_path)
-    (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "record.json").write_text("{}")
+        from_folders(outputs=tmp_path)
+    (tmp_path / "runs" / "a").mkdir(parents=True)
+    (tmp_path / "runs" / "a" / "record.json").write_text("{}")
     with pytest.raises(ZeroQError, match=r"no record is usable, for example: left out: a \(schema None"):
-        from_folder(tmp_path)
+        from_folders(outputs=tmp_path)
 
 
 def test_two_records_of_one_run_count_once_or_not_at_all():

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from experiments import sync, tables
-from experiments.analysis.collection import from_folder
+from experiments.analysis.collection import from_folders
 from tests.paths import RUNS
 
 NAMES = [f"fashion-resnet18,{method},{bits},seed=0" for method in ("zeroq", "gaussian") for bits in ("w8a8", "mp4a8")]
@@ -77,9 +77,9 @@ def test_tables_from_wandb_are_those_from_the_folder(server, tmp_path, monkeypat
         server.append(node(name, "finished", {"record": json.dumps(content)}))
     server.append(node("killed", "crashed", {}))
     server.append(node("foreign", "finished", {"loss": 1.0}))
-    call(tables, monkeypatch, "source=wandb", "entity=me", "project=zeroq", f"results={tmp_path}")
+    call(tables, monkeypatch, "source=wandb", "entity=me", "project=zeroq", f"outputs={tmp_path}")
     found = {path.name: path.read_text() for path in (tmp_path / "tables-me-zeroq").iterdir()}
-    expected = tables.tables(from_folder(tmp_path / "runs"))
+    expected = tables.tables(from_folders(outputs=tmp_path))
     for name, table in expected.items():
         assert found[f"{name}.csv"] == table.frame.to_csv(index=False)
         assert "Left out: foreign (damaged: its summary has no record" in found[f"{name}.md"]
@@ -87,13 +87,13 @@ def test_tables_from_wandb_are_those_from_the_folder(server, tmp_path, monkeypat
 
 
 def test_what_wandb_does_not_show_is_a_sentence(server, tmp_path, monkeypatch):
-    wandb = ("source=wandb", "entity=me", f"results={tmp_path}")
+    wandb = ("source=wandb", "entity=me", f"outputs={tmp_path}")
     for arguments, sentence in (
         ((*wandb, "project=other"), r"W&B does not show me/other \(.*\); log in"),
         ((*wandb, "project=zeroq"), "me/zeroq has no finished runs; upload offline ones"),
         (wandb, "source is local, or wandb together with entity"),
         (("source=disk",), "source is local, or wandb"),
-        (("colour=red",), "unknown argument 'colour=red'; they are results=FOLDER, source=…"),
+        (("colour=red",), "unknown argument 'colour=red'; they are results=FOLDER, outputs=FOLDER, source=…"),
     ):
         with pytest.raises(SystemExit, match=sentence):
             call(tables, monkeypatch, *arguments)
