@@ -1,4 +1,4 @@
-"""Conv and Linear layers: which they are, where their channels lie, and what their weight makes of an input."""
+"""Conv and Linear layers: which they are, where their channels lie, what a weight makes of an input, its integers."""
 
 import copy
 
@@ -10,7 +10,6 @@ from zeroq.errors import ZeroQError
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 PLAIN = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 WEIGHTED_LAYERS = (*PLAIN, *TRANSPOSED)
-RELUS = (nn.ReLU, nn.ReLU6)
 # The share of a network's parameters that weights outside Conv and Linear layers may have and stay in float, as
 # position embeddings do.
 LARGEST_FLOAT_SHARE = 0.05
@@ -155,7 +154,7 @@ def weight_steps(layer: nn.Module) -> torch.Tensor:
 def weight_grid(layer: nn.Module) -> tuple[int, int]:
     """The lowest and the highest integer of a quantized weight's grid: symmetric around 0 where that holds it.
 
-    Told from its buffers alone, which a state dict may have brought.
+    Read from its buffers alone, which a state dict may have brought.
     """
     bits = int(layer.weight_bits)
     highest = 2 ** (bits - 1) - 1

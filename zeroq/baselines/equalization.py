@@ -4,9 +4,9 @@ import warnings
 
 import torch
 from torch import fx, nn
-from torch.nn import functional
 
-from zeroq.graph.patterns import LayerPair, kind, layer_pairs
+from zeroq.graph.operators import operator_of, rectifies
+from zeroq.graph.patterns import LayerPair, layer_pairs
 from zeroq.layers import PLAIN, constant_response, shift_bias, weight_by_input
 
 # Of the logarithm of a scale: ranges of a pair then differ by less than a thousandth.
@@ -15,13 +15,6 @@ LARGEST_SWEEPS = 1000
 # Of a layer's largest weight range: a channel below it is dead. Equalization would scale what is left of it, its bias,
 # far beyond what the other channels give.
 SMALLEST_RANGE = 1e-5
-# What keeps its input's zero point of reference: f(max(x, 0) - c) = f(max(x, 0)) - c for a constant c of each channel.
-SHIFTABLE = (
-    *(nn.Identity, nn.Dropout, nn.Dropout2d, nn.Flatten, nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d),
-    *(torch.flatten, functional.dropout, functional.max_pool2d, functional.adaptive_avg_pool2d),
-    *("contiguous", "flatten"),
-)
-RECTIFIERS = (nn.ReLU, functional.relu, torch.relu, "relu", "relu_")
 # Standard deviations between a channel's mean and the values that absorption takes for the smallest.
 SMALLEST = 3
 
@@ -125,7 +118,7 @@ def _excesses(graph: fx.GraphModule, pairs: list[LayerPair]) -> list[tuple[Layer
     found = []
     for pair in pairs:
         first = graph.get_submodule(pair.first)
-        if hasattr(first, "output_mean") and any(kind(graph, node) in RECTIFIERS for node in pair.between):
+        if hasattr(first, "output_mean") and any(rectifies(graph, node) for node in pair.between):
             found.append((pair, (first.output_mean - SMALLEST * first.output_std).clamp_min(0)))
     return found
 
@@ -137,7 +130,8 @@ def _shifts(graph: fx.GraphModule, pair: LayerPair) -> bool:
     unpadded = padded == "valid" or (not isinstance(padded, str) and not any(torch.tensor(padded).flatten().tolist()))
     # A forward of its own may pad too, as timm's Conv2dSame does.
     own_forward = type(second).forward not in {layer.forward for layer in PLAIN}
-    between = all(kind(graph, node) in (*SHIFTABLE, *RECTIFIERS) for node in pair.between)
+    # f(max(x, 0) - c) = f(max(x, 0)) - c.
+    between = all(operator_of(graph, node).shifts or rectifies(graph, node) for node in pair.between)
     return between and unpadded and not own_forward
 
 

@@ -1,7 +1,6 @@
 """What BatchNorm's parameters say about every activation: means, standard deviations and ranges, without an image."""
 
 import copy
-import operator
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -9,39 +8,19 @@ from typing import Any
 
 import torch
 from torch import fx, nn
-from torch.nn import functional
 
 from zeroq.baselines.clipped_normal import clipped_normal_moments
 from zeroq.errors import ZeroQError
-from zeroq.graph.folding import clamp_ends, in_place
-from zeroq.graph.patterns import kind
+from zeroq.graph.operators import RELUS, called, clamp_ends, in_place, kind, operator_of
 from zeroq.images import Limits, check_limits
-from zeroq.layers import RELUS, WEIGHTED_LAYERS, is_affine
+from zeroq.layers import WEIGHTED_LAYERS, is_affine
 from zeroq.modules import holds_statistics, model_device, model_dtype
 
 # Standard deviations between a channel's mean and the ends of its range.
 DEVIATIONS = 6
 
-# What moves or pools values and treats all alike, by class, function or method: it does the same to their means,
-# deviations and ends.
-STRUCTURAL = (
-    *(nn.Identity, nn.Dropout, nn.Dropout2d, nn.Flatten, nn.MaxPool1d, nn.MaxPool2d, nn.AvgPool1d, nn.AvgPool2d),
-    *(nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.ZeroPad2d, nn.PixelShuffle, nn.ChannelShuffle),
-    *(nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d),
-    *(torch.cat, torch.flatten, torch.transpose, torch.permute, torch.reshape, torch.chunk, torch.split, torch.mean),
-    *(operator.getitem, functional.max_pool2d, torch.max_pool2d, functional.avg_pool2d, functional.dropout),
-    *(functional.adaptive_avg_pool2d, functional.interpolate, functional.pad, functional.channel_shuffle),
-    *("view", "reshape", "flatten", "transpose", "permute", "contiguous", "chunk", "split", "squeeze", "unsqueeze"),
-    *("mean", "expand"),
-)
-SHAPE_METHODS = ("size", "dim")
+# Attributes of a tensor that are no tensors.
 SHAPE_ATTRIBUTES = ("shape", "ndim", "device", "dtype")
-SUMS = (operator.add, operator.iadd, torch.add, "add", "add_")
-# Between what an activation clips.
-CLIPPING = {
-    **dict.fromkeys([nn.ReLU, functional.relu, torch.relu, "relu", "relu_"], (0, torch.inf)),
-    functional.relu6: (0, 6),
-}
 
 
 @dataclass(frozen=True)
@@ -121,41 +100,38 @@ class _Propagation(fx.Interpreter):
         fx.node.map_aggregate((arguments, named), lambda value: _gather(value, found))
         if node.op == "output" or not found:
             return super().run_node(node)
-        module = self.fetch_attr(node.target) if node.op == "call_module" else None
+        module = called(self.module, node)
         unknown = next((value for value in found if isinstance(value, _Unknown)), None)
         if unknown is not None and isinstance(module, WEIGHTED_LAYERS):
             raise unknown.error
         result = unknown or self._known(node, module, found[0], arguments, named)
         # What works in place changes what others see of its input.
-        if in_place(node, module):
+        if in_place(self.module, node):
             self.env[node.all_input_nodes[0]] = result
         return result
 
     def _known(self, node: fx.Node, module: nn.Module | None, given: Moments, arguments: tuple, named: dict) -> Any:
         """What an operation makes of moments, of which ``given`` are the first."""
-        what = kind(self.module, node)
+        what, row = kind(self.module, node), operator_of(self.module, node)
         if isinstance(module, WEIGHTED_LAYERS) and len(arguments) + len(named) == 1 and is_affine(module):
             self.layer_inputs[node.target].append(given)
             return _layer(module, given)
         if module is not None and holds_statistics(module) and type(module).forward is nn.BatchNorm2d.forward:
             like = module(given.mean)
             return Moments.normal(_channels(module.bias, 0, like), _channels(module.weight, 1, like).abs())
-        if isinstance(module, nn.Hardtanh):  # ReLU6 is one
-            ends = (module.min_val, module.max_val)
-        else:
-            ends = CLIPPING.get(what) or clamp_ends(node)
+        ends = clamp_ends(self.module, node)
         if ends is not None:
             output = given.clipped(*ends)
             if what in RELUS:
                 self.relu_outputs[node.target].append(output)
             return output
-        if what in SUMS:
+        if row.adds:
             return _sum(*arguments, **named)
         call = getattr(super(), node.op)
-        if what in SHAPE_METHODS or (what is getattr and arguments[1] in SHAPE_ATTRIBUTES):
+        if row.asks and (what is not getattr or arguments[1] in SHAPE_ATTRIBUTES):
             return call(node.target, *_field(arguments, named, "mean"))
-        if what in STRUCTURAL:
-            return _structural(lambda values, options: call(node.target, values, options), arguments, named)
+        if row.passes_moments:
+            return _of_each(lambda values, options: call(node.target, values, options), arguments, named)
         error = ZeroQError(
             f"DFQ cannot tell what {getattr(what, '__name__', what)} (node {node.name!r}) does to the statistics of "
             f"BatchNorm; take the ranges from images instead, and no analytic bias correction: method zeroq+dfq with "
@@ -196,7 +172,7 @@ def _sum(input: Any, other: Any, *, alpha: float = 1) -> Moments:
     return other.times(alpha).shifted(input)
 
 
-def _structural(call: Callable, arguments: tuple, named: dict) -> Any:
+def _of_each(call: Callable, arguments: tuple, named: dict) -> Any:
     results = [call(*_field(arguments, named, field.name)) for field in fields(Moments)]
     if isinstance(results[0], torch.Tensor):
         return Moments(*results)

@@ -5,7 +5,6 @@ it was added up, and all that is computed from it follows. Sums of integers have
 """
 
 import copy
-import operator
 
 import torch
 from torch import fx, nn
@@ -18,10 +17,9 @@ from zeroq.export.lowering import (
     lowered,
     quantizer_of,
 )
-from zeroq.graph.patterns import kind
+from zeroq.graph.operators import called, operator_of
 from zeroq.layers import beside_weight, channel_axis
 
-ADDING = (operator.add, operator.iadd, torch.add, "add", "add_")
 # Up to here float32 holds every integer, and an activation's step from its zero point is at most 255.
 EXACT_IN_FLOAT32 = 2**24
 LARGEST_STEP = 255
@@ -41,7 +39,7 @@ def integer_arithmetic(quantized: nn.Module) -> fx.GraphModule:
     graph, _ = lowered(explicit(quantized))
     for node in list(graph.graph.nodes):
         # Of a layer the one that it sees, by whatever keyword; of a sum both, which may be the same.
-        given = node.args if kind(graph, node) in ADDING and not node.kwargs else tuple(node.all_input_nodes)
+        given = node.args if operator_of(graph, node).adds and not node.kwargs else tuple(node.all_input_nodes)
         kernel = _kernel(graph, node, given)
         if kernel is not None:
             graph.add_submodule(name := f"{node.name}_integer", kernel)
@@ -60,10 +58,10 @@ def _kernel(graph: fx.GraphModule, node: fx.Node, given: tuple) -> nn.Module | N
     sources = [quantizer_of(graph, each) if isinstance(each, fx.Node) else None for each in given]
     if following is None or None in sources:
         return None
-    layer = graph.get_submodule(node.target) if node.op == "call_module" else None
+    layer = called(graph, node)
     if isinstance(layer, StoredWeight) and layer.is_integer:
         return IntegerLayer(layer, *sources, following)
-    if kind(graph, node) in ADDING and not node.kwargs and len(sources) == 2:
+    if operator_of(graph, node).adds and not node.kwargs and len(sources) == 2:
         return IntegerSum(*sources, following)
     return None
 

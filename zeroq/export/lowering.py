@@ -9,9 +9,10 @@ from torch import fx, nn
 
 import zeroq.export.operators  # noqa: F401 registers torch.ops.zeroq
 from zeroq.errors import ZeroQError
-from zeroq.graph.folding import fold_batch_norms, in_place
-from zeroq.graph.patterns import clamps, layer_calls
-from zeroq.graph.placement import moves, only_leads_out, takes_item, tensor_nodes
+from zeroq.graph.folding import fold_batch_norms
+from zeroq.graph.operators import called, in_place, moves, takes_item
+from zeroq.graph.patterns import layer_calls
+from zeroq.graph.placement import clamped_end, insert_behind, only_leads_out, tensor_nodes
 from zeroq.graph.tracing import trace
 from zeroq.layers import beside_weight, channel_axis, is_affine, weight_grid, weight_steps
 from zeroq.quantization.activations import ActivationQuantizer
@@ -113,7 +114,7 @@ def explicit(quantized: nn.Module) -> fx.GraphModule:
     graph = trace(quantized)
     plain: dict[str, tuple[nn.Module | None, nn.Module | None]] = {}
     for node in list(graph.graph.nodes):
-        module = graph.get_submodule(node.target) if node.op == "call_module" else None
+        module = called(graph, node)
         if isinstance(module, QuantizedWeight | QuantizedOutput):
             plain[node.target] = plain_again(module)
         before, after = plain.get(node.target, (None, None)) if module is not None else (None, None)
@@ -124,9 +125,7 @@ def explicit(quantized: nn.Module) -> fx.GraphModule:
                 node.replace_input_with(given, graph.graph.call_module(name, (given,)))
         if after is not None:
             _add_once(graph, name := f"{node.target}_output_quantizer", after)
-            with graph.graph.inserting_after(node):
-                quantizer = graph.graph.call_module(name, (node,))
-            node.replace_all_uses_with(quantizer, delete_user_cb=lambda user, own=quantizer: user is not own)
+            insert_behind(graph, node, name)
     for node in graph.graph.nodes:
         if (quantizer := quantizer_of(graph, node)) is None:
             continue
@@ -144,22 +143,13 @@ def explicit(quantized: nn.Module) -> fx.GraphModule:
 
 def quantizer_of(graph: fx.GraphModule, node: fx.Node) -> ActivationQuantizer | StoredQuantizer | None:
     """The quantizer that a node calls."""
-    module = graph.get_submodule(node.target) if node.op == "call_module" else None
+    module = called(graph, node)
     return module if isinstance(module, ActivationQuantizer | StoredQuantizer) else None
 
 
-def kernel_end(graph: fx.GraphModule, node: fx.Node) -> fx.Node:
-    """The last node of the kernel that a node begins: the clamping activation that alone uses what it gives, or itself.
-
-    Where BatchNorm is folded already.
-    """
-    user = next(iter(node.users)) if len(node.users) == 1 else None
-    return user if user is not None and clamps(graph, user) else node
-
-
 def following_quantizer(graph: fx.GraphModule, node: fx.Node) -> ActivationQuantizer | StoredQuantizer | None:
-    """The quantizer that alone uses what the kernel that a node begins gives."""
-    users = list(kernel_end(graph, node).users)
+    """The quantizer that alone uses what the kernel that a node begins gives; where BatchNorm is folded already."""
+    users = list(clamped_end(graph, node).users)
     return quantizer_of(graph, users[0]) if len(users) == 1 else None
 
 
@@ -192,19 +182,12 @@ def follow_moves(graph: fx.GraphModule) -> None:
         elif all(user.op == "output" or quantizer_of(graph, user) is not None for user in node.users):
             continue
         else:
-            with graph.graph.inserting_after(node):
-                again = graph.graph.call_module(source.target, (node,))
-            node.replace_all_uses_with(again, delete_user_cb=lambda user, own=again: user is not own)
-            grids[again] = source
+            grids[insert_behind(graph, node, source.target)] = source
 
 
 def _changed_in_place(graph: fx.GraphModule, node: fx.Node) -> bool:
     """Whether something changes what a node gives, which may be a view of what others see."""
-    return any(
-        in_place(user, graph.get_submodule(user.target) if user.op == "call_module" else None)
-        or (user.op != "output" and moves(graph, user) and _changed_in_place(graph, user))
-        for user in node.users
-    )
+    return any(in_place(graph, user) or (moves(graph, user) and _changed_in_place(graph, user)) for user in node.users)
 
 
 def _lower_layer(graph: fx.GraphModule, name: str, node: fx.Node, number: int) -> LoweredLayer:
@@ -270,7 +253,7 @@ def _why_float(graph: fx.GraphModule, node: fx.Node, bits: int) -> str:
         return "runtimes have no integer kernel for transposed convolutions"
     if not is_affine(layer):
         return "its forward does more than its weight and bias say"
-    end = kernel_end(graph, node)
+    end = clamped_end(graph, node)
     if following_quantizer(graph, node) is not None or (isinstance(layer, nn.Linear) and end is node):
         return ""
     return "it gives the network's output" if only_leads_out(graph, end) else "its output is not quantized"

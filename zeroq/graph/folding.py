@@ -1,17 +1,13 @@
 """BatchNorm folding, and ReLU in place of ReLU6."""
 
-import operator
-
 import torch
 from torch import fx, nn
 from torch.nn import functional
 
-from zeroq.graph.patterns import ELEMENTWISE, attributes, changeable_layers, clamps, kind
+from zeroq.graph.operators import called, clamp_ends, clamps, in_place, operator_of
+from zeroq.graph.patterns import attributes, calls_of, changeable_layers
 from zeroq.layers import WEIGHTED_LAYERS, beside_weight, channel_axis, weight_grid
 from zeroq.modules import batch_norms, holds_statistics
-
-CLAMPS = (torch.clamp, torch.clip, functional.hardtanh)
-CLAMP_METHODS = ("clamp", "clip", "clamp_", "clip_")
 
 
 def fold_batch_norms(graph: fx.GraphModule) -> fx.GraphModule:
@@ -30,7 +26,7 @@ def fold_batch_norms(graph: fx.GraphModule) -> fx.GraphModule:
         # Of an earlier folding, whose result is now the layer's own weight.
         graph.get_submodule(name)._buffers.pop("folded_factor", None)
     for name, norm in batch_norms(graph).items():
-        calls = [node for node in graph.graph.nodes if node.op == "call_module" and node.target == name]
+        calls = calls_of(graph, name)
         if len(calls) != 1 or len(calls[0].all_input_nodes) != 1 or any(each.startswith(f"{name}.") for each in used):
             continue
         (node,) = calls
@@ -57,52 +53,30 @@ def replace_relu6(graph: fx.GraphModule) -> fx.GraphModule:
     One behind anything else, as in a hard swish, stays. Changes the graph in place and returns it.
     """
     for node in list(graph.graph.nodes):
+        if clamp_ends(graph, node) != (0, 6):
+            continue
         if node.op == "call_module":
-            module = graph.get_submodule(node.target)
-            calls = [each for each in graph.graph.nodes if each.op == "call_module" and each.target == node.target]
-            # ReLU6 is a Hardtanh.
-            six = isinstance(module, nn.Hardtanh) and (module.min_val, module.max_val) == (0, 6)
-            if six and all(_follows_layer(graph, call) for call in calls):
-                graph.set_submodule(node.target, nn.ReLU(module.inplace))
-        elif (node.target is functional.relu6 or clamp_ends(node) == (0, 6)) and _follows_layer(graph, node):
+            if all(_follows_layer(graph, call) for call in calls_of(graph, node.target)):
+                graph.set_submodule(node.target, nn.ReLU(in_place(graph, node)))
+        elif _follows_layer(graph, node):
             given = node.args[:1] or (node.kwargs["input"],)
             with graph.graph.inserting_before(node):
-                relu = graph.graph.call_function(functional.relu, given, {"inplace": in_place(node)})
+                relu = graph.graph.call_function(functional.relu, given, {"inplace": in_place(graph, node)})
             node.replace_all_uses_with(relu)
             graph.graph.erase_node(node)
     return _finished(graph)
-
-
-def clamp_ends(node: fx.Node) -> tuple[float, float] | None:
-    """Between what numbers a node clamps its input; None where it does something else."""
-    if node.target not in (CLAMPS if node.op == "call_function" else CLAMP_METHODS):
-        return None
-    given = dict(zip(("min", "max"), node.args[1:3], strict=False))
-    given |= {key.removesuffix("_val"): value for key, value in node.kwargs.items()}
-    defaults = (-1, 1) if node.target is functional.hardtanh else (-torch.inf, torch.inf)
-    ends = tuple(
-        default if given.get(key) is None else given[key] for key, default in zip(("min", "max"), defaults, strict=True)
-    )
-    return ends if all(isinstance(end, int | float) for end in ends) else None
 
 
 def _follows_layer(graph: fx.GraphModule, node: fx.Node) -> bool:
     """Whether a Conv, Linear or BatchNorm layer gives what a node sees, or what elementwise operations make of it."""
     while len(node.all_input_nodes) == 1:
         (node,) = node.all_input_nodes
-        module = graph.get_submodule(node.target) if node.op == "call_module" else None
+        module = called(graph, node)
         if module is not None and (isinstance(module, WEIGHTED_LAYERS) or holds_statistics(module)):
             return True
-        if kind(graph, node) not in ELEMENTWISE and not clamps(graph, node):
+        if not operator_of(graph, node).elementwise and not clamps(graph, node):
             return False
     return False
-
-
-def in_place(node: fx.Node, module: nn.Module | None = None) -> bool:
-    """Whether a node changes its input; ``module`` is the one that it calls."""
-    given = (*node.args[1:], node.kwargs.get("inplace"), getattr(module, "inplace", None))
-    name = node.target if node.op == "call_method" else getattr(node.target, "__name__", "")
-    return any(value is True for value in given) or name.endswith("_") or node.target is operator.iadd
 
 
 def _affine(norm: nn.Module) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -1,38 +1,13 @@
 """Which layers of a traced network follow each other without a branch."""
 
 from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import fx, nn
-from torch.nn import functional
 
+from zeroq.graph.operators import called, flattens_maps, scales
 from zeroq.layers import WEIGHTED_LAYERS, is_affine
 
-# What does the same to every value, f(s·x) = s·f(x) for s > 0; by class, function or method.
-ELEMENTWISE = (
-    *(nn.Identity, nn.Dropout, nn.ReLU, nn.LeakyReLU, nn.PReLU),
-    *(functional.dropout, functional.relu, torch.relu, functional.leaky_relu),
-    *("relu", "relu_", "contiguous"),
-)
-# What scales in the same way and works within each channel of a map, and over how many spatial axes.
-WITHIN_CHANNELS = {
-    nn.MaxPool1d: 1,
-    nn.AvgPool1d: 1,
-    **dict.fromkeys([nn.Dropout2d, nn.ZeroPad2d, nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d], 2),
-    **dict.fromkeys([nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d], 2),
-    **dict.fromkeys(
-        [functional.max_pool2d, torch.max_pool2d, functional.avg_pool2d, functional.adaptive_avg_pool2d], 2
-    ),
-    functional.interpolate: 2,
-}
-# What cuts its input at constants, which runtimes compute in one kernel with the layer or the sum before it.
-CLAMPING = (nn.ReLU, nn.ReLU6, nn.Hardtanh, functional.relu, functional.relu6, functional.hardtanh)
-CLAMPING += (torch.relu, torch.relu_, torch.clamp, torch.clip, torch.clamp_min, functional.hardtanh_)
-CLAMPING += ("relu", "relu_", "clamp", "clamp_", "clip", "clip_", "clamp_min", "clamp_min_")
-CLAMPING_MODULES = tuple(each for each in CLAMPING if isinstance(each, type))
-FLATTENING = (nn.Flatten, torch.flatten, "flatten")
 SPATIAL_AXES = {nn.Conv1d: 1, nn.Conv2d: 2, nn.Conv3d: 3}
 
 
@@ -52,21 +27,14 @@ def layer_calls(graph: fx.GraphModule) -> dict[str, list[fx.Node]]:
     """The calls of every Conv and Linear layer by its name, in order of execution."""
     calls = defaultdict(list)
     for node in graph.graph.nodes:
-        if node.op == "call_module" and isinstance(graph.get_submodule(node.target), WEIGHTED_LAYERS):
+        if isinstance(called(graph, node), WEIGHTED_LAYERS):
             calls[node.target].append(node)
     return dict(calls)
 
 
-def kind(graph: fx.GraphModule, node: fx.Node) -> type | Callable | str:
-    """What a node does: its module's class, its function or its method's name."""
-    return type(graph.get_submodule(node.target)) if node.op == "call_module" else node.target
-
-
-def clamps(graph: fx.GraphModule, node: fx.Node) -> bool:
-    """Whether a node is a ReLU or cuts its input at other constants."""
-    if node.op == "call_module":
-        return isinstance(graph.get_submodule(node.target), CLAMPING_MODULES)
-    return node.op in ("call_function", "call_method") and node.target in CLAMPING
+def calls_of(graph: fx.GraphModule, name: str) -> list[fx.Node]:
+    """The nodes that call a module, in order of execution."""
+    return [node for node in graph.graph.nodes if node.op == "call_module" and node.target == name]
 
 
 def changeable_layers(graph: fx.GraphModule) -> dict[str, list[fx.Node]]:
@@ -118,12 +86,11 @@ def _path(graph: fx.GraphModule, node: fx.Node) -> list[fx.Node] | None:
     while axes is not None and len(node.users) == 1:
         (node,) = node.users
         path.append(node)
-        what = kind(graph, node)
-        if node.op == "call_module" and isinstance(second := graph.get_submodule(node.target), WEIGHTED_LAYERS):
+        if isinstance(second := called(graph, node), WEIGHTED_LAYERS):
             return path if _spatial_axes(second) == axes else None
-        if what in FLATTENING and axes and _flattens_maps(graph, node):
+        if axes and flattens_maps(graph, node):
             axes = 0
-        elif what not in ELEMENTWISE and WITHIN_CHANNELS.get(what) != axes:
+        elif not scales(graph, node, axes):
             return None
     return None
 
@@ -133,14 +100,3 @@ def _spatial_axes(layer: nn.Module) -> int | None:
     if isinstance(layer, nn.Linear):
         return 0
     return next((axes for convolution, axes in SPATIAL_AXES.items() if isinstance(layer, convolution)), None)
-
-
-def _flattens_maps(graph: fx.GraphModule, node: fx.Node) -> bool:
-    """Whether a flattening makes vectors of maps, [N, C, …] → [N, C · …]."""
-    if node.op == "call_module":
-        module = graph.get_submodule(node.target)
-        axes = (module.start_dim, module.end_dim)
-    else:
-        given = dict(zip(("start_dim", "end_dim"), node.args[1:], strict=False)) | node.kwargs
-        axes = (given.get("start_dim", 0), given.get("end_dim", -1))
-    return axes == (1, -1)

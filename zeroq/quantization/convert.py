@@ -8,9 +8,10 @@ from typing import Literal, get_args
 from torch import nn
 
 from zeroq.errors import ZeroQError
+from zeroq.graph.operators import RELUS
 from zeroq.graph.placement import place_quantizers
 from zeroq.graph.tracing import trace
-from zeroq.layers import RELUS, weighted_layers
+from zeroq.layers import weighted_layers
 from zeroq.modules import model_device
 from zeroq.quantization.activations import ActivationQuantizer
 from zeroq.quantization.affine import FLOAT_BITS, check_bits

@@ -1,0 +1,292 @@
+"""What an operator of a traced network does: one row an operator, and below the questions about a node of a graph."""
+
+import inspect
+import math
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.nn import functional
+
+Kind = type | Callable | str
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One operator, and what is true of it in evaluation mode; what a row does not say is taken as untrue.
+
+    ``kinds`` are the module classes, functions and tensors' methods that are this operator, and ``options`` their
+    arguments behind the input, in order, with defaults: those that a property below depends on.
+    """
+
+    kinds: tuple[Kind, ...]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    # It does the same to every value, and f(s·x) = s·f(x) for s > 0.
+    elementwise: bool = False
+    # It works within each channel of a map with so many spatial axes, and f(s·x) = s·f(x) for s > 0.
+    within_channels: int | None = None
+    # f(x + c) = f(x) + c, where c is one constant for each channel.
+    shifts: bool = False
+    # It cuts its input at two constants: numbers, or the options that hold them. Runtimes compute it in one kernel
+    # with the layer or the sum before it.
+    clamps_between: tuple[float | str, float | str] | None = None
+    # What it gives is on its input's grid: it moves values, takes the largest or puts zeros between. A function where
+    # that depends on the options.
+    moves: bool | Callable[[Mapping[str, Any]], bool] = False
+    # It does the same to means, standard deviations and ends of ranges as to values.
+    passes_moments: bool = False
+    adds: bool = False  # two tensors, or a tensor and a number
+    joins: bool = False  # several tensors to one, values unchanged
+    flattens: bool = False  # the axes start_dim … end_dim to one
+    several: bool = False  # it may give several tensors, each of which is taken by its number
+    scores: bool = False  # it makes probabilities of scores
+    asks: bool = False  # for a size or the like, which is no tensor
+
+
+def _nearest(options: Mapping[str, Any]) -> bool:
+    return options["mode"] in ("nearest", "nearest-exact")
+
+
+def _pads_with_own_values(options: Mapping[str, Any]) -> bool:
+    """Or with zeros, which every grid has."""
+    return options["mode"] != "constant" or not options["value"]
+
+
+OPERATORS = (
+    Operator(
+        (nn.Identity, torch.clone, "contiguous", "clone", "detach"),
+        elementwise=True,
+        shifts=True,
+        moves=True,
+        passes_moments=True,
+    ),
+    Operator(
+        (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, functional.dropout),
+        elementwise=True,
+        shifts=True,
+        moves=True,
+        passes_moments=True,
+    ),
+    # Activations.
+    Operator(
+        (nn.ReLU, functional.relu, torch.relu, torch.relu_, "relu", "relu_"),
+        elementwise=True,
+        moves=True,
+        clamps_between=(0, math.inf),
+    ),
+    Operator((nn.ReLU6, functional.relu6), clamps_between=(0, 6)),
+    Operator(
+        (nn.Hardtanh, functional.hardtanh, functional.hardtanh_),
+        {"min_val": -1, "max_val": 1},
+        clamps_between=("min_val", "max_val"),
+    ),
+    Operator(
+        (*(torch.clamp, torch.clamp_, torch.clip, torch.clip_), *("clamp", "clamp_", "clip", "clip_")),
+        {"min": -math.inf, "max": math.inf},
+        clamps_between=("min", "max"),
+    ),
+    Operator(
+        (torch.clamp_min, torch.clamp_min_, "clamp_min", "clamp_min_"),
+        {"min": -math.inf},
+        clamps_between=("min", math.inf),
+    ),
+    Operator((nn.LeakyReLU, functional.leaky_relu), elementwise=True),
+    Operator((nn.PReLU,), elementwise=True),
+    Operator((nn.Softmax, torch.softmax, functional.softmax, "softmax"), scores=True),
+    Operator((nn.LogSoftmax, torch.log_softmax, functional.log_softmax, "log_softmax"), scores=True),
+    Operator((nn.Sigmoid, torch.sigmoid, functional.sigmoid, "sigmoid"), scores=True),
+    # Pools.
+    Operator((nn.MaxPool1d, functional.max_pool1d), within_channels=1, shifts=True, moves=True, passes_moments=True),
+    Operator(
+        (nn.MaxPool2d, functional.max_pool2d, torch.max_pool2d),
+        within_channels=2,
+        shifts=True,
+        moves=True,
+        passes_moments=True,
+    ),
+    Operator((nn.MaxPool3d, functional.max_pool3d), within_channels=3, shifts=True, moves=True, passes_moments=True),
+    Operator((nn.AdaptiveMaxPool1d,), within_channels=1, shifts=True, moves=True, passes_moments=True),
+    Operator(
+        (nn.AdaptiveMaxPool2d, functional.adaptive_max_pool2d),
+        within_channels=2,
+        shifts=True,
+        moves=True,
+        passes_moments=True,
+    ),
+    Operator((nn.AvgPool1d,), within_channels=1, passes_moments=True),  # their zero padding does not shift
+    Operator((nn.AvgPool2d, functional.avg_pool2d), within_channels=2, passes_moments=True),
+    Operator(
+        (nn.AdaptiveAvgPool2d, functional.adaptive_avg_pool2d), within_channels=2, shifts=True, passes_moments=True
+    ),
+    Operator((torch.mean, "mean"), passes_moments=True),
+    # What makes maps larger.
+    Operator((nn.ZeroPad1d,), within_channels=1, moves=True, passes_moments=True),
+    Operator((nn.ZeroPad2d,), within_channels=2, moves=True, passes_moments=True),
+    Operator(
+        (nn.ReflectionPad2d, nn.ReplicationPad2d), within_channels=2, shifts=True, moves=True, passes_moments=True
+    ),
+    # Of any axes, channels too.
+    Operator(
+        (functional.pad,),
+        {"pad": None, "mode": "constant", "value": None},
+        moves=_pads_with_own_values,
+        passes_moments=True,
+    ),
+    Operator(
+        (nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d, functional.interpolate),
+        {"size": None, "scale_factor": None, "mode": "nearest"},
+        within_channels=2,
+        shifts=True,
+        moves=_nearest,
+        passes_moments=True,
+    ),
+    Operator(("expand", "expand_as", "repeat"), moves=True, passes_moments=True),
+    # What puts values elsewhere.
+    Operator(
+        (nn.Flatten, torch.flatten, "flatten"),
+        {"start_dim": 0, "end_dim": -1},
+        flattens=True,
+        shifts=True,
+        moves=True,
+        passes_moments=True,
+    ),
+    Operator((nn.Unflatten, torch.reshape, "reshape", "view"), moves=True, passes_moments=True),
+    Operator((torch.squeeze, torch.unsqueeze, "squeeze", "unsqueeze"), moves=True, passes_moments=True),
+    Operator(
+        (
+            *(torch.transpose, torch.permute, torch.movedim, torch.swapaxes),
+            *("transpose", "permute", "movedim", "swapaxes"),
+        ),
+        moves=True,
+        passes_moments=True,
+    ),
+    Operator((torch.flip, torch.roll, "flip", "roll"), moves=True, passes_moments=True),
+    Operator((nn.ChannelShuffle, torch.channel_shuffle), moves=True, passes_moments=True),
+    Operator((nn.PixelShuffle, torch.pixel_shuffle), moves=True, passes_moments=True),
+    Operator((nn.PixelUnshuffle,), moves=True, passes_moments=True),
+    Operator((operator.getitem, torch.narrow, "narrow"), moves=True, passes_moments=True),
+    Operator(
+        (torch.chunk, torch.split, torch.unbind, "chunk", "split", "unbind"),
+        moves=True,
+        passes_moments=True,
+        several=True,
+    ),
+    Operator((torch.cat, torch.concat, torch.concatenate), joins=True, passes_moments=True),
+    Operator((torch.stack,), joins=True, passes_moments=True),
+    Operator(("to", "float"), moves=True),
+    # The rest.
+    Operator((operator.add, operator.iadd, torch.add, "add", "add_"), adds=True),
+    Operator((torch.max, torch.min, "max", "min"), several=True),
+    Operator((torch.sort, torch.topk, "sort", "topk"), several=True),
+    Operator((torch.std_mean, torch.var_mean), several=True),
+    Operator((getattr, len, "size", "dim", "numel", "stride"), asks=True),
+)
+ROWS = {kind: row for row in OPERATORS for kind in row.kinds}
+UNKNOWN = Operator(())
+# The modules behind which placement after_relu puts a quantizer.
+RELUS = (nn.ReLU, nn.ReLU6)
+IN_PLACE = (operator.iadd, operator.isub, operator.imul, operator.itruediv)
+
+
+def called(graph: fx.GraphModule, node: fx.Node) -> nn.Module | None:
+    """The module that a node calls; None where it calls none."""
+    return graph.get_submodule(node.target) if node.op == "call_module" else None
+
+
+def kind(graph: fx.GraphModule, node: fx.Node) -> Kind:
+    """What a node calls: its module's class, its function or its method's name."""
+    module = called(graph, node)
+    return node.target if module is None else type(module)
+
+
+def operator_of(graph: fx.GraphModule, node: fx.Node) -> Operator:
+    """The row of the operator that a node calls; ``UNKNOWN``, of which nothing is true, where none has it."""
+    if node.op not in ("call_module", "call_function", "call_method"):
+        return UNKNOWN
+    what = kind(graph, node)
+    # A class without a row of its own is what it inherits from.
+    classes = what.__mro__ if node.op == "call_module" else (what,)
+    return next((ROWS[each] for each in classes if each in ROWS), UNKNOWN)
+
+
+def options(graph: fx.GraphModule, node: fx.Node) -> dict[str, Any]:
+    """The options of a node's operator, by name: its module's attributes, or what the node gives beside its input."""
+    defaults = operator_of(graph, node).options
+    module = called(graph, node)
+    if module is not None:
+        return {name: getattr(module, name, default) for name, default in defaults.items()}
+    given = dict(zip(defaults, node.args[1:], strict=False)) | node.kwargs
+    return {name: default if given.get(name) is None else given[name] for name, default in defaults.items()}
+
+
+def scales(graph: fx.GraphModule, node: fx.Node, axes: int) -> bool:
+    """Whether a node keeps the channels of a map over so many axes apart and does f(s·x) = s·f(x) to each, s > 0."""
+    row = operator_of(graph, node)
+    return row.elementwise or row.within_channels == axes
+
+
+def clamps(graph: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether a node is a ReLU or cuts its input at other constants."""
+    return operator_of(graph, node).clamps_between is not None
+
+
+def clamp_ends(graph: fx.GraphModule, node: fx.Node) -> tuple[float, float] | None:
+    """Between what numbers a node clamps its input; None where it does something else, or they are no constants."""
+    row, given = operator_of(graph, node), options(graph, node)
+    ends = tuple(given[end] if isinstance(end, str) else end for end in row.clamps_between or ())
+    return ends if ends and all(isinstance(end, int | float) for end in ends) else None
+
+
+def rectifies(graph: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether a node is a ReLU, max(x, 0)."""
+    return clamp_ends(graph, node) == (0, math.inf)
+
+
+def moves(graph: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether all that a node gives is on the grid of its input."""
+    row = operator_of(graph, node)
+    return row.moves(options(graph, node)) if callable(row.moves) else row.moves
+
+
+def computes(graph: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether a node that gives a tensor gives values that its input did not have."""
+    return node.op not in ("output", "get_attr") and not moves(graph, node)
+
+
+def flattens_maps(graph: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether a node makes vectors of maps, [N, C, …] → [N, C · …]."""
+    return operator_of(graph, node).flattens and options(graph, node) == {"start_dim": 1, "end_dim": -1}
+
+
+def gives_several(graph: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether a node gives several tensors, each of which is taken by its number."""
+    return operator_of(graph, node).several and bool(node.users) and all(takes_item(user) for user in node.users)
+
+
+def takes_item(node: fx.Node) -> bool:
+    """Whether a node takes one of several tensors."""
+    return node.target is operator.getitem and isinstance(node.args[1], int)
+
+
+def in_place(graph: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether a node changes its input; decided for any operator, as torch names such functions and arguments."""
+    if node.op == "call_module":
+        return getattr(called(graph, node), "inplace", False) is True
+    if node.op == "call_method":
+        return node.target.endswith("_") and not node.target.endswith("__")
+    if node.op != "call_function":
+        return False
+    named = node.target.__name__.endswith("_") and node.target.__module__ != operator.add.__module__
+    return named or node.target in IN_PLACE or _arguments(node).get("inplace") is True
+
+
+def _arguments(node: fx.Node) -> Mapping[str, Any]:
+    """What a function is given, by name; of one without a signature only what is given by name."""
+    try:
+        return inspect.signature(node.target).bind(*node.args, **node.kwargs).arguments
+    except (TypeError, ValueError):
+        return node.kwargs
