@@ -1,4 +1,4 @@
-"""Which layers of a traced network follow each other without a branch."""
+"""The layers of a traced network: where it calls them, and which follow each other without a branch."""
 
 from collections import defaultdict
 from dataclasses import dataclass

@@ -144,13 +144,15 @@ def test_moving_by_options(kind, arguments, named, moving):
 
 @with_property("passes_moments")
 def test_means_deviations_and_ends_pass_alike(row, kind):
-    """Weighted sums with weights of 0 and more, and largest values: they keep an order, and scale."""
+    """Means with weights of 0 and more, and largest values: they keep an order, scale, and let a constant pass."""
     graph, _ = example(kind)
     given = values(kind)
+    ones = torch.ones_like(given)
     higher = given + torch.rand(given.shape, generator=torch.Generator().manual_seed(1))
     assert (compute(graph, higher) >= compute(graph, given)).all()
     assert same(compute(graph, 2.5 * given), 2.5 * compute(graph, given))
-    assert compute(graph, torch.ones_like(given)).max() <= 1 + 1e-6
+    assert same(compute(graph, given + ones), compute(graph, given) + compute(graph, ones))
+    assert compute(graph, ones).max() <= 1 + 1e-6
 
 
 @with_property("joins")
