@@ -1,9 +1,11 @@
 """Export the quantized network of a run to ONNX, score the file in onnxruntime, and add what was found to the record.
 
     python -m experiments.export run=outputs/runs/NAME [data.root=FOLDER] [file=NAME.onnx]
+    python -m experiments.export run=NAME
 
-The run's stages are done again, or taken from outputs/cache, since a record holds no weights. The file lies in the
-run's folder as quantized.onnx unless ``file`` says otherwise.
+A NAME alone may be a committed run's: it is unpacked into outputs/runs, and ``experiments.collect`` brings it back. The
+run's stages are done again, or taken from outputs/cache, since a record holds no weights. The file lies in the run's
+folder as quantized.onnx unless ``file`` says otherwise.
 """
 
 import os
@@ -18,6 +20,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from experiments.core.collecting import folder_of
 from experiments.core.config import RunConfig, typed
 from experiments.core.environment import choose_device
 from experiments.core.progress import console
@@ -43,9 +46,9 @@ def main() -> None:
     if unknown := [key for key, value in given.items() if key not in WORDS or not value]:
         sys.exit(f"error: unknown argument {unknown[0]!r}; they are {', '.join(f'{word}=…' for word in WORDS)}")
     if "run" not in given:
-        sys.exit("error: name the run, run=outputs/runs/NAME")
-    folder = Path(given["run"])
+        sys.exit("error: name the run, run=outputs/runs/NAME, or run=NAME for a committed one")
     try:
+        folder = folder_of(given["run"], outputs=Path("outputs"), results=Path("results"))
         export(folder, Path(given.get("file", folder / "quantized.onnx")), given.get("data.root"))
     except ZeroQError as error:
         sys.exit(f"error: {error}")

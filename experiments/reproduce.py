@@ -1,6 +1,8 @@
 """Run randomly chosen records of the bundled networks again, and compare.
 
-    python -m experiments.reproduce [results=FOLDER] [count=5] [seed=0]
+    python -m experiments.reproduce [results=FOLDER] [outputs=FOLDER] [count=5] [seed=0]
+
+Without folders, the records are the committed ones; with outputs, those of that folder's runs.
 
 The same kind of machine gives the same numbers; another rounds sums in another order, which moves a score by up to 0.2
 points (0.005 mAP). Ends with 1 where one moves further. Each run takes some seconds to minutes: images are distilled
@@ -13,13 +15,13 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from experiments.analysis.collection import SAME_SCORE, from_folder
-from experiments.cli.words import results_arguments
-from experiments.core.record import formatted, read_record
+from experiments.analysis.collection import SAME_SCORE
+from experiments.cli.words import record_folders
+from experiments.core.record import NamedRecord, formatted, read_record
 from zeroq.errors import ZeroQError
 
 
-def overrides(record: dict) -> list[str]:
+def overrides(record: NamedRecord) -> list[str]:
     """The words of the command line that made a record."""
     bits = record["run"].split(",")[2]
     settings = [f"{key}={value}" for key, value in record["settings"].items()]
@@ -32,32 +34,32 @@ def overrides(record: dict) -> list[str]:
     ]
 
 
-def again(record: dict, results: Path) -> dict:
+def again(record: NamedRecord, outputs: Path) -> NamedRecord:
     """The record of the same run, made now; raises ZeroQError where it fails."""
-    command = [sys.executable, "-m", "experiments.run", f"results={results}", "tracker=disabled", *overrides(record)]
+    command = [sys.executable, "-m", "experiments.run", f"outputs={outputs}", "tracker=disabled", *overrides(record)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise ZeroQError(f"{record['run']} fails: {(done.stdout + done.stderr).strip()}")
-    return read_record(results / "runs" / record["run"])
+    return read_record(outputs / "runs" / record["run"])
 
 
-def verdict(before: dict, now: dict) -> str:
+def verdict(before: NamedRecord, now: NamedRecord) -> str:
     """``same``, ``close``, or ``DIFFERENT``."""
     distance = abs(before["value"] - now["value"])
     return "same" if distance == 0 else "close" if distance <= SAME_SCORE[before["metric"]] else "DIFFERENT"
 
 
 def main() -> None:
-    results, named = results_arguments(sys.argv[1:], __doc__, ("count", "seed"))
+    folders, given = record_folders(sys.argv[1:], __doc__, ("count", "seed"))
     try:
-        count, seed = int(named.get("count", 5)), int(named.get("seed", 0))
+        count, seed = int(given.get("count", 5)), int(given.get("seed", 0))
     except ValueError:
         sys.exit("error: count and seed are whole numbers")
     if count < 1:
         sys.exit("error: count is at least 1")
     verdicts = []
     try:
-        records = [record for record in from_folder(results / "runs").records if record["model"].startswith("fashion/")]
+        records = [record for record in folders.collection().records if record["model"].startswith("fashion/")]
         with TemporaryDirectory() as folder:
             for record in random.Random(seed).sample(records, min(count, len(records))):
                 now = again(record, Path(folder))

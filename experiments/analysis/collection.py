@@ -71,7 +71,7 @@ class Collection:
 
     def table(self, record: NamedRecord, name: str) -> pandas.DataFrame:
         """A CSV of a record's run, exactly as it was computed; the first column is the index."""
-        return pandas.read_csv(io.BytesIO(self.read(record, name)), index_col=0, float_precision="round_trip")
+        return pandas.read_csv(io.BytesIO(self.read(record, name)), index_col=0)
 
     def sensitivity(self, record: NamedRecord) -> pandas.DataFrame:
         """Ω in nats, layer × bits."""

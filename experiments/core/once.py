@@ -84,7 +84,7 @@ def carry_out(config: RunConfig, other_settings: dict[str, str], folder: Path, w
 
     content = record_content(run, result, other_settings, losses, distance=distance, score=score, reference=reference)
     sensitivity, frontier = result.sensitivity, frontier_table(result)
-    picture = write_files(folder, config, content, run.losses, images, sensitivity, frontier)
+    picture = write_files(folder, config, run.losses, images, sensitivity)
     tracker.log_record(
         wandb_run, content, losses=run.losses, sensitivity=sensitivity, frontier=frontier, images=picture
     )
@@ -198,25 +198,20 @@ def frontier_table(result: QuantizationResult) -> pandas.DataFrame | None:
 def write_files(
     folder: Path,
     config: RunConfig,
-    content: record.Record,
     losses: list[float],
     images: torch.Tensor | None,
     sensitivity: pandas.DataFrame | None,
-    frontier: pandas.DataFrame | None,
 ) -> Path | None:
     """Write the record's files; returns the picture of the calibration images, if there is one.
 
     Real images are a data set's own, and not every data set may be passed on: only of those that may, there is one.
     """
-    record.write_json(folder / "plan.json", content["plan"])
     plain = json.loads(json.dumps(asdict(config), default=str))  # paths as words, which every YAML reader knows
     OmegaConf.save(OmegaConf.create(plain), folder / "config.yaml")
     if losses:
         pandas.DataFrame({"loss": losses}).to_csv(folder / "distill_loss.csv", index_label="iteration")
     if sensitivity is not None:
         sensitivity.to_csv(folder / "sensitivity.csv")
-    if frontier is not None:
-        frontier.to_csv(folder / "frontier.csv", index=False)
     if images is None or (config.method.images == "real" and config.data.name not in FREE_DATA):
         return None
     picture = folder / ("distilled.png" if config.method.images == "distilled" else "calibration.png")

@@ -14,7 +14,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from experiments.core.record import Record, read_content
+from experiments.core.record import FIELDS, Record, read_content
 from zeroq.errors import ZeroQError
 
 # What a line has beside the fields of a record.
@@ -68,7 +68,7 @@ class KeptRuns:
         if not (digest := line.get("files", {}).get(name)):
             raise FileNotFoundError(f"{run} has no {name}")
         if name in TABLES:
-            text = self._tables(stem(line)).get(digest)
+            text = self._tables(network_file(line)).get(digest)
             content = None if text is None else text.encode()
         else:
             path = self.folder / "pictures" / picture_name(digest)
@@ -82,9 +82,7 @@ class KeptRuns:
     def _content(self, line: Any) -> Any:
         if isinstance(line, Exception):
             return line
-        content = {key: value for key, value in line.items() if key not in BESIDE}
-        parameters = self.parameters.get(line.get("network"))
-        return content if parameters is None else content | {"parameters": parameters}
+        return record_of(line, self.parameters)
 
     def _read_tables(self, network: str) -> dict[str, str]:
         path = self.folder / "stages" / f"{network}.jsonl"
@@ -118,8 +116,16 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, Any]]:
             yield number, error
 
 
-def stem(record: Record | dict[str, Any]) -> str:
-    """The name of the files that a run's line and tables are in."""
+def record_of(line: dict[str, Any], parameters: dict[str, dict[str, int]]) -> dict[str, Any]:
+    """The record in a line, with its network's ``parameters`` where they are known, in the order of ``Record``."""
+    own = {key: value for key, value in line.items() if key not in BESIDE}
+    if line.get("network") in parameters:
+        own["parameters"] = parameters[line["network"]]
+    return {key: own[key] for key in FIELDS if key in own} | own
+
+
+def network_file(record: Record | dict[str, Any]) -> str:
+    """The name, without suffix, of the files that hold a run's line and tables."""
     return record["model"].replace("/", "-")
 
 
