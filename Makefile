@@ -113,7 +113,7 @@ runs-imagenet: $(INSTALLED) ## The committed runs of EfficientNet-Lite0 again (I
 	$(EFFICIENTNET) placement=after_relu distill=bounded $(WIDE) bits.refine=8
 	$(EFFICIENTNET) placement=after_relu distill=bounded $(WIDE) sensitivity_direction=symmetric
 	$(EFFICIENTNET) distill=fast bits=w8a8,mp4a8 placement=layer_inputs,after_relu,integer
-	for run in results/runs/imagenet-*placement=integer; do \
+	for run in outputs/runs/imagenet-*placement=integer; do \
 	    $(RUN) -m experiments.export "run=$$run" data.root=$(IMAGENET) || exit 1; done
 	$(EFFICIENTNET) bits=w8a8 method=dfq,zeroq method.per_channel=false
 	$(EFFICIENTNET) bits=w8a8 method=zeroq+dfq method.per_channel=false method.replace_relu6=true,false
@@ -153,7 +153,7 @@ paper: $(INSTALLED) ## The same with the networks of the paper (DATA=folder of I
 .PHONY: exports
 exports: $(INSTALLED) $(FASHION) ## Every placement's runs, and the ONNX files of the integer ones, scored in onnxruntime (40 minutes)
 	$(RUN) -m experiments.run experiment=table_deployment
-	for run in results/runs/fashion-*placement=integer; do $(RUN) -m experiments.export "run=$$run" || exit 1; done
+	for run in outputs/runs/fashion-*placement=integer; do $(RUN) -m experiments.export "run=$$run" || exit 1; done
 	$(RUN) -m experiments.tables
 
 .PHONY: other-tools

@@ -16,7 +16,7 @@ from jinja2 import Environment, FileSystemLoader
 from PIL import Image
 
 from experiments.analysis.cell import Cell, Table
-from experiments.analysis.collection import from_folder
+from experiments.analysis.collection import from_folders
 from experiments.analysis.tables import tables
 from experiments.cli.words import output_folder, results_argument
 from zeroq.errors import ZeroQError
@@ -76,7 +76,7 @@ def figure_content(path: Path, name: str) -> dict:
 def main() -> None:
     results = results_argument(sys.argv[1:], __doc__)
     try:
-        collection = from_folder(results / "runs")
+        collection = from_folders(results=results)
     except ZeroQError as error:
         sys.exit(f"error: {error}")
     target = output_folder(results) / "report.html"

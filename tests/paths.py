@@ -5,4 +5,3 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "data"
 RESULTS = ROOT / "results"
-RUNS = RESULTS / "runs"

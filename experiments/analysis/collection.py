@@ -103,8 +103,7 @@ def from_folders(*, results: Path | None = None, outputs: Path | None = None) ->
 
     Raises ZeroQError where there is no record.
     """
-    # Run folders below ``results`` are read until they are converted.
-    origins: list[Source] = [KeptRuns(results), RunFolders(results / "runs")] if results else []
+    origins: list[Source] = [KeptRuns(results)] if results else []
     origins += [RunFolders(outputs / "runs")] if outputs else []
     found: dict[str, Any] = {}
     sources: dict[str, Source] = {}
@@ -119,11 +118,8 @@ def from_folders(*, results: Path | None = None, outputs: Path | None = None) ->
 
 
 def from_folder(runs: Path) -> Collection:
-    """The records below a folder of run folders; goes when nobody calls it any more: use ``from_folders``."""
-    source = RunFolders(runs)
-    if not (found := source.contents()):
-        raise ZeroQError(f"there are no records in {runs}; make some with `python -m experiments.run`")
-    return collection(found, dict.fromkeys(found, source))
+    """Goes when nobody calls it any more: use ``from_folders``."""
+    return from_folders(results=runs.parent)
 
 
 def collection(found: Mapping[str, Any], sources: Mapping[str, Source] | None = None) -> Collection:

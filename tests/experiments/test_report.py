@@ -10,7 +10,7 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 
 from experiments.analysis.cell import Cell, Table
-from experiments.analysis.collection import from_folder
+from experiments.analysis.collection import from_folders
 from experiments.analysis.tables import tables
 from experiments.report import page
 from tests.paths import ROOT
@@ -83,22 +83,24 @@ def test_tables_sort_and_numbers_lead_to_their_records(tmp_path, browser):
 
 
 @needs(not shutil.which("chromedriver"), reason="needs Chromium and its driver")
-def test_the_committed_report_shows_everything_without_a_network(browser):
-    browser.get((RESULTS / "report.html").as_uri())
+def test_the_committed_results_report_shows_everything_without_a_network(browser, tmp_path):
+    collection = from_folders(results=RESULTS)
+    models = sorted({record["model"] for record in collection.records})
+    path = tmp_path / "report.html"
+    path.write_text(page(tables(collection), RESULTS / "figures", len(collection.records), models))
+    browser.get(path.as_uri())
     assert browser.get_log("browser") == []
     broken = "return [...document.images].filter(image => !image.complete || !image.naturalWidth).length"
     assert browser.execute_script(broken) == 0
     assert browser.execute_script("return document.images.length") == len(list((RESULTS / "figures").glob("*.png")))
-    assert browser.execute_script("return document.querySelectorAll('table').length") == len(
-        tables(from_folder(RESULTS / "runs"))
-    )
+    assert browser.execute_script("return document.querySelectorAll('table').length") == len(tables(collection))
     outside = "return performance.getEntriesByType('resource').filter(entry => !entry.name.startsWith('data:')).length"
     assert browser.execute_script(outside) == 0
 
 
 @needs(not shutil.which("pdflatex"), reason="needs LaTeX")
 def test_tables_compile_in_latex(tmp_path):
-    found = [table(), *tables(from_folder(RESULTS / "runs")).values()]
+    found = [table(), *tables(from_folders(results=RESULTS)).values()]
     lines = [r"\documentclass{article}\usepackage{booktabs}\begin{document}"]
     for index, each in enumerate(found):
         each.write(tmp_path / str(index))

@@ -1,19 +1,19 @@
 """Records can be made again."""
 
-import shutil
 import sys
 
 import pytest
 
 from experiments import reproduce
-from tests.paths import RUNS
+from experiments.core.collecting import unpack
+from tests.paths import RESULTS
 
 NAME = "fashion-resnet18,naive,w4a8,seed=0,method.per_channel=true"
 
 
 def test_a_record_is_made_again_and_compared(tmp_path, monkeypatch, capsys):
-    shutil.copytree(RUNS / NAME, tmp_path / "runs" / NAME)
-    monkeypatch.setattr(sys, "argv", ["reproduce", f"results={tmp_path}", "count=3"])
+    unpack(RESULTS, NAME, tmp_path / "runs")
+    monkeypatch.setattr(sys, "argv", ["reproduce", f"outputs={tmp_path}", "count=3"])
     reproduce.main()
     (line,) = capsys.readouterr().out.splitlines()
     assert line.split()[0] in ("same", "close")
@@ -21,9 +21,9 @@ def test_a_record_is_made_again_and_compared(tmp_path, monkeypatch, capsys):
 
 
 def test_what_differs_ends_with_one(tmp_path, monkeypatch, capsys):
-    shutil.copytree(RUNS / NAME, tmp_path / "runs" / NAME)
-    monkeypatch.setattr(reproduce, "again", lambda record, results: record | {"value": record["value"] + 0.3})
-    monkeypatch.setattr(sys, "argv", ["reproduce", f"results={tmp_path}"])
+    unpack(RESULTS, NAME, tmp_path / "runs")
+    monkeypatch.setattr(reproduce, "again", lambda record, outputs: record | {"value": record["value"] + 0.3})
+    monkeypatch.setattr(sys, "argv", ["reproduce", f"outputs={tmp_path}"])
     with pytest.raises(SystemExit) as ended:
         reproduce.main()
     assert ended.value.code == 1

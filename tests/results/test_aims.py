@@ -5,15 +5,15 @@ from itertools import product
 
 import pytest
 
-from experiments.analysis.collection import from_folder
+from experiments.analysis.collection import from_folders
+from experiments.core.results import KeptRuns
 from tests.paths import RESULTS
 from zeroq.networks import zoo
 from zeroq.quantization.affine import FLOAT_BITS
 
-FOLDER = RESULTS / "runs"
-COLLECTION = from_folder(FOLDER)
+COLLECTION = from_folders(results=RESULTS)
 RECORDS = COLLECTION.records
-RUNS = {path.parent.name for path in FOLDER.glob("*/record.json")}
+RUNS = KeptRuns(RESULTS).lines.keys()
 MODELS = sorted({record["model"] for record in RECORDS})
 EFFICIENTNET = "imagenet/efficientnet_lite0"
 BOUNDED = {"distill": "bounded"}
@@ -69,7 +69,7 @@ def test_every_record_s_fp32_value_is_the_card_s(model):
 
 
 @pytest.mark.parametrize("architecture", zoo.ARCHITECTURES)
-def test_every_embedded_network_has_its_records(architecture):
+def test_every_bundled_network_has_its_records(architecture):
     for method, bits in product(METHODS, ["w8a8", "w6a6", "w4a8", "mp4a8"]):
         assert f"fashion-{architecture},{method},{bits},seed=0" in RUNS
 

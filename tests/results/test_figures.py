@@ -5,14 +5,13 @@ import sys
 
 import pytest
 
-from tests.paths import ROOT
-
-RESULTS = ROOT / "results"
+from tests.paths import RESULTS, ROOT
 
 
 @pytest.mark.slow
 def test_deleted_figures_come_back_byte_for_byte(tmp_path):
-    (tmp_path / "runs").symlink_to(RESULTS / "runs")
+    for name in ("runs", "stages", "pictures", "networks.json"):
+        (tmp_path / name).symlink_to(RESULTS / name)
     command = [sys.executable, "-m", "experiments.figures", f"results={tmp_path}"]
     subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
     committed, again = (

@@ -5,9 +5,9 @@ import re
 import torch
 import torchvision
 
-from experiments.analysis.collection import from_folder
+from experiments.analysis.collection import from_folders
 from experiments.tables import tables
-from tests.paths import ROOT
+from tests.paths import RESULTS, ROOT
 
 README = (ROOT / "README.md").read_text()
 
@@ -36,7 +36,7 @@ def test_a_checkpoint_becomes_a_file_in_ten_lines(monkeypatch, tmp_path, capsys)
 
 
 def test_tables_are_those_of_the_records():
-    found = tables(from_folder(ROOT / "results" / "runs"))
+    found = tables(from_folders(results=RESULTS))
     assert {path.stem for path in (ROOT / "results" / "tables").iterdir()} == found.keys()
     for name, table in found.items():
         written = ROOT / "results" / "tables" / name

@@ -1,13 +1,12 @@
 """Records to make tables and figures of."""
 
-import json
-
 from experiments.analysis.cell import Table
 from experiments.analysis.collection import Collection, collection
 from experiments.analysis.tables import tables
-from tests.paths import RUNS
+from experiments.core.results import KeptRuns
+from tests.paths import RESULTS
 
-REAL = json.loads((RUNS / "fashion-resnet18,zeroq,w8a8,seed=0" / "record.json").read_text())
+REAL = KeptRuns(RESULTS).contents()["fashion-resnet18,zeroq,w8a8,seed=0"]
 
 
 def record(**changes) -> dict:

@@ -10,7 +10,8 @@ import pytest
 
 from experiments import sync, tables
 from experiments.analysis.collection import from_folders
-from tests.paths import RUNS
+from experiments.core.results import KeptRuns
+from tests.paths import RESULTS
 
 NAMES = [f"fashion-resnet18,{method},{bits},seed=0" for method in ("zeroq", "gaussian") for bits in ("w8a8", "mp4a8")]
 
@@ -70,8 +71,9 @@ def call(program, monkeypatch, *arguments: str):
 
 
 def test_tables_from_wandb_are_those_from_the_folder(server, tmp_path, monkeypatch):
+    kept = KeptRuns(RESULTS).contents()
     for name in NAMES:
-        content = json.loads((RUNS / name / "record.json").read_text())
+        content = kept[name]
         (tmp_path / "runs" / name).mkdir(parents=True)
         (tmp_path / "runs" / name / "record.json").write_text(json.dumps(content))
         server.append(node(name, "finished", {"record": json.dumps(content)}))
@@ -100,13 +102,13 @@ def test_what_wandb_does_not_show_is_a_sentence(server, tmp_path, monkeypatch):
 
 
 def test_sync_tells_how_offline_runs_are_uploaded(tmp_path, monkeypatch, capsys):
-    call(sync, monkeypatch, f"results={tmp_path}")
+    call(sync, monkeypatch, f"outputs={tmp_path}")
     assert capsys.readouterr().out.startswith("no offline run of W&B waits")
     for name, files in {"a,b": ["run-1.wandb"], "c": ["run-2.wandb", "run-2.wandb.synced"]}.items():
         folder = tmp_path / "runs" / name / "wandb" / "offline-run-1"
         folder.mkdir(parents=True)
         for file in files:
             (folder / file).touch()
-    call(sync, monkeypatch, f"results={tmp_path}", "project=zero q")
+    call(sync, monkeypatch, f"outputs={tmp_path}", "project=zero q")
     _, *commands = capsys.readouterr().out.splitlines()
     assert commands == [f"wandb sync --project 'zero q' {tmp_path}/runs/a,b/wandb/offline-run-1"]

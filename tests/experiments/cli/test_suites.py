@@ -10,12 +10,11 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from experiments.analysis.collection import from_folder
+from experiments.analysis.collection import from_folders
 from experiments.cli.arguments import CONF, GROUPS
 from experiments.core.config import typed
 from experiments.tables import tables
-
-RUNS = CONF.parent / "results" / "runs"
+from tests.paths import RESULTS
 
 NAMES = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 
@@ -57,7 +56,7 @@ def test_headers_state_command_cost_and_expectation():
 
 
 def test_expected_scores_are_the_committed_ones():
-    found = tables(from_folder(RUNS))
+    found = tables(from_folders(results=RESULTS))
     for name in NAMES:
         header = (CONF / "experiment" / f"{name}.yaml").read_text().partition("hydra:")[0]
         for line in re.findall(r"# Expected, ZeroQ: (.*) at the bundled scale", header):
