@@ -24,7 +24,7 @@ SMALLEST_SCORE |= {"resnet18": ("top1", 92), "retinanet": ("map", 0.55)}
 LARGEST_LOSS = {"top1": 0.5, "map": 0.01}  # points, and mean average precision as a share
 # How often distilled images must be nearer to the BatchNorm statistics than Gaussian ones.
 SMALLEST_RATIO = dict.fromkeys(zoo.ARCHITECTURES, 20) | {"inceptionv3": 10, "shufflenet": 19}
-# Uniform 4 bits cost ResNet152 no more than 0.2 points: there is nothing to win back (README).
+# Uniform 4 bits cost ResNet152 no more than 0.2 points: there is nothing to win back.
 NOTHING_TO_WIN = ("resnet152",)
 WEIGHTS_BYTES = 20_000_000
 
@@ -93,7 +93,7 @@ def test_methods_are_compared_at_one_granularity(architecture, granularity):
 
 
 def test_dfq_s_steps_on_efficientnet():
-    """Its ReLU6 saturates, so that ReLU in its place is another network (README)."""
+    """Its ReLU6 saturates, so that ReLU in its place is another network."""
     steps = ("method.replace_relu6", "method.equalize", "method.absorb")
     none, replaced = (
         find(

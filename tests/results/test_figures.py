@@ -1,4 +1,4 @@
-"""The figures in results are what the records say (for the tables, see test_readme)."""
+"""The figures in results are what the records say (for the tables, see test_documents)."""
 
 import subprocess
 import sys

@@ -1,0 +1,1 @@
+"""What the documents state in numbers: each module gives the passages of one document, made from the records."""

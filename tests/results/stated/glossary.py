@@ -1,0 +1,13 @@
+"""The numbers of docs/glossary.md: settings of the code."""
+
+import inspect
+from collections.abc import Iterator
+
+from zeroq.distillation import fast, published
+
+
+def passages() -> Iterator[str]:
+    default = {name: each.default for name, each in inspect.signature(published.distill).parameters.items()}
+    yield f"Adam, {default['iterations']} iterations, learning rate {default['learning_rate']}"
+    yield f"pixels stay within {fast.FARTHEST_PIXEL:g} standard deviations"
+    yield f"cuts {100 - 99.9:.1f} % of each activation's values off at both ends"

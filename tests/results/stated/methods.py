@@ -1,0 +1,31 @@
+"""The numbers of docs/methods.md: settings of the code, and what records say about steps."""
+
+import inspect
+import re
+from collections.abc import Iterator
+from math import sqrt
+
+from tests.results.facts import EFFICIENTNET, records
+from zeroq.distillation import fast, published
+
+
+def passages() -> Iterator[str]:
+    default = {name: each.default for name, each in inspect.signature(published.distill).parameters.items()}
+    yield f"Adam with learning rate {default['learning_rate']} and {default['iterations']} iterations"
+    yield f"after {default['patience']} iterations without progress, down to {default['smallest_learning_rate']}"
+    yield f"uniform noise of standard deviation {published.INITIAL_LIMIT / sqrt(3):.4f}"
+    iterations = inspect.signature(fast.distill_fast).parameters["iterations"].default
+    yield f"Gaussian noise of standard deviation {fast.INITIAL_DEVIATION}, in {iterations} iterations"
+    yield f"Its pixels stay within {fast.FARTHEST_PIXEL:g} standard deviations"
+    yield f"EfficientNet-Lite0 has {channels(EFFICIENTNET, 'next to no weight')} of them"
+    assert channels("fashion/mobilenetv2", "high-bias absorption") == 1
+    others = [record for record in records() if record["model"] not in ("fashion/mobilenetv2", EFFICIENTNET)]
+    assert not any("high-bias absorption where" in reason for record in others for reason in record["skipped_steps"])
+    yield "one channel of MobileNetV2 has one"
+
+
+def channels(model: str, step: str) -> int:
+    """In how many channels a step was left out, as every record that names it says."""
+    reasons = {reason for record in records() if record["model"] == model for reason in record["skipped_steps"]}
+    (count,) = {int(re.search(r"channels: (\d+)", reason).group(1)) for reason in reasons if step in reason}
+    return count
