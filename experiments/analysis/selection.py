@@ -104,7 +104,7 @@ def sweeps(records: list[dict]) -> dict[Subject, list[dict]]:
         for setting in sweepable(record):
             rest = {key: value for key, value in settings.items() if key != setting}
             groups[subject(record, rest, setting)].append(record)
-    found = {}
+    by_subject = {}
     for key in sorted(groups, key=lambda key: (*key[:3], column_order(key.method), *key[4:])):
         runs = groups[key]
         seeds_and_bits = {(record["seed"], bits_label(record)) for record in runs}
@@ -115,8 +115,8 @@ def sweeps(records: list[dict]) -> dict[Subject, list[dict]]:
         ]
         rows += [{**r, "level": default_value(key.setting, r), "default": True, "bits": bits_label(r)} for r in beside]
         if len({row["level"] for row in rows}) > 1:
-            found[key] = sorted(rows, key=lambda row: level_order(row["level"]))
-    return found
+            by_subject[key] = sorted(rows, key=lambda row: level_order(row["level"]))
+    return by_subject
 
 
 def sweepable(record: dict) -> Iterator[str]:

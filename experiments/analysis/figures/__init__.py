@@ -23,8 +23,8 @@ class FigureModule(Protocol):
 
 def modules() -> list[FigureModule]:
     """The modules of this folder, in their order."""
-    found = [import_module(f"{__name__}.{module.name}") for module in iter_modules(__path__)]
-    return sorted(found, key=lambda module: (module.ORDER, module.__name__))
+    imported = [import_module(f"{__name__}.{module.name}") for module in iter_modules(__path__)]
+    return sorted(imported, key=lambda module: (module.ORDER, module.__name__))
 
 
 def figures(collection: Collection) -> Iterator[NamedFigure]:

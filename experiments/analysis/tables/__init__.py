@@ -24,8 +24,8 @@ class TableModule(Protocol):
 
 def modules() -> list[TableModule]:
     """The modules of this folder, in their order."""
-    found = [import_module(f"{__name__}.{module.name}") for module in iter_modules(__path__)]
-    return sorted(found, key=lambda module: (module.ORDER, module.__name__))
+    imported = [import_module(f"{__name__}.{module.name}") for module in iter_modules(__path__)]
+    return sorted(imported, key=lambda module: (module.ORDER, module.__name__))
 
 
 def tables(collection: Collection) -> dict[str, Table]:

@@ -30,9 +30,9 @@ def deployment_table(records: list[dict]) -> pandas.DataFrame:
     """One row an exported run: what the file scores, how large and how fast it is."""
     rows = []
     for record in sorted(filter(is_deployed, records), key=row_order):
-        found, metric = record["deployment"], record["metric"]
+        deployment, metric = record["deployment"], record["metric"]
         title, settings = column_and_settings(record)
-        size = f"{record['deployed_mib']:.2f} = {found['weights_mib']:.2f} + {found['parameters_mib']:.2f} + "
+        size = f"{record['deployed_mib']:.2f} = {deployment['weights_mib']:.2f} + {deployment['parameters_mib']:.2f} + "
         row = {
             "Network": record["model"],
             "Bits": bits_label(record),
@@ -40,15 +40,15 @@ def deployment_table(records: list[dict]) -> pandas.DataFrame:
             "Placement": record["placement"],
             "Settings": settings_label(settings),
             "FP32": formatted(record["fp32_value"], metric),
-            "Simulated": formatted(found["simulated_value"], metric),
+            "Simulated": formatted(deployment["simulated_value"], metric),
             "Deployed": formatted(record["deployed_value"], metric),
-            "Agreement (%)": NONE if found["agreement"] is None else f"{100 * found['agreement']:.2f}",
-            "MiB": size + f"{found['graph_mib']:.2f}",
-            "Weights by the plan": f"{found['planned_weights_mib']:.2f}",
+            "Agreement (%)": NONE if deployment["agreement"] is None else f"{100 * deployment['agreement']:.2f}",
+            "MiB": size + f"{deployment['graph_mib']:.2f}",
+            "Weights by the plan": f"{deployment['planned_weights_mib']:.2f}",
             "Paper's size": f"{record['size_mib']:.2f}",
-            "Integer convolutions": f"{found['integer_convolutions']} of {found['convolutions']}",
+            "Integer convolutions": f"{deployment['integer_convolutions']} of {deployment['convolutions']}",
         }
-        for threads, times in found["latency_ms"].items():
+        for threads, times in deployment["latency_ms"].items():
             words = "1 thread" if threads == "1 threads" else threads
             row[f"ms, {words}"] = f"{times['fp32']:.2f} / {times['quantized']:.2f} ({times['speedup']:.2f} ×)"
         rows.append({title: Cell(text, [record["run"]]) for title, text in row.items()})

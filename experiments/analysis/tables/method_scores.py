@@ -26,13 +26,13 @@ def tables(records: list[dict]) -> dict[str, Table]:
     """A table for each metric and data set."""
     chosen = [record for record in compared(records) if not is_ablation(record)]
     kinds = {(record["metric"], record["dataset"]) for record in chosen}
-    found = {}
+    method_tables = {}
     for metric, dataset in sorted(kinds, key=lambda kind: (list(METRICS).index(kind[0]), kind[1])):
         frame = method_table([r for r in chosen if (r["metric"], r["dataset"]) == (metric, dataset)])
         notes = (*data_notes(frame), *((UNIFORM_NOTE,) if frame.Bits.str.startswith("MP").any() else ()))
         title = f"{METRICS[metric]}, {dataset}"
-        found[f"{metric}-{dataset}"] = Table(title, frame, notes, dataset, printed=True)
-    return found
+        method_tables[f"{metric}-{dataset}"] = Table(title, frame, notes, dataset, printed=True)
+    return method_tables
 
 
 def method_table(records: list[dict]) -> pandas.DataFrame:

@@ -26,7 +26,7 @@ def tables(records: list[dict]) -> dict[str, Table]:
     known = {(row.dataset, row.model) for row in runs.itertuples()}
     if runs.dataset.isin(PAPER_SCALES).any():
         known |= {(row.dataset, row.model) for row in reported.dropna(subset="value").itertuples()}
-    found = {}
+    network_tables = {}
     for dataset, model in sorted(known):
         own = runs[(runs.dataset == dataset) & (runs.model == model)]
         elsewhere = reported[(reported.dataset == dataset) & (reported.model == model)]
@@ -39,8 +39,8 @@ def tables(records: list[dict]) -> dict[str, Table]:
         name = architecture if source in SCALES else model.replace("/", "-")
         frame = network_frame(own, elsewhere)
         notes += data_notes(frame)
-        found[f"paper-{dataset}-{name}"] = Table(f"{name} on {dataset}", frame, tuple(notes), dataset, model)
-    return found
+        network_tables[f"paper-{dataset}-{name}"] = Table(f"{name} on {dataset}", frame, tuple(notes), dataset, model)
+    return network_tables
 
 
 def network_frame(own: pandas.DataFrame, elsewhere: pandas.DataFrame) -> pandas.DataFrame:
