@@ -117,11 +117,6 @@ def from_folders(*, results: Path | None = None, outputs: Path | None = None) ->
     return collection(found, sources)
 
 
-def from_folder(runs: Path) -> Collection:
-    """Goes when nobody calls it any more: use ``from_folders``."""
-    return from_folders(results=runs.parent)
-
-
 def collection(found: Mapping[str, Any], sources: Mapping[str, Source] | None = None) -> Collection:
     """What is usable of contents by run name (an exception where one could not be read).
 
