@@ -82,7 +82,8 @@ def test_a_run_is_exported_and_scored(command, export_command, exported, capsys)
         ((), "name the run"),
         (("rum=a",), "unknown argument 'rum'"),
         (("run=",), "unknown argument 'run'"),
-        (("run=missing",), "cannot be used"),
+        (("run=missing",), "there is no run missing in results"),
+        (("run=outputs/runs/missing",), "cannot be used"),
     ],
 )
 def test_bad_arguments(export_command, arguments, said):
