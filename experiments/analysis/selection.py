@@ -20,7 +20,7 @@ from experiments.analysis.labels import (
     recipe_label,
     settings_label,
 )
-from experiments.cli.arguments import CONF
+from experiments.core.choices import CONF
 from experiments.core.record import spelling
 
 # Settings that switch a step of DFQ off or change it, with the step's name and what it is without being set.

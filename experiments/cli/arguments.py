@@ -6,26 +6,23 @@ from pathlib import Path
 
 import hydra
 import yaml
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
+from experiments.core.choices import CONF, EXPERIMENT_KEYS, GROUPS, choices
 from experiments.core.record import SILENT_KEYS
 from zeroq.errors import ZeroQError
 
-CONF = Path(__file__).parents[2] / "conf"
-GROUPS = ("model", "method", "bits", "distill", "data", "tracker")
-# Groups whose choices are files of their own, and those of Hydra's that this project adds to.
-LISTED = (*GROUPS, "experiment", "hydra/launcher", "hydra/sweeper")
-OF_HYDRA = {"hydra/launcher": ("basic", "joblib", "ray", "submitit_local", "submitit_slurm")}
-OF_HYDRA["hydra/sweeper"] = ("basic", "optuna")
 # What a value with commas that is one value starts with: a list, a dictionary, words in quotes.
 QUOTES = ("[", "{", "'", '"')
-# What an experiment's file may refer to.
-OF_EXPERIMENTS = ("scale", "detector")
 SWEEP = ("-m", "--multirun", "hydra.mode=MULTIRUN")
 REMOTE = ("hydra/launcher=slurm", "hydra/launcher=cluster", "hydra/launcher=submitit_slurm", "hydra/launcher=ray")
 SEARCH = "/hydra/sweeper: search"
 # Settings that had another name.
 RENAMED = {"results": "outputs"}
+# What an experiment is run on, and words for values that it does not have.
+SCALES = {"scale": "another", "detector": "another/detector"}
+# The suites of experiments that were called table_resnet18, figure_plans, sweep_size, search_ranges.
+SUITES_OF = {"table": ("paper", "extensions"), "figure": ("paper",), "sweep": ("sweeps",), "search": ("search",)}
 
 
 def is_sweep(arguments: list[str]) -> bool:
@@ -35,10 +32,7 @@ def is_sweep(arguments: list[str]) -> bool:
 
 def is_search(arguments: list[str]) -> bool:
     """Whether an optimizer chooses the runs."""
-    experiments = [value for key, _, value in map(partitioned, arguments) if key == "experiment"]
-    files = [CONF / "experiment" / f"{name}.yaml" for name in experiments]
-    chosen = any(SEARCH in file.read_text() for file in files if file.exists())
-    return chosen or "hydra/sweeper=search" in arguments
+    return SEARCH in experiment_text(arguments) or "hydra/sweeper=search" in arguments
 
 
 def is_remote(arguments: list[str]) -> bool:
@@ -49,8 +43,8 @@ def is_remote(arguments: list[str]) -> bool:
 def outputs_folder(arguments: list[str]) -> Path:
     """Where records go."""
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        told = [argument for argument in arguments if argument.startswith(("outputs=", "experiment="))]
-        return Path(hydra.compose("config", told).outputs)
+        given = [argument for argument in arguments if argument.startswith(("outputs=", "experiment="))]
+        return Path(hydra.compose("config", given).outputs)
 
 
 def check(arguments: list[str]) -> None:
@@ -61,11 +55,28 @@ def check(arguments: list[str]) -> None:
             raise ZeroQError(f"{argument}: the setting is called {RENAMED[group]} now; say {RENAMED[group]}={value}")
         if "," in value and value[0] not in QUOTES and not is_sweep(arguments):
             raise ZeroQError(f"{argument}: several values are a sweep: add -m to the command line")
-        if separator and (known := choices(group)):
+        if group == "experiment":
+            check_experiment_name(value)
+        elif separator and (known := choices(group)):
             for choice in value.split(","):
                 check_known(choice, known, f"there is no {group}={choice}", "choices are")
     check_keys(arguments)
     check_experiment(arguments)
+
+
+def check_experiment_name(name: str) -> None:
+    """Raise ZeroQError for an experiment that does not exist, with its name in a suite where it has one."""
+    known = choices("experiment")
+    if "," in name:
+        raise ZeroQError(f"experiment={name}: one experiment at a time; `make paper-embedded` runs a whole suite")
+    if inside := [each for each in known if each.startswith(f"{name}/")]:
+        raise ZeroQError(f"experiment={name} is a suite; choose one of {', '.join(inside)}")
+    kind, _, rest = name.partition("_")
+    today = [f"{suite}/{rest}" for suite in SUITES_OF.get(kind, ())]
+    today += [each for each in known if each.endswith(f"/{name}")]
+    if name not in known and (found := [each for each in today if each in known]):
+        raise ZeroQError(f"there is no experiment={name}; it is called experiment={found[0]}")
+    check_known(name, known, f"there is no experiment={name}", "choices are")
 
 
 def check_experiment(arguments: list[str]) -> None:
@@ -73,27 +84,41 @@ def check_experiment(arguments: list[str]) -> None:
 
     A run is named and recorded after its overrides: what an experiment sets must be among those that it sweeps over.
     """
-    told = {key: value for key, _, value in map(partitioned, arguments)}
-    file = CONF / "experiment" / f"{told.get('experiment')}.yaml"
-    words = file.read_text() if file.exists() else ""
-    if hidden := (yaml.safe_load(words) or {}).keys() - {"hydra", "defaults", *SILENT_KEYS}:
-        raise ZeroQError(f"{file} sets {', '.join(sorted(hidden))} beside its runs; put it under hydra.sweeper.params")
-    used = [key for key in OF_EXPERIMENTS if f"${{{key}}}" in words]
-    for key in OF_EXPERIMENTS:
-        if key in told and key not in used:
-            where = f"experiment={told['experiment']}" if words else "a command line without experiment=…"
-            hint = f"; give {used[0]}=…" if used else "; give model=…"
-            raise ZeroQError(f"{where} does not depend on {key}{hint}")
+    given = {key: value for key, _, value in map(partitioned, arguments)}
+    name = given.get("experiment")
+    own = (yaml.safe_load(experiment_text(arguments)) or {}).keys()
+    if hidden := own - {"hydra", "defaults", *SILENT_KEYS}:
+        where = CONF / "experiment" / f"{name}.yaml"
+        raise ZeroQError(f"{where} sets {', '.join(sorted(hidden))} beside its runs; put it under hydra.sweeper.params")
+    for key in SCALES.keys() & given.keys():
+        if not (name and depends_on(name, key)):
+            where = f"experiment={name}" if name else "a command line without experiment=…"
+            used = [other for other in SCALES if name and depends_on(name, other)]
+            raise ZeroQError(f"{where} does not depend on {key}; give {used[0] if used else 'model'}=…")
 
 
-def choices(group: str) -> list[str]:
-    """What may stand behind a group's name; nothing for a setting that is no group."""
-    if group == "scale":
-        return sorted(path.parent.name for path in (CONF / "model").glob("*/resnet50.yaml"))
-    if group not in LISTED:
-        return []
-    own = [str(path.relative_to(CONF / group).with_suffix("")) for path in (CONF / group).rglob("*.yaml")]
-    return sorted([*own, *OF_HYDRA.get(group, ())])
+def depends_on(experiment: str, key: str) -> bool:
+    """Whether an experiment has other runs where a scale or a detector is another."""
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        pair = [
+            hydra.compose("config", [f"experiment={experiment}", *words], return_hydra_config=True)
+            for words in ([], [f"{key}={SCALES[key]}"])
+        ]
+    one, other = map(grids_of, pair)
+    return one != other
+
+
+def grids_of(config: DictConfig) -> list[dict[str, object]]:
+    """What each grid of an experiment sweeps over, by setting: what all share, and what is its own."""
+    shared = config.hydra.sweeper.get("params") or {}
+    return [{**dict(shared.items()), **dict(grid.items())} for grid in config.grids]
+
+
+def experiment_text(arguments: list[str]) -> str:
+    """The file of the experiment on a command line; empty where there is none."""
+    names = [value for key, _, value in map(partitioned, arguments) if key == "experiment"]
+    files = [CONF / "experiment" / f"{name}.yaml" for name in names]
+    return "\n".join(file.read_text() for file in files if file.exists())
 
 
 def check_keys(arguments: list[str]) -> None:
@@ -123,6 +148,11 @@ def flattened(config: dict, prefix: str = "") -> Iterator[str]:
         yield f"{prefix}{key}"
         if isinstance(value, dict):
             yield from flattened(value, f"{prefix}{key}.")
+
+
+def of_experiment(overrides: list[str]) -> list[str]:
+    """Those overrides that say which runs an experiment has."""
+    return [each for each in overrides if partitioned(each)[0].split(".")[0] in ("experiment", *EXPERIMENT_KEYS)]
 
 
 def partitioned(argument: str) -> tuple[str, str, str]:

@@ -10,9 +10,13 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from experiments.cli.arguments import CONF, GROUPS, OF_EXPERIMENTS, SWEEP, partitioned
-from experiments.core.record import NAMED_GROUPS, SILENT_KEYS, other_settings, run_name, spelling
+from experiments.cli.arguments import SWEEP, grids_of, of_experiment, partitioned
+from experiments.core.choices import CONF, GROUPS
+from experiments.core.record import NAMED_GROUPS, is_silent, other_settings, run_name, spelling
 from zeroq.errors import ZeroQError
+
+# What says which data a run is on.
+DATA_KEYS = ("model", "method", "data")
 
 
 @cache
@@ -21,32 +25,54 @@ def composed(*overrides: str) -> DictConfig:
     return hydra.compose("config", list(overrides), return_hydra_config=True)
 
 
-def planned(arguments: list[str], only: tuple[str, ...] = ("",)) -> list[list[str]]:
-    """The overrides of each run of a command line, in the order in which Hydra does them.
+def grids(arguments: list[str]) -> list[list[str]]:
+    """The overrides of each sweep that a command line asks for: one, or as many as its experiment has grids.
 
-    ``only`` names the beginnings of those that matter; then each combination of them is there once.
+    What the command line sets takes the place of what the experiment does; a grid that adds no run then is left out.
     """
     task = [each for each in arguments if each not in SWEEP and not each.startswith("hydra")]
+    given = {partitioned(each)[0].lstrip("+~") for each in task}
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        params = composed(*of_experiment(task)).hydra.sweeper.get("params") or {}
-    chosen = [each for each in (*(f"{k}={v}" for k, v in params.items()), *task) if each.lstrip("+~").startswith(only)]
-    return BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(chosen), None)[0]
+        settings = grids_of(composed(*of_experiment(task)))
+    found, known = [], set()
+    for grid in settings:
+        overrides = [*(f"{key}={value}" for key, value in grid.items() if key not in given), *task]
+        jobs = {frozenset(job) for job in product(overrides)}
+        if not jobs <= known:
+            found.append(overrides)
+            known |= jobs
+    return found
+
+
+def product(overrides: list[str]) -> list[list[str]]:
+    """The overrides of each run of a sweep, in the order in which Hydra does them."""
+    return BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(overrides), None)[0]
+
+
+def planned(arguments: list[str]) -> list[list[str]]:
+    """The overrides of each run of a command line, in the order in which they are done."""
+    return [job for overrides in grids(arguments) for job in product(overrides)]
 
 
 def planned_names(jobs: list[list[str]]) -> Iterator[str]:
     """The name of each run, composing its config only where it sets more than a name always states."""
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        plain = composed()
         for overrides in jobs:
-            plain = composed(*of_experiment(overrides))
-            told = dict(override.split("=", 1) for override in overrides)
-            if all(key in (*NAMED_GROUPS, "seed") or key in SILENT_KEYS for key in told):
-                choices = {**plain.hydra.runtime.choices, **{key: told[key] for key in NAMED_GROUPS if key in told}}
-            else:
-                choices = composed(*overrides).hydra.runtime.choices
-            name, _ = name_and_settings(
-                overrides, choices, told.get("seed", plain.seed), lambda overrides=overrides: composed(*overrides)
-            )
+            given = dict(override.split("=", 1) for override in overrides)
+            # Seeds and silent settings need no config of their own.
+            others = [each for each in overrides if is_further(partitioned(each)[0].lstrip("+~"))]
+            named = {key: given[key] for key in NAMED_GROUPS if key in given}
+            words = (*(f"{key}={choice}" for key, choice in named.items()), *others)
+            choices = composed(*words).hydra.runtime.choices if others else {**plain.hydra.runtime.choices, **named}
+            seed = given.get("seed", plain.seed)
+            name, _ = name_and_settings(overrides, choices, seed, lambda words=words: composed(*words))
             yield name
+
+
+def is_further(key: str) -> bool:
+    """Whether a setting is one beyond those that every name states."""
+    return key not in (*NAMED_GROUPS, "seed") and not is_silent(key)
 
 
 def name_and_settings(
@@ -60,8 +86,10 @@ def name_and_settings(
     def changed_value(key: str, typed: str) -> str | None:
         """The value in one spelling; None where the choices imply it anyway."""
         if key in choices:
-            named = composed(*(f"{group}={choices[group]}" for group in NAMED_GROUPS))
-            return None if named.hydra.runtime.choices[key] == typed else typed
+            named = [f"{group}={choices[group]}" for group in NAMED_GROUPS]
+            # A choice may have two names: distill=paper is distill=published.
+            same = OmegaConf.select(composed(*named), key) == OmegaConf.select(composed(*named, f"{key}={typed}"), key)
+            return None if same else typed
         chosen = composed(*(f"{group}={choices[group]}" for group in GROUPS))
         try:
             if OmegaConf.select(chosen, key) == OmegaConf.select(config(), key):
@@ -80,9 +108,9 @@ def check_data_of(arguments: list[str]) -> None:
     from experiments.core.config import DataConfig
     from experiments.core.sources import check_data
 
-    combinations = planned(arguments, only=("model", "method", "data"))
+    jobs = ([each for each in job if each.lstrip("+~").startswith(DATA_KEYS)] for job in planned(arguments))
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        chosen = [composed(*overrides) for overrides in combinations]
+        chosen = [composed(*overrides) for overrides in dict.fromkeys(map(tuple, jobs))]
     for config in chosen:
         if OmegaConf.is_missing(config.data, "root"):
             raise ZeroQError("data.root is missing; give the folder of your copy of the data, data.root=…")
@@ -90,8 +118,3 @@ def check_data_of(arguments: list[str]) -> None:
         check_data(data)
         if config.method.images == "real":
             check_data(data, train=True)
-
-
-def of_experiment(overrides: list[str]) -> list[str]:
-    """Those overrides that say which runs an experiment has."""
-    return [each for each in overrides if partitioned(each)[0] in ("experiment", *OF_EXPERIMENTS)]

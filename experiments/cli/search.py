@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import hydra
 
-from experiments.cli.arguments import CONF
+from experiments.core.choices import CONF
 from zeroq.errors import ZeroQError
 
 # What does not change what a search is about.

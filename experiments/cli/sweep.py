@@ -1,62 +1,78 @@
-"""What became of each run of a sweep, whichever process did it."""
+"""Many runs: Hydra does the grids of a command line one after the other, and this says what became of them."""
 
-import json
+import os
 import shutil
-from collections import Counter
-from dataclasses import asdict, dataclass
-from pathlib import Path
+import sys
+import time
+from collections.abc import Callable
 
-from experiments.core.record import write_json
-
-# Where a launcher gives up, processes on other machines may go on.
-DIED = "the process that did it died, or goes on without the sweep"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """One run: ``done``, ``skipped`` as its record exists, ``left``, ``interrupted``, or ``failed`` with its cause."""
-
-    name: str
-    state: str
-    cause: str = ""
+from experiments.cli.arguments import SWEEP, is_remote, is_search, is_sweep, outputs_folder
+from experiments.cli.jobs import check_data_of, grids, planned, planned_names, product
+from experiments.cli.outcomes import DIED, Outcome, SweepLog, say, summary
+from experiments.cli.search import Search
+from experiments.core.record import flaw, read_content
+from zeroq.errors import ZeroQError
 
 
-class SweepLog:
-    """The outcomes of a sweep's runs, one file each in a folder that all its processes see."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-
-    def write(self, job: int, outcome: Outcome) -> None:
-        """Say what became of a job; said before it starts, it stands for a process that dies."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_json(self.folder / f"{job}.json", asdict(outcome))
-
-    def read(self) -> list[Outcome]:
-        """The outcomes in the order of the jobs."""
-        return [outcome for _, outcome in self._jobs()]
-
-    def interrupt(self) -> None:
-        """What was begun and has not ended was interrupted, by whoever started the sweep."""
-        for job, outcome in self._jobs():
-            if outcome.cause == DIED:
-                self.write(job, Outcome(outcome.name, "interrupted"))
-
-    def remove(self) -> None:
-        """Forget them."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def _jobs(self) -> list[tuple[int, Outcome]]:
-        paths = sorted(self.folder.glob("*.json"), key=lambda path: int(path.stem))
-        return [(int(path.stem), Outcome(**json.loads(path.read_text()))) for path in paths]
+def list_runs(arguments: list[str]) -> None:
+    """Say which runs are done and which are left."""
+    if is_search(arguments):
+        raise ZeroQError("a search chooses its runs as it goes on, so that there is no list of them")
+    folder = outputs_folder(arguments) / "runs"
+    outcomes = []
+    for name in planned_names(planned(arguments)):
+        path = folder / name / "record.json"
+        state = "done" if path.exists() and flaw(read_content(path)) is None else "left"
+        outcomes.append(Outcome(name, state))
+        say(f"{state}  {name}")
+    if is_sweep(arguments):
+        say(summary(outcomes, len(outcomes)))
 
 
-def summary(outcomes: list[Outcome], planned: int) -> str:
-    """How many runs ended how, those of ``planned`` ones that never began included, and a line for each that failed."""
-    counts = Counter(outcome.state for outcome in outcomes)
-    counts["left"] += max(planned - len(outcomes), 0)
-    total = counts.total()
-    parts = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
-    lines = [f"{total} {'run' if total == 1 else 'runs'}: {parts}"]
-    lines += [f"  failed {outcome.name}: {outcome.cause}" for outcome in outcomes if outcome.state == "failed"]
-    return "\n".join(lines)
+def sweep(arguments: list[str], hydra_main: Callable[[], None]) -> list[Outcome]:
+    """Do the runs of a command line with ``hydra_main``, which reads ``sys.argv``, and say what became of each."""
+    search = Search.of(arguments) if is_search(arguments) else None
+    sweeps = [own_words(arguments)] if search else grids(arguments)
+    left = 0 if search else sum(len(product(overrides)) for overrides in sweeps)
+    if not is_remote(arguments):
+        check_data_of(arguments)
+    folder = outputs_folder(arguments) / "cache" / "sweeps" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+    folder.mkdir(parents=True)
+    logs = [SweepLog(folder / str(number)) for number in range(len(sweeps))]
+    of_hydra = [argument for argument in arguments if argument.startswith("hydra") and argument not in SWEEP]
+    of_hydra += search.overrides() if search else ["hydra.sweeper.params=null"]  # they are among the overrides
+    outcomes: list[Outcome] = []
+    try:
+        for overrides, log in zip(sweeps, logs, strict=True):
+            sys.argv[1:] = ["--multirun", *overrides, *of_hydra, f"hydra.sweep.dir='{log.folder}'"]
+            if search is None or search.left():
+                carry_out(hydra_main, log, search)
+    except KeyboardInterrupt:
+        for log in logs:
+            log.interrupt()
+        raise
+    finally:
+        outcomes += [outcome for log in logs for outcome in log.read()]
+        shutil.rmtree(folder, ignore_errors=True)
+        if outcomes:
+            say(summary(outcomes, left))
+    if search:
+        say(search.best())
+    return outcomes
+
+
+def own_words(arguments: list[str]) -> list[str]:
+    """The overrides of a command line without Hydra's own."""
+    return [argument for argument in arguments if argument not in SWEEP and not argument.startswith("hydra")]
+
+
+def carry_out(hydra_main: Callable[[], None], log: SweepLog, search: Search | None) -> None:
+    """Do one of Hydra's sweeps; one that says itself what failed ends well."""
+    try:
+        hydra_main()
+    except Exception:
+        # The launchers of several processes each raise an error of their own where a process dies, and optuna one
+        # where no trial gave a value.
+        in_vain = search is not None and not search.completed() and log.read()
+        if not in_vain and not any(outcome.cause == DIED for outcome in log.read()):
+            raise

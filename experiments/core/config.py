@@ -6,7 +6,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from experiments.cli.arguments import OF_EXPERIMENTS
+from experiments.core.choices import EXPERIMENT_KEYS
 from zeroq.baselines.dfq import Steps, check_bias_correction
 from zeroq.distillation.batch_norm import check_statistics
 from zeroq.distillation.recipes import check_recipe
@@ -109,7 +109,7 @@ class RunConfig:
 
 def typed(config: DictConfig) -> RunConfig:
     """The composed config as checked dataclasses; raises ZeroQError for an unknown key or a wrong value."""
-    own = OmegaConf.masked_copy(config, [key for key in config if key not in OF_EXPERIMENTS])  # no run sees them
+    own = OmegaConf.masked_copy(config, [key for key in config if key not in EXPERIMENT_KEYS])  # no run sees them
     try:
         run: RunConfig = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RunConfig), own))
     except OmegaConfBaseException as error:

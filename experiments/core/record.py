@@ -23,12 +23,13 @@ from typing import (
 
 from omegaconf import DictConfig, OmegaConf
 
+from experiments.core.choices import EXPERIMENT_KEYS
 from zeroq.errors import ZeroQError
 
 # Groups whose choice every name states, and overrides that do not change the result.
 NAMED_GROUPS = ("model", "method", "bits")
 SILENT_KEYS = ("force", "outputs", "tracker", "device", "data.root", "hydra", "objective")
-SILENT_KEYS += ("experiment", "scale", "detector")  # an experiment is the runs that it names
+SILENT_KEYS += ("experiment", *EXPERIMENT_KEYS)  # an experiment is the runs that it names
 # Settings whose 99 is 99.0.
 REAL_NUMBERS = ("percentile", "distill.learning_rate", "bits.size_mib")
 # Of the fields of a record; a program reads only its own.
@@ -146,6 +147,11 @@ def fits(value: Any, kind: Any) -> bool:
     return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 
 
+def is_silent(key: str) -> bool:
+    """Whether a setting does not change a run's result, so that neither name nor record has it."""
+    return key in SILENT_KEYS or key.split(".")[0] in SILENT_KEYS
+
+
 def other_settings(overrides: list[str], changed_value: Callable[[str, str], str | None]) -> dict[str, str]:
     """What a command line sets beyond model, method, bits and seed, in alphabetical order.
 
@@ -155,7 +161,7 @@ def other_settings(overrides: list[str], changed_value: Callable[[str, str], str
     settings = {}
     for override in overrides:
         key, _, typed = override.lstrip("+~").partition("=")
-        if key in (*NAMED_GROUPS, "seed", *SILENT_KEYS) or key.split(".")[0] in SILENT_KEYS:
+        if key in (*NAMED_GROUPS, "seed") or is_silent(key):
             continue
         if (value := changed_value(key, typed)) is not None:
             settings[key] = value

@@ -53,6 +53,8 @@ class Dataset(Protocol):
 
 def load_network(config: ModelConfig) -> PretrainedNetwork:
     """The pretrained network; raises ZeroQError for an unknown source or architecture."""
+    if config.source == "embedded":
+        raise ZeroQError("model.source=embedded is called model.source=bundled now")
     if config.source not in NETWORKS:
         raise ZeroQError(f"model.source must be one of {', '.join(NETWORKS)}, not {config.source!r}")
     classes = {} if config.classes is None else {"classes": config.classes}

@@ -14,7 +14,7 @@ import torch
 import torchvision
 
 from experiments.analysis.tables import tables
-from experiments.cli.arguments import CONF
+from experiments.core.choices import CONF
 from tests.paths import ROOT
 from tests.results.facts import committed
 

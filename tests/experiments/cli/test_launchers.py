@@ -80,7 +80,7 @@ def test_a_search_takes_the_best_of_its_runs(objective, best, tmp_path):
     import optuna
 
     direction = {min: "minimize", max: "maximize"}[best]
-    settings = ["experiment=search_ranges", f"objective={objective}", f"hydra.sweeper.direction={direction}"]
+    settings = ["experiment=search/ranges", f"objective={objective}", f"hydra.sweeper.direction={direction}"]
     settings += ["tracker=disabled", *QUICK, "hydra.sweeper.n_trials=4"]
     process = start(tmp_path, *settings)
     output, _ = process.communicate()

@@ -8,43 +8,37 @@ import sys
 import hydra
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import OmegaConf
 
 from experiments.analysis.collection import from_folders
-from experiments.cli.arguments import CONF, GROUPS
+from experiments.cli.arguments import grids_of
+from experiments.core.choices import CONF, GROUPS, choices
 from experiments.core.config import typed
 from experiments.tables import tables
 from tests.paths import RESULTS
 
-NAMES = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
-
-
+NAMES = choices("experiment")
 # Searches want a sweeper that requirements-sweeps.txt installs.
 OPTUNA = importlib.util.find_spec("optuna") is not None
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if OPTUNA or not name.startswith("search_")])
-@pytest.mark.parametrize("scale", [[], ["scale=imagenet", "detector=coco/retinanet_resnet50", "data.root=/data"]])
+@pytest.mark.parametrize("name", [name for name in NAMES if OPTUNA or not name.startswith("search/")])
+@pytest.mark.parametrize(
+    "scale", [["data.root=/data"], ["scale=imagenet", "detector=coco/retinanet_resnet50", "data.root=/data"]]
+)
 def test_experiments_are_sweeps_over_what_there_is(name, scale):
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         config = hydra.compose("config", [f"experiment={name}", *scale], return_hydra_config=True)
         assert config.hydra.mode.name == "MULTIRUN"
-        params = OmegaConf.to_container(config.hydra.sweeper.params)
-        words = [f"{key}={value}".replace("${scale}", config.scale) for key, value in params.items()]
-        words = [word.replace("${detector}", config.detector) for word in words]
-        first = []
-        for override in OverridesParser.create().parse_overrides(words):
-            values = list(override.sweep_iterator()) if override.is_sweep_override() else [override.value()]
-            # A list in quotes is one value of a search.
-            word = "null" if values[0] is None else getattr(values[0], "text", str(values[0]).lower())
-            first.append(f"{override.key_or_group}={word}")
-            if override.key_or_group in GROUPS:
-                known = {
-                    str(path.relative_to(CONF / override.key_or_group).with_suffix(""))
-                    for path in (CONF / override.key_or_group).rglob("*.yaml")
-                }
-                assert known.issuperset(map(str, values))
-        typed(hydra.compose("config", [*first, *scale]))
+        for grid in grids_of(config):
+            first = []
+            for override in OverridesParser.create().parse_overrides([f"{key}={value}" for key, value in grid.items()]):
+                values = list(override.sweep_iterator()) if override.is_sweep_override() else [override.value()]
+                # A list in quotes is one value of a search.
+                word = "null" if values[0] is None else getattr(values[0], "text", str(values[0]).lower())
+                first.append(f"{override.key_or_group}={word}")
+                if override.key_or_group in GROUPS:
+                    assert set(choices(override.key_or_group)).issuperset(map(str, values))
+            typed(hydra.compose("config", [*scale, *first]))
 
 
 def test_headers_state_command_cost_and_expectation():
@@ -60,7 +54,9 @@ def test_expected_scores_are_the_committed_ones():
     for name in NAMES:
         header = (CONF / "experiment" / f"{name}.yaml").read_text().partition("hydra:")[0]
         for line in re.findall(r"# Expected, ZeroQ: (.*) at the bundled scale", header):
-            (table,) = (found[each] for each in found if re.fullmatch(f"paper-fashion-.*-{name[6:]}", each))
+            (table,) = (
+                found[each] for each in found if re.fullmatch(f"paper-fashion-.*-{name.removeprefix('paper/')}", each)
+            )
             frame = table.frame[table.frame.Method == "ZeroQ"]
             score = frame.iloc[:, 6].str.partition(" ")[0]
             means = dict(zip(frame["W-bit"] + "/A" + frame["A-bit"], score, strict=True))
@@ -73,7 +69,8 @@ def test_expected_scores_are_the_committed_ones():
     [
         ("method=ze", {"method=zeroq", "method=zeroq+dfq"}),
         ("model=fashion/resnet1", {"model=fashion/resnet18", "model=fashion/resnet152"}),
-        ("experiment=figure_", {"experiment=figure_images", "experiment=figure_plans"}),
+        ("experiment=search/", {"experiment=search/ranges"}),
+        ("experiment=sweeps/s", {f"experiment=sweeps/{name}" for name in ("seeds", "size", "statistics")}),
         ("method=dfq bits.ac", {"bits.activation="}),
     ],
 )

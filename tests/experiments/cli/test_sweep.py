@@ -63,7 +63,7 @@ def test_an_interrupted_sweep_says_what_is_left(command, outputs, monkeypatch, c
 
 def test_missing_data_are_said_once_and_a_listing_needs_none(command, outputs, monkeypatch, capsys):
     monkeypatch.setattr(runner, "execute", lambda *arguments: pytest.fail("a run was begun"))
-    experiment = ("experiment=table_resnet50", "scale=imagenet")
+    experiment = ("experiment=paper/resnet50", "scale=imagenet")
     assert "data.root is missing" in command(*experiment)
     assert "is no folder" in command(*experiment, "data.root=/nowhere")
     capsys.readouterr()
@@ -118,7 +118,7 @@ def test_an_experiment_sets_nothing_that_its_runs_are_not_named_after(monkeypatc
 
 
 @pytest.mark.parametrize(
-    "words", [("experiment=table_retinanet", "scale=imagenet"), ("-m", "detector=coco/x", "seed=1")]
+    "words", [("experiment=paper/retinanet", "scale=imagenet"), ("-m", "detector=coco/x", "seed=1")]
 )
 def test_a_scale_that_nothing_depends_on_is_a_mistake(command, words):
     assert "does not depend on" in command(*words)

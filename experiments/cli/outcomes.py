@@ -1,0 +1,96 @@
+"""What became of each run, whichever process did it."""
+
+import json
+import traceback
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from experiments.core.progress import console
+from experiments.core.record import formatted, write_json
+from zeroq.errors import ZeroQError
+
+# Where a launcher gives up, processes on other machines may go on.
+DIED = "the process that did it died, or goes on without the sweep"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One run: ``done``, ``skipped`` as its record exists, ``left``, ``interrupted``, or ``failed`` with its cause."""
+
+    name: str
+    state: str
+    cause: str = ""
+
+
+class SweepLog:
+    """The outcomes of a sweep's runs, one file each in a folder that all its processes see."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def write(self, job: int, outcome: Outcome) -> None:
+        """Say what became of a job; said before it starts, it stands for a process that dies."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_json(self.folder / f"{job}.json", asdict(outcome))
+
+    def read(self) -> list[Outcome]:
+        """The outcomes in the order of the jobs."""
+        return [outcome for _, outcome in self._jobs()]
+
+    def interrupt(self) -> None:
+        """What was begun and has not ended was interrupted, by whoever started the sweep."""
+        for job, outcome in self._jobs():
+            if outcome.cause == DIED:
+                self.write(job, Outcome(outcome.name, "interrupted"))
+
+    def _jobs(self) -> list[tuple[int, Outcome]]:
+        paths = sorted(self.folder.glob("*.json"), key=lambda path: int(path.stem))
+        return [(int(path.stem), Outcome(**json.loads(path.read_text()))) for path in paths]
+
+
+def outcome_of(config: DictConfig, name: str, others: dict[str, str], *, sweeping: bool) -> Outcome:
+    """Do one run and say how it ended; a mistake is an outcome too, so that a sweep goes on."""
+    try:
+        # PyTorch takes seconds to import: --help, completion and mistyped settings do not wait for it.
+        from experiments.core.config import typed
+        from experiments.core.once import execute
+
+        content = execute(typed(config), name, others)
+    except (ZeroQError, OSError) as error:
+        say(f"error: {error}", style="red")
+        return Outcome(name, "failed", str(error))
+    except Exception as error:
+        if not sweeping:
+            raise
+        traceback.print_exc()
+        return Outcome(name, "failed", f"{type(error).__name__}: {error}".splitlines()[0])
+    if content is None:
+        say(f"{name}: done before, skipped (force=true runs it again)")
+        return Outcome(name, "skipped")
+    say(
+        f"{name}: {formatted(content['value'], content['metric'])} {content['metric']} "
+        f"(FP32 {formatted(content['fp32_value'], content['metric'])}), "
+        f"{content['size_mib']:.2f} MiB (FP32 {content['fp32_size_mib']:.2f})"
+    )
+    for step in content["skipped_steps"]:
+        say(f"  skipped {step}")
+    return Outcome(name, "done")
+
+
+def say(line: str, style: str | None = None) -> None:
+    """A line on the console as it is, names with brackets and numbers included."""
+    console.print(line, style=style, soft_wrap=True, markup=False, highlight=False)
+
+
+def summary(outcomes: list[Outcome], planned: int) -> str:
+    """How many runs ended how, those of ``planned`` ones that never began included, and a line for each that failed."""
+    counts = Counter(outcome.state for outcome in outcomes)
+    counts["left"] += max(planned - len(outcomes), 0)
+    total = counts.total()
+    parts = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+    lines = [f"{total} {'run' if total == 1 else 'runs'}: {parts}"]
+    lines += [f"  failed {outcome.name}: {outcome.cause}" for outcome in outcomes if outcome.state == "failed"]
+    return "\n".join(lines)

@@ -1,0 +1,22 @@
+"""The groups of settings in ``conf``, and what may be chosen from each."""
+
+from pathlib import Path
+
+CONF = Path(__file__).parents[2] / "conf"
+GROUPS = ("model", "method", "bits", "distill", "data", "tracker")
+# What says which runs an experiment has; no run sees it.
+EXPERIMENT_KEYS = ("scale", "detector", "lists", "grids")
+OF_HYDRA = {
+    "hydra/launcher": ("basic", "joblib", "ray", "submitit_local", "submitit_slurm"),
+    "hydra/sweeper": ("basic", "optuna"),
+}
+
+
+def choices(group: str) -> list[str]:
+    """What may stand behind a group's name; nothing for a setting that is no group."""
+    if group == "scale":
+        return sorted(path.parent.name for path in (CONF / "model").glob("*/resnet50.yaml"))
+    if group not in (*GROUPS, "experiment", *OF_HYDRA):
+        return []
+    own = [str(path.relative_to(CONF / group).with_suffix("")) for path in (CONF / group).rglob("*.yaml")]
+    return sorted([*own, *OF_HYDRA.get(group, ())])

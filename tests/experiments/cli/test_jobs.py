@@ -1,0 +1,49 @@
+"""The runs that a command line asks for."""
+
+import hydra
+import pytest
+
+from experiments.cli.jobs import grids, planned, planned_names
+from experiments.core.choices import CONF
+from experiments.core.config import typed
+
+
+def names(*arguments: str) -> list[str]:
+    return list(planned_names(planned(list(arguments))))
+
+
+def test_an_experiment_does_its_grids_one_after_the_other():
+    found = names("experiment=paper/dfq", "bits=w4a8")
+    plain = "fashion-mobilenetv2,dfq,w4a8,seed=0"
+    assert found == [
+        f"{plain},method.absorb=false,method.bias_correction=none,method.equalize=false,method.replace_relu6=false",
+        f"{plain},method.absorb=false,method.bias_correction=none,method.equalize=false",
+        f"{plain},method.absorb=false,method.bias_correction=none",
+        f"{plain},method.bias_correction=none",
+    ]
+
+
+def test_what_the_command_line_says_takes_the_place_of_what_an_experiment_does():
+    assert len(grids(["experiment=paper/resnet18"])) == 2
+    found = names("experiment=paper/resnet18", "seed=7", "method=naive,zeroq", "bits=w8a8")
+    assert sorted(found) == [f"fashion-resnet18,{method},w8a8,seed=7" for method in ("naive", "zeroq")]
+    (other,) = names("experiment=paper/plans", "scale=imagenet", "bits=w4a8")
+    assert other == "imagenet-resnet50,zeroq,w4a8,seed=0"
+
+
+def test_a_list_of_the_configuration_is_in_every_grid_that_names_it():
+    found = names("experiment=paper/w8a8", "lists.methods='naive,real'")
+    assert {name.split(",")[1] for name in found} == {"naive", "real"}
+    assert len(found) == 14
+
+
+@pytest.mark.parametrize("alias", ["distill=paper", "distill=published"])
+def test_the_published_recipe_is_never_part_of_a_name(alias):
+    assert names("-m", alias, "bits=w8a8") == ["fashion-resnet18,zeroq,w8a8,seed=0"]
+    assert names("-m", alias, "distill.count=8") == ["fashion-resnet18,zeroq,w8a8,seed=0,distill.count=8"]
+
+
+def test_the_published_recipe_has_two_names():
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        one, other = (typed(hydra.compose("config", [f"distill={name}"])) for name in ("paper", "published"))
+    assert one == other
