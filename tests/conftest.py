@@ -2,8 +2,11 @@
 
 import copy
 import json
+import os
 import sys
 from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # pytest-xdist's processes share the cores
 
 import pytest
 import torch
@@ -12,8 +15,11 @@ from torch import nn
 from experiments import run
 from experiments.core import stages
 from tests.networks import HandWritten, estimate_statistics
+from zeroq.datasets.fashion_mnist import FashionMNIST
 from zeroq.evaluation import classification
 from zeroq.networks import zoo
+
+FEW = 500
 
 
 @pytest.fixture(scope="session")
@@ -48,8 +54,20 @@ def outputs(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def command(monkeypatch, outputs):
-    """Run the command line with arguments; returns its exit status or message."""
+def few_images(monkeypatch):
+    """Fashion-MNIST with the first 500 images of each split, where scores need not be the committed ones."""
+    whole = FashionMNIST.read
+
+    def read(root: Path, *, train: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        images, labels = whole(root, train=train)
+        return images[:FEW], labels[:FEW]
+
+    monkeypatch.setattr(FashionMNIST, "read", staticmethod(read))
+
+
+@pytest.fixture
+def command(monkeypatch, outputs, few_images):
+    """Run the command line with arguments, on few images; returns its exit status or message."""
 
     def call(*arguments: str):
         flags = [argument for argument in arguments if argument.startswith("-")]
@@ -67,7 +85,7 @@ def command(monkeypatch, outputs):
 @pytest.fixture
 def quick_scores(monkeypatch):
     """Scores without scoring, where only the stages before matter."""
-    predictions = torch.zeros(10_000, dtype=torch.long)
+    predictions = torch.zeros(FEW, dtype=torch.long)
     top1 = json.loads((zoo.WEIGHTS / "resnet18.json").read_text())["top1"]  # as other tests' records have it
     score = classification.Classification(top1, 99.0, predictions)
     for stage in ("score", "float_score"):  # the second would be kept for other tests

@@ -7,6 +7,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+import wandb
 
 from experiments import sync, tables
 from experiments.analysis.collection import from_folders
@@ -63,6 +64,7 @@ def server(monkeypatch):
         monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
         yield runs
         listening.shutdown()
+        wandb.teardown()  # else it keeps the server's address and the key for other tests
 
 
 def call(program, monkeypatch, *arguments: str):
