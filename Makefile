@@ -19,6 +19,9 @@ REPORT = for each in tables figures report; do $(RUN) -m experiments.$$each outp
 EVERY = failed=0; for words in $(1); do $(RUN) -m experiments.run $$words || failed=1; done; \
     $(call REPORT,outputs); exit $$failed
 
+# Test files are shared by as many processes as there are cores, each with a thread.
+SHARED := -n auto --maxprocesses 4 --dist loadfile
+
 # glibc gives large blocks back to the kernel after every step and asks for them again; keeping them
 # makes training on a CPU about 1.7 times faster.
 KEEP_MEMORY := MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=4294967296
@@ -33,10 +36,10 @@ demo: $(INSTALLED) $(FASHION) ## Both small networks, four methods, four bit set
 	$(call REPORT,$(DEMO))
 
 test: $(INSTALLED) $(FASHION) ## The test suite
-	$(RUN) -m pytest
+	$(RUN) -m pytest $(SHARED)
 
 test-all: $(INSTALLED) $(FASHION) ## The test suite with the slow tests: the paper's networks at their real size
-	$(RUN) -m pytest -m ""
+	$(RUN) -m pytest $(SHARED) -m ""
 
 test-results: $(INSTALLED) $(FASHION) ## Check what is committed: records, tables, figures, numbers in texts
 	$(RUN) -m pytest tests/results

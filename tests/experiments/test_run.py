@@ -17,6 +17,9 @@ from experiments.core import once as runner
 from experiments.core import sources
 from experiments.core.record import read_record
 from tests.command_line import QUICK, only_runs
+from tests.paths import DATA
+from zeroq.datasets.fashion_mnist import FashionMNIST
+from zeroq.evaluation.classification import evaluate
 from zeroq.networks import zoo
 from zeroq.networks.pretrained import PretrainedNetwork
 
@@ -39,8 +42,9 @@ def test_record_is_complete_and_skipped_the_second_time(command, outputs, capsys
     assert content["weight_layers"] == content["quantized_weight_layers"] == content["quantized_activations"] == 21
     assert content["unreached_activations"] == []
     assert content["mean_weight_bits"] <= 4
-    card = json.loads((zoo.WEIGHTS / "resnet18.json").read_text())
-    assert content["fp32_value"] == pytest.approx(card["top1"], abs=0.05)
+    network = zoo.load("resnet18")
+    float_score = evaluate(network.module, FashionMNIST(DATA, network.input).batches())
+    assert content["fp32_value"] == pytest.approx(float_score.top1, abs=0.05)
     assert len(pandas.read_csv(folder / "sensitivity.csv")) == 21
     frontier = from_folders(outputs=outputs).frontier(read_record(folder))
     assert frontier.size_bits.is_monotonic_increasing

@@ -12,6 +12,20 @@ import torch
 from experiments.core.store import StageCache, claimed, fingerprint
 from tests.command_line import QUICK
 
+QUICK_RUN = ("model=fashion/resnet18", "method=zeroq", "tracker=disabled")
+
+
+def stored(outputs: Path, stage: str) -> int:
+    """How many results of a stage lie in the cache."""
+    return len(list((outputs / "cache").glob(f"{stage}-*.pt")))
+
+
+def test_stages_are_shared_by_all_bits(command, outputs, quick_scores):
+    assert command(*QUICK_RUN, *QUICK) == 0
+    before = [stored(outputs, stage) for stage in ("distill", "sensitivity")]
+    assert command(*QUICK_RUN, *QUICK, "bits=w4a8") == 0
+    assert [stored(outputs, stage) for stage in ("distill", "sensitivity")] == before
+
 
 @pytest.mark.parametrize(
     ("stage", "arguments"),
@@ -28,18 +42,11 @@ from tests.command_line import QUICK
     ],
 )
 def test_stages_are_shared_only_between_equal_settings(command, outputs, quick_scores, stage, arguments):
-    shared = ("model=fashion/resnet18", "method=zeroq", "tracker=disabled", "force=true")
     quick = [setting for setting in QUICK if setting.partition("=")[0] not in "".join(arguments)]
-
-    def stored() -> int:
-        return len(list((outputs / "cache").glob(f"{stage}-*.pt")))
-
-    assert command(*shared, *QUICK) == 0
-    before = stored()
-    assert command(*shared, *QUICK, "bits=w4a8") == 0
-    assert stored() == before
-    assert command(*shared, *quick, *arguments) == 0
-    assert stored() == before + 1
+    assert command(*QUICK_RUN, *QUICK) == 0  # skipped, where an earlier test did it
+    before = stored(outputs, stage)
+    assert command(*QUICK_RUN, *quick, *arguments) == 0
+    assert stored(outputs, stage) == before + 1
 
 
 def test_a_damaged_cache_file_is_computed_again(tmp_path):
@@ -63,8 +70,8 @@ def slow_stage(folder: Path) -> float:
 
 
 def test_what_one_process_computes_others_wait_for(tmp_path):
-    with ProcessPoolExecutor(4, mp_context=multiprocessing.get_context("spawn")) as workers:
-        values = set(workers.map(slow_stage, [tmp_path] * 8))
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as workers:
+        values = set(workers.map(slow_stage, [tmp_path] * 4))
     assert len(values) == 1
 
 

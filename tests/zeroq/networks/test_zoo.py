@@ -1,10 +1,15 @@
 """The bundled zoo loads only the weights that its cards describe."""
 
+import json
+
 import pytest
 import torch
 from pytorchcv.model_provider import get_model
 from torch import nn
 
+from tests.paths import DATA
+from zeroq.datasets.fashion_mnist import FashionMNIST
+from zeroq.evaluation.classification import evaluate
 from zeroq.networks import zoo
 from zeroq.networks.imagenet import CHECKPOINTS
 
@@ -40,3 +45,10 @@ def test_bundled_network_is_the_paper_s_but_narrower(architecture, convolutions)
     with torch.no_grad():
         assert bundled(torch.randn(1, *zoo.input_specification(architecture).shape)).shape == (1, 10)
     assert maps == [(7, 7)]
+
+
+def test_a_bundled_network_scores_what_its_card_says():
+    network = zoo.load("squeezenext")
+    score = evaluate(network.module, FashionMNIST(DATA, network.input).batches())
+    card = json.loads((zoo.WEIGHTS / "squeezenext.json").read_text())
+    assert (score.top1, score.top5) == pytest.approx((card["top1"], card["top5"]), abs=0.05)
