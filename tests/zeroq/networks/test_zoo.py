@@ -48,7 +48,7 @@ def test_bundled_network_is_the_paper_s_but_narrower(architecture, convolutions)
 
 
 def test_a_bundled_network_scores_what_its_card_says():
-    network = zoo.load("squeezenext")
+    network = zoo.load("resnet18")
     score = evaluate(network.module, FashionMNIST(DATA, network.input).batches())
-    card = json.loads((zoo.WEIGHTS / "squeezenext.json").read_text())
+    card = json.loads((zoo.WEIGHTS / "resnet18.json").read_text())
     assert (score.top1, score.top5) == pytest.approx((card["top1"], card["top5"]), abs=0.05)
