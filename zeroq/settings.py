@@ -3,17 +3,18 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
+from typing import Literal, get_args
 
 from torch import nn
 
-from zeroq.baselines.dfq import BiasCorrection, check_bias_correction
 from zeroq.errors import ZeroQError
-from zeroq.graph.tracing import trace
 from zeroq.mixed_precision.divergence import Direction, check_direction
 from zeroq.mixed_precision.sensitivity import Mode, check_candidates, check_mode
 from zeroq.quantization.affine import check_bits
 from zeroq.quantization.calibrate import check_percentile
 from zeroq.quantization.convert import Placement, check_placement, is_symmetric, resolve_weight_bits
+
+BiasCorrection = Literal["none", "analytic", "empirical"]
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,6 @@ class Settings:
         check_direction(self.direction)
         check_mode(self.sensitivity)
         check_placement(self.placement)
-        if self.placement == "integer":
-            trace(model)
         check_percentile(self.percentile)
         check_bias_correction(self.bias_correction)
         if self.refine < 0:
@@ -74,3 +73,11 @@ class Settings:
                 f"the budget is above the widest candidate: mean weight bits must be at most {candidates[-1]}, not "
                 f"{self.weight_bits:g}; lower the budget or add wider candidate bits"
             )
+
+
+def check_bias_correction(bias_correction: str) -> None:
+    """Raise ZeroQError for a correction that does not exist."""
+    if bias_correction not in get_args(BiasCorrection):
+        raise ZeroQError(
+            f"bias_correction must be one of {', '.join(get_args(BiasCorrection))}, not {bias_correction!r}"
+        )

@@ -16,7 +16,7 @@ from zeroq.datasets.fashion_mnist import FashionMNIST
 from zeroq.datasets.imagenet import ImageNet
 from zeroq.distillation.batch_norm import batch_norm_loss
 from zeroq.distillation.fast import distill_fast
-from zeroq.distillation.recipes import RECIPES
+from zeroq.distillation.recipe import recipe_by_name
 from zeroq.evaluation.classification import evaluate
 from zeroq.images import gaussian_images
 from zeroq.layers import channel_axis, weighted_layers
@@ -71,7 +71,7 @@ def load(name: str) -> PretrainedNetwork:
 def distillations(name: str, network: PretrainedNetwork, device: torch.device) -> Iterator[Case]:
     """distill=fast beside the published recipe executed as published."""
     shape, module = network.input.shape, network.module
-    _, iterations = RECIPES["fast"]
+    iterations = recipe_by_name("fast").iterations
     yield Case(
         "distill",
         name,

@@ -2,22 +2,20 @@
 
 import copy
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import torch
 from torch import fx, nn
 
 from zeroq.baselines.equalization import absorb_high_biases, equalize, unabsorbed_channels, unequal_channels
 from zeroq.baselines.moments import Moments
-from zeroq.errors import ZeroQError
 from zeroq.graph.folding import fold_batch_norms, replace_relu6
 from zeroq.graph.patterns import layer_pairs
 from zeroq.graph.tracing import check_traced, trace
 from zeroq.layers import TRANSPOSED, channel_means, constant_response, shift_bias, weighted_layers
+from zeroq.methods import Method
 from zeroq.modules import batch_norms
 from zeroq.quantization.activations import ActivationQuantizer
-
-BiasCorrection = Literal["none", "analytic", "empirical"]
+from zeroq.settings import BiasCorrection
 
 
 @dataclass(frozen=True)
@@ -28,27 +26,30 @@ class Steps:
     equalize: bool = True
     absorb: bool = True
 
+    def __call__(self, model: nn.Module, input_shape: tuple[int, int, int]) -> fx.GraphModule:
+        """A copy of a network after the steps; the given network is untouched.
 
-def prepared(model: nn.Module, input_shape: tuple[int, int, int], steps: Steps) -> fx.GraphModule:
-    """A copy of a network after DFQ's steps on its float weights; the given network is untouched.
-
-    Raises ZeroQError where the network cannot be traced.
-    """
-    graph = trace(model)
-    check_traced(model, graph, input_shape)
-    graph = fold_batch_norms(graph)
-    for taken, step in (
-        (steps.replace_relu6, replace_relu6),
-        (steps.equalize, equalize),
-        (steps.absorb, absorb_high_biases),
-    ):
-        if taken:
-            graph = step(graph)
-    return graph
+        Raises ZeroQError where the network cannot be traced.
+        """
+        graph = trace(model)
+        check_traced(model, graph, input_shape)
+        graph = fold_batch_norms(graph)
+        for taken, step in (
+            (self.replace_relu6, replace_relu6),
+            (self.equalize, equalize),
+            (self.absorb, absorb_high_biases),
+        ):
+            if taken:
+                graph = step(graph)
+        return graph
 
 
-def skipped(graph: fx.GraphModule, steps: Steps, bias_correction: BiasCorrection) -> list[str]:
-    """Which of the steps that were asked for were not taken in a prepared network, or not everywhere, and why."""
+# As published: one weight range a tensor, ranges from BatchNorm's statistics, analytic bias correction, no images.
+METHOD = Method("dfq", images="none", ranges="statistics", steps=Steps(), per_channel=False, bias_correction="analytic")
+
+
+def skipped_steps(graph: fx.GraphModule, steps: Steps, bias_correction: BiasCorrection) -> list[str]:
+    """Which of the chosen steps were not taken, or not everywhere, and why; ``graph`` went through them."""
     reasons = []
     has_statistics = any(hasattr(layer, "output_mean") for layer in weighted_layers(graph).values())
     if not has_statistics:
@@ -107,11 +108,3 @@ def correct_biases_analytically(
             continue
         mean = torch.stack([channel_means(layer, seen.mean) for seen in calls]).mean(0)
         shift_bias(layer, -constant_response(layer, layer.weight.detach() - original.weight.detach(), mean))
-
-
-def check_bias_correction(bias_correction: str) -> None:
-    """Raise ZeroQError for a correction that does not exist."""
-    if bias_correction not in get_args(BiasCorrection):
-        raise ZeroQError(
-            f"bias_correction must be one of {', '.join(get_args(BiasCorrection))}, not {bias_correction!r}"
-        )

@@ -7,7 +7,7 @@ from torch import nn
 
 from zeroq.distillation.batch_norm import Statistics
 from zeroq.distillation.matching import StatisticsMatching
-from zeroq.distillation.published import check_finite, check_loss, check_settings
+from zeroq.distillation.recipe import Recipe, check_finite, check_loss, check_settings
 from zeroq.images import Limits, check_limits
 from zeroq.modules import model_device
 
@@ -68,3 +68,6 @@ def distill_fast(
     images.grad = None
     check_finite(images, learning_rate)
     return images
+
+
+RECIPE = Recipe("fast", distill_fast, iterations=200)

@@ -1,25 +1,18 @@
 """Distilled data: images optimised until a network's BatchNorm statistics recognise them (Eq. 3)."""
 
 from collections.abc import Callable
-from math import isfinite
 
 import torch
 from torch import nn
 
-from zeroq.distillation.batch_norm import Statistics, batch_norm_inputs, check_statistics, statistics_loss
-from zeroq.errors import ZeroQError
-from zeroq.images import Limits, check_count, check_input_shape, check_limits
+from zeroq.distillation.batch_norm import Statistics, batch_norm_inputs, statistics_loss
+from zeroq.distillation.recipe import Recipe, check_finite, check_loss, check_settings
+from zeroq.images import Limits, check_limits
 from zeroq.modules import evaluating, forward, model_device, without_weight_gradients
 
 # The published code draws pixels from 0…255, subtracts their mean and divides by their variance (not by
 # their standard deviation): uniform noise of standard deviation 0.0136.
 INITIAL_LIMIT = 127.5 / (255**2 / 12)
-# Adam divides by its bias correction, and float32 overflows above.
-LARGEST_LEARNING_RATE = 1e30
-
-
-class DistillationDivergedError(ZeroQError):
-    """The loss became NaN or infinite."""
 
 
 @torch.inference_mode(False)
@@ -95,31 +88,4 @@ def distill(
     return images
 
 
-def check_settings(
-    input_shape: tuple[int, int, int], count: int, statistics: str, iterations: int, learning_rate: float
-) -> None:
-    """Raise ZeroQError for what no recipe can work with."""
-    check_input_shape(input_shape)
-    check_count(count)
-    check_statistics(statistics)
-    if not isinstance(iterations, int) or iterations < 1:
-        raise ZeroQError(f"iterations must be at least 1, a whole number, not {iterations}")
-    if not 0 < learning_rate <= LARGEST_LEARNING_RATE:
-        raise ZeroQError(f"learning_rate must be positive and at most {LARGEST_LEARNING_RATE:g}, not {learning_rate}")
-
-
-def check_loss(value: float, iteration: int, learning_rate: float) -> None:
-    """Raise DistillationDivergedError for a loss that is NaN or infinite."""
-    if not isfinite(value):
-        raise DistillationDivergedError(
-            f"distillation diverged at iteration {iteration}: the BatchNorm loss is {value} with learning rate "
-            f"{learning_rate}; use a smaller learning rate"
-        )
-
-
-def check_finite(images: torch.Tensor, learning_rate: float) -> None:
-    """Raise DistillationDivergedError for images of a last step that went too far; its loss is never measured."""
-    if not images.isfinite().all():
-        raise DistillationDivergedError(
-            f"distillation diverged at its last iteration with learning rate {learning_rate}; use a smaller one"
-        )
+RECIPE = Recipe("published", distill, iterations=500)

@@ -3,14 +3,14 @@
 import torch
 
 import zeroq
-from zeroq.distillation.recipes import RECIPES
+from zeroq.distillation.recipe import recipes
 
 SHAPE = (3, 16, 16)
 
 
 def test_a_recipe_by_name(hand_written):
     results = {}
-    for recipe in RECIPES:
+    for recipe in recipes():
         arguments = {"recipe": recipe, "count": 2, "iterations": 3, "mixed": False}
         results[recipe] = zeroq.zero_shot_quantize(hand_written, SHAPE, 8, 8, **arguments)
     assert torch.equal(results["published"].images, zeroq.distill(hand_written, SHAPE, 2, 3))

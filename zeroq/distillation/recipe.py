@@ -1,0 +1,126 @@
+"""A recipe: one way to distil images, found by its name; and what every recipe must refuse.
+
+A module of this package that defines ``RECIPE`` is a recipe: a new one is one file.
+"""
+
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from math import isfinite
+
+import torch
+from torch import nn
+
+from zeroq.distillation.batch_norm import Statistics, check_statistics
+from zeroq.errors import ZeroQError
+from zeroq.images import Limits, check_count, check_input_shape
+
+# Adam divides by its bias correction, and float32 overflows above.
+LARGEST_LEARNING_RATE = 1e30
+
+
+class DistillationDivergedError(ZeroQError):
+    """The loss became NaN or infinite."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A way to distil images; ``distil`` has the arguments of ``zeroq.distill``, ``iterations`` is its own number."""
+
+    name: str
+    distil: Callable[..., torch.Tensor]
+    iterations: int
+
+
+@cache
+def recipes() -> dict[str, Recipe]:
+    """Every recipe by its name."""
+    package = import_module(__package__)
+    modules = (import_module(f"{__package__}.{found.name}") for found in pkgutil.iter_modules(package.__path__))
+    found = [module.RECIPE for module in modules if hasattr(module, "RECIPE")]
+    return {recipe.name: recipe for recipe in found}
+
+
+def recipe_by_name(name: str) -> Recipe:
+    """A recipe; raises ZeroQError for one that does not exist."""
+    if name not in recipes():
+        raise ZeroQError(f"recipe must be one of {', '.join(recipes())}, not {name!r}")
+    return recipes()[name]
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """How images are distilled: the arguments of ``zeroq.distill``, for a recipe by its name.
+
+    ``iterations=None`` is the recipe's own number. ``size`` is the images' height and width in pixels where it is not
+    the network's own.
+    """
+
+    recipe: str = "published"
+    count: int = 32
+    iterations: int | None = None
+    seed: int = 0
+    statistics: Statistics = "image"
+    learning_rate: float = 0.5
+    limits: Limits | None = None
+    size: int | None = None
+
+    @property
+    def total(self) -> int:
+        """How many iterations there will be."""
+        return recipe_by_name(self.recipe).iterations if self.iterations is None else self.iterations
+
+    def check(self, input_shape: tuple[int, int, int]) -> None:
+        """Raise ZeroQError for what the recipe would refuse."""
+        if self.size is not None and self.size < 1:
+            raise ZeroQError(f"distill.size is a number of pixels, not {self.size}")
+        check_settings(input_shape, self.count, self.statistics, self.total, self.learning_rate)
+
+    def run(
+        self, model: nn.Module, input_shape: tuple[int, int, int], on_iteration: Callable[[int, float], None]
+    ) -> torch.Tensor:
+        """The images: float32 [count, channels, height, width]; raises as ``zeroq.distill`` does."""
+        channels, height, width = input_shape
+        return recipe_by_name(self.recipe).distil(
+            model,
+            (channels, self.size or height, self.size or width),
+            self.count,
+            self.total,
+            seed=self.seed,
+            statistics=self.statistics,
+            learning_rate=self.learning_rate,
+            limits=self.limits,
+            on_iteration=on_iteration,
+        )
+
+
+def check_settings(
+    input_shape: tuple[int, int, int], count: int, statistics: str, iterations: int, learning_rate: float
+) -> None:
+    """Raise ZeroQError for what no recipe can work with."""
+    check_input_shape(input_shape)
+    check_count(count)
+    check_statistics(statistics)
+    if not isinstance(iterations, int) or iterations < 1:
+        raise ZeroQError(f"iterations must be at least 1, a whole number, not {iterations}")
+    if not 0 < learning_rate <= LARGEST_LEARNING_RATE:
+        raise ZeroQError(f"learning_rate must be positive and at most {LARGEST_LEARNING_RATE:g}, not {learning_rate}")
+
+
+def check_loss(value: float, iteration: int, learning_rate: float) -> None:
+    """Raise DistillationDivergedError for a loss that is NaN or infinite."""
+    if not isfinite(value):
+        raise DistillationDivergedError(
+            f"distillation diverged at iteration {iteration}: the BatchNorm loss is {value} with learning rate "
+            f"{learning_rate}; use a smaller learning rate"
+        )
+
+
+def check_finite(images: torch.Tensor, learning_rate: float) -> None:
+    """Raise DistillationDivergedError for images of a last step that went too far; its loss is never measured."""
+    if not images.isfinite().all():
+        raise DistillationDivergedError(
+            f"distillation diverged at its last iteration with learning rate {learning_rate}; use a smaller one"
+        )

@@ -1,0 +1,129 @@
+"""What a method of quantization consists of, and the methods by name.
+
+A module of ``zeroq.baselines`` that defines ``METHOD`` is a method: a new baseline is one file.
+``zeroq.pipeline.quantize_by_method`` runs any of them.
+"""
+
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from typing import Literal, get_args
+
+from torch import nn
+
+from zeroq.errors import ZeroQError
+from zeroq.settings import BiasCorrection, Settings
+
+Images = Literal["distilled", "gaussian", "real", "none"]
+Ranges = Literal["images", "statistics", "batch"]
+# A copy of a float network (and its input's shape) → the network that is quantized in its place.
+Rewrite = Callable[[nn.Module, tuple[int, int, int]], nn.Module]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method of quantization.
+
+    Args:
+        name: as in ``method=`` and ``zero_shot_quantize(…, method=…)``.
+        images: where calibration images come from; ``real`` ones are the caller's.
+        ranges: what activation ranges are taken from: ``images``, BatchNorm's ``statistics`` (β ± 6γ), or each
+            ``batch`` that is scored. Ranges from images come with sensitivities, and so with mixed precision.
+        steps: what is done to a copy of the float network first, such as DFQ's ``Steps``.
+        per_channel: one weight range for each output channel, or one for the tensor.
+        bias_correction: how biases are corrected once weights are rounded.
+    """
+
+    name: str
+    images: Images = "distilled"
+    ranges: Ranges = "images"
+    steps: Rewrite | None = None
+    per_channel: bool = True
+    bias_correction: BiasCorrection = "none"
+
+    @property
+    def measures_sensitivities(self) -> bool:
+        """Whether the method knows which layers need more bits than others."""
+        return self.ranges == "images"
+
+    def settings(
+        self,
+        weight_bits: float | Mapping[str, int] = 4,
+        activation_bits: int = 8,
+        mixed: bool | None = None,
+        **others,
+    ) -> Settings:
+        """``Settings`` with this method's own granularity, bias correction and, where it can, mixed precision."""
+        if mixed is None:
+            mixed = self.measures_sensitivities and not isinstance(weight_bits, Mapping)
+        own = {"per_channel": self.per_channel, "bias_correction": self.bias_correction}
+        return Settings(weight_bits, activation_bits, mixed, **own | others)
+
+    def uses_images(self, settings: Settings) -> bool:
+        """Whether anything is measured on calibration images."""
+        return self.ranges == "images" or settings.bias_correction == "empirical"
+
+    def check(self, settings: Settings, *, given: bool = False) -> None:
+        """Raise ZeroQError for parts that do not go together; ``given``: the caller has images of their own."""
+        for key, value, known in (("images", self.images, Images), ("ranges", self.ranges, Ranges)):
+            if value not in get_args(known):
+                raise ZeroQError(f"method.{key} must be one of {', '.join(get_args(known))}, not {value!r}")
+        has_images = given or self.images != "none"
+        if self.uses_images(settings) and not has_images:
+            what = "method.ranges=images" if self.ranges == "images" else "method.bias_correction=empirical"
+            raise ZeroQError(f"{what} needs images; choose method.images=distilled, or give some")
+        if has_images and not self.uses_images(settings):
+            raise ZeroQError(f"nothing in method {self.name} uses images; leave method.images=none, and give none")
+        if self.images == "real" and not given:
+            raise ZeroQError(f"method {self.name} needs images of yours: images=…, in the network's normalised input")
+        if self.steps is None and (self.ranges == "statistics" or settings.bias_correction == "analytic"):
+            raise ZeroQError(
+                "ranges from statistics and analytic bias correction are parts of DFQ; choose method.dfq=true, or "
+                "correct the biases with images, bias_correction=empirical"
+            )
+        if self.ranges == "batch" and (self.steps is not None or settings.bias_correction != "none"):
+            raise ZeroQError(
+                "ranges of each batch belong to the naive method, which has no DFQ and no bias correction; "
+                "choose method=dfq"
+            )
+        self._check_ranges(settings)
+
+    def _check_ranges(self, settings: Settings) -> None:
+        if self.measures_sensitivities:
+            return
+        if settings.percentile is not None:
+            raise ZeroQError(f"percentile is of ranges from images, and method {self.name} has none")
+        if settings.mixed:
+            raise ZeroQError(
+                f"method {self.name} measures no sensitivities, so it has no mixed precision; take the ranges from "
+                f"images, or mixed=False"
+            )
+        if settings.sensitivity != "exact":
+            raise ZeroQError(f"method {self.name} measures no sensitivities, so there is none to estimate")
+        if settings.placement == "integer" and self.ranges == "statistics":
+            raise ZeroQError(
+                "DFQ's statistics give no ranges for the sums and pools of placement integer; take them from images "
+                "(method=zeroq+dfq), or use placement='layer_inputs'"
+            )
+
+
+# Cai et al., ZeroQ (CVPR 2020): ranges and sensitivities from distilled images.
+ZEROQ = Method("zeroq")
+
+
+@cache
+def methods() -> dict[str, Method]:
+    """Every method by its name, ZeroQ first."""
+    # By name, since the baselines lie above this module.
+    package = import_module("zeroq.baselines")
+    modules = (import_module(f"{package.__name__}.{found.name}") for found in pkgutil.iter_modules(package.__path__))
+    return {method.name: method for method in (ZEROQ, *(m.METHOD for m in modules if hasattr(m, "METHOD")))}
+
+
+def method_by_name(name: str) -> Method:
+    """A method; raises ZeroQError for one that does not exist."""
+    if name not in methods():
+        raise ZeroQError(f"method must be one of {', '.join(methods())}, not {name!r}")
+    return methods()[name]

@@ -1,0 +1,122 @@
+"""Quantize a network in one call; each is a short form of ``zeroq.pipeline.quantize_by_method``."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from zeroq.baselines.dfq import Steps
+from zeroq.distillation.batch_norm import Statistics
+from zeroq.distillation.recipe import Distillation
+from zeroq.images import Limits, check_images
+from zeroq.methods import ZEROQ, method_by_name
+from zeroq.pipeline import QuantizationResult, RunStage, quantize_by_method, run_plainly
+from zeroq.quantization.convert import Placement
+from zeroq.settings import Settings
+
+
+def zero_shot_quantize(
+    model: nn.Module,
+    input_shape: tuple[int, int, int],
+    weight_bits: float | Mapping[str, int] = 4,
+    activation_bits: int = 8,
+    mixed: bool | None = None,
+    *,
+    method: str = "zeroq",
+    images: torch.Tensor | None = None,
+    recipe: str = "published",
+    count: int = 32,
+    iterations: int | None = None,
+    seed: int = 0,
+    statistics: Statistics = "image",
+    learning_rate: float = 0.5,
+    limits: Limits | None = None,
+    run_stage: RunStage = run_plainly,
+    **settings,
+) -> QuantizationResult:
+    """Quantize a trained network without any data.
+
+    Args:
+        model: a trained network, in any mode, on any device; it is left as it came.
+        input_shape: (channels, height, width) in pixels.
+        weight_bits: the mean of a mixed-precision plan if ``mixed``, else every layer's width or a plan.
+        activation_bits: 2…8, or 32 for float.
+        mixed: choose each layer's bits; None: where the method measures sensitivities.
+        method: ``zeroq``, or a baseline by its name, such as ``dfq`` or ``gaussian``.
+        images: your own, float [N, C, H, W] and normalised, for method ``real``, or instead of the method's.
+        recipe: ``published`` (``distill``) or ``fast`` (``distill_fast``); ``count`` to ``limits`` are their arguments,
+            ``iterations=None`` is the recipe's own number.
+        settings: the other fields of ``Settings``.
+
+    Raises:
+        ZeroQError: as the stages do, and before any work for wrong settings and for a network whose sensitivities
+            cannot be measured.
+    """
+    chosen = method_by_name(method)
+    return quantize_by_method(
+        model,
+        input_shape,
+        chosen,
+        chosen.settings(weight_bits, activation_bits, mixed, **settings),
+        distillation=Distillation(recipe, count, iterations, seed, statistics, learning_rate, limits),
+        images=images,
+        limits=limits,
+        run_stage=run_stage,
+    )
+
+
+def quantize_with_images(
+    model: nn.Module, images: torch.Tensor, settings: Settings, *, run_stage: RunStage = run_plainly
+) -> QuantizationResult:
+    """Quantize a network with calibration images of any origin, float [N, C, H, W] and normalised.
+
+    Sensitivities are measured for uniform widths too: they tell which layer is to blame. Raises ZeroQError as
+    the stages do, for wrong settings before any work, and for analytic bias correction, which is a part of DFQ.
+    """
+    check_images(images)
+    return quantize_by_method(model, tuple(images.shape[1:]), ZEROQ, settings, images=images, run_stage=run_stage)
+
+
+def quantize_naively(
+    model: nn.Module,
+    weight_bits: int,
+    activation_bits: int,
+    *,
+    placement: Placement = "layer_inputs",
+    per_channel: bool = False,
+    symmetric: bool | None = None,
+) -> QuantizationResult:
+    """The naive baseline: one width, by default one weight range a tensor, each batch's own activation range."""
+    naive = method_by_name("naive")
+    settings = naive.settings(
+        weight_bits, activation_bits, placement=placement, per_channel=per_channel, symmetric=symmetric
+    )
+    return quantize_by_method(model, None, naive, settings)
+
+
+def quantize_with_dfq(
+    model: nn.Module,
+    input_shape: tuple[int, int, int],
+    settings: Settings,
+    steps: Steps = Steps(),  # noqa: B008 immutable
+    *,
+    limits: Limits | None = None,
+    images: torch.Tensor | None = None,
+    ranges_from_images: bool = False,
+    run_stage: RunStage = run_plainly,
+) -> QuantizationResult:
+    """DFQ: equalized weights, activation ranges from BatchNorm's statistics, corrected biases.
+
+    As published: ``Settings(8, 8, mixed=False, per_channel=False, bias_correction="analytic")``. ``limits`` are those
+    of ``distill``: the ends of the image's own range. ``ranges_from_images`` takes ranges (and sensitivities) from
+    ``images`` instead, as ``quantize_with_images`` does; ``empirical`` bias correction needs images too. The plan names
+    the layers as the model does. Source: Nagel et al., ICCV 2019.
+
+    A state dict of the result fits what the same call makes of a fresh copy of the network.
+
+    Raises ZeroQError where the network cannot be traced, where statistics cannot be followed through it, for mixed
+    precision without images, and for images or a percentile that nothing would use.
+    """
+    method = replace(method_by_name("dfq"), steps=steps, ranges="images" if ranges_from_images else "statistics")
+    return quantize_by_method(model, input_shape, method, settings, images=images, limits=limits, run_stage=run_stage)
