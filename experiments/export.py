@@ -23,10 +23,12 @@ from omegaconf.errors import OmegaConfBaseException
 from experiments.core.collecting import folder_of
 from experiments.core.config import RunConfig, typed
 from experiments.core.environment import choose_device
+from experiments.core.once import quantized
 from experiments.core.progress import console
 from experiments.core.record import Deployment, Record, formatted, read_record, write_json
+from experiments.core.scoring import Score, score, simulation
 from experiments.core.sources import load_dataset, load_network
-from experiments.core.stages import Run, Score
+from experiments.core.stages import Stages
 from experiments.core.store import fingerprint
 from zeroq.errors import ZeroQError
 from zeroq.evaluation.classification import Classification
@@ -68,17 +70,15 @@ def export(folder: Path, file: Path, data_root: str | None = None) -> Record:
     if fingerprint(network.module) != record["network"]:
         raise ZeroQError(f"{folder} was made with other weights than {config.model.label} has now; run it again")
     network.module.to(choose_device(config.device))
-    run = Run(config, network, load_dataset(config.data, network))
-    images = run.calibration_images()
-    network.module.to(memory_format=torch.channels_last)
-    quantized = run.quantize(images)
-    if quantized.plan != record["plan"]:
+    dataset = load_dataset(config.data, network)
+    result = quantized(config, network, Stages(config.outputs / "cache", network.module))
+    if result.plan != record["plan"]:
         raise ZeroQError(f"{folder} has another plan than its stages give now; run it again with force=true")
     example = gaussian_images(network.input.shape, 1)
     words = {key: str(record[key]) for key in ("run", "model", "method", "w_bits", "a_bits", "placement", "git_commit")}
-    report = export_onnx(quantized.model, file, example, metadata=words)
-    simulated = run.score(run.simulation(quantized), "evaluate")
-    deployed = run.score(OnnxNetwork(file), f"evaluate {file.name}")
+    report = export_onnx(result.model, file, example, metadata=words)
+    simulated = score(simulation(result.model, config.placement), network, dataset, "evaluate")
+    deployed = score(OnnxNetwork(file), network, dataset, f"evaluate {file.name}")
     with tempfile.TemporaryDirectory() as scratch:
         reference = export_float_onnx(network.module.cpu(), Path(scratch) / "float.onnx", example)
         latency = {f"{threads} threads": compared(reference, file, example, threads) for threads in thread_counts()}

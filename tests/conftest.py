@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from experiments import run
-from experiments.core import stages
+from experiments.core import once
 from tests.networks import HandWritten, estimate_statistics
 from zeroq.datasets.fashion_mnist import FashionMNIST
 from zeroq.evaluation import classification
@@ -89,4 +89,4 @@ def quick_scores(monkeypatch):
     top1 = json.loads((zoo.WEIGHTS / "resnet18.json").read_text())["top1"]  # as other tests' records have it
     score = classification.Classification(top1, 99.0, predictions)
     for stage in ("score", "float_score"):  # the second would be kept for other tests
-        monkeypatch.setattr(stages.Run, stage, lambda *arguments: score)
+        monkeypatch.setattr(once, stage, lambda *arguments: score)

@@ -68,6 +68,7 @@ class QuantizationResult:
 
     model: nn.Module
     plan: dict[str, int]
+    settings: Settings
     images: torch.Tensor | None = None
     sensitivity: SensitivityTable | None = None
     frontier: ParetoFrontier | None = None
@@ -137,7 +138,7 @@ def quantize_by_method(
         report["distill_losses"] = losses
     if isinstance(method.steps, Steps):
         report["skipped_steps"] = skipped_steps(network, method.steps, settings.bias_correction)
-    return QuantizationResult(quantized, plan, images, omega, frontier, report)
+    return QuantizationResult(quantized, plan, settings, images, omega, frontier, report)
 
 
 def check(
@@ -156,7 +157,7 @@ def check(
     if images is not None:
         check_images(images)
     elif method.images == "distilled":
-        distillation.check(input_shape)
+        distillation.check()
     if settings.placement == "integer" and input_shape is not None:
         check_traced(model, trace(model), input_shape)
     if method.measures_sensitivities:

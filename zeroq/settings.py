@@ -50,6 +50,12 @@ class Settings:
 
     def check(self, model: nn.Module) -> None:
         """Raise ZeroQError for what a stage would refuse later, after minutes of work."""
+        self.check_values()
+        if not self.mixed:
+            resolve_weight_bits(model, self.weight_bits)
+
+    def check_values(self) -> None:
+        """``check``, of what can be told without a network."""
         check_bits(self.activation_bits)
         candidates = check_candidates(self.candidates)
         check_direction(self.direction)
@@ -60,15 +66,15 @@ class Settings:
         if self.refine < 0:
             raise ZeroQError(f"refine is a number of plans, 0 for none, not {self.refine}")
         if not self.mixed:
-            resolve_weight_bits(model, self.weight_bits)
-        elif isinstance(self.weight_bits, Mapping):
+            return
+        if isinstance(self.weight_bits, Mapping):
             raise ZeroQError("weight_bits names every layer's bits already; give the mean bits, or mixed=False")
-        elif not candidates[0] <= self.weight_bits < inf:
+        if not candidates[0] <= self.weight_bits < inf:
             raise ZeroQError(
                 f"the budget is below the smallest candidate, or no number: mean weight bits must be at least "
                 f"{candidates[0]}, not {self.weight_bits}; raise the budget or add narrower candidate bits"
             )
-        elif self.weight_bits > candidates[-1]:
+        if self.weight_bits > candidates[-1]:
             raise ZeroQError(
                 f"the budget is above the widest candidate: mean weight bits must be at most {candidates[-1]}, not "
                 f"{self.weight_bits:g}; lower the budget or add wider candidate bits"

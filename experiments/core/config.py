@@ -1,22 +1,22 @@
 """A run's settings, typed and checked; below this file nothing sees a DictConfig."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from experiments.core.choices import EXPERIMENT_KEYS
-from zeroq.baselines.dfq import Steps, check_bias_correction
-from zeroq.distillation.batch_norm import check_statistics
-from zeroq.distillation.recipes import check_recipe
+from zeroq.baselines.dfq import Steps
+from zeroq.distillation.recipe import Distillation
 from zeroq.errors import ZeroQError
-from zeroq.images import check_count
+from zeroq.images import Limits
+from zeroq.methods import Method, methods
 from zeroq.quantization.affine import check_bits
+from zeroq.settings import Settings
 
 TRACKER_MODES = ("offline", "online", "disabled")
-IMAGES = ("distilled", "gaussian", "real", "none")
-RANGES = ("images", "statistics", "batch")
 # What a search can go by: the quantized network's distance from the float one, without data, or its score.
 OBJECTIVES = ("divergence", "value")
 
@@ -53,10 +53,14 @@ class MethodConfig:
     absorb: bool
     bias_correction: str
 
-    @property
-    def steps(self) -> Steps | None:
-        """DFQ's steps on the float weights; None where the network is quantized as it is."""
-        return Steps(self.replace_relu6, self.equalize, self.absorb) if self.dfq else None
+    def build(self) -> Method:
+        """The method: what a file of zeroq.baselines defines under this name, with what was chosen here."""
+        own = methods().get(self.name, Method(self.name))
+        steps = None if isinstance(own.steps, Steps) else own.steps
+        if self.dfq:
+            steps = Steps(self.replace_relu6, self.equalize, self.absorb)
+        chosen = {key: getattr(self, key) for key in ("images", "ranges", "per_channel", "bias_correction")}
+        return replace(own, steps=steps, **chosen)
 
 
 @dataclass
@@ -78,6 +82,19 @@ class DistillConfig:
     bounded: bool
     size: int | None = None  # of images in pixels, where it is not the network's own
     recipe: str = "published"
+
+    def distillation(self, seed: int, limits: Limits | None) -> Distillation:
+        """How images are distilled; ``limits`` are those of the network's input, kept to where ``bounded``."""
+        return Distillation(
+            self.recipe,
+            self.count,
+            self.iterations,
+            seed,
+            self.statistics,
+            self.learning_rate,
+            limits if self.bounded else None,
+            self.size,
+        )
 
 
 @dataclass
@@ -106,6 +123,22 @@ class RunConfig:
     force: bool
     objective: str | None = None
 
+    def settings(self, weight_bits: float, devices: Sequence[str] = ()) -> Settings:
+        """How the network is quantized; ``weight_bits`` is the mean that a budget in MiB allows, if there is one."""
+        return self.method.build().settings(
+            weight_bits,
+            self.bits.activation,
+            self.bits.mixed,
+            candidates=self.bits.candidates,
+            direction=self.sensitivity_direction,
+            refine=self.bits.refine,
+            placement=self.placement,
+            symmetric=self.symmetric,
+            percentile=self.percentile,
+            devices=devices,
+            sensitivity=self.sensitivity,
+        )
+
 
 def typed(config: DictConfig) -> RunConfig:
     """The composed config as checked dataclasses; raises ZeroQError for an unknown key or a wrong value."""
@@ -118,61 +151,31 @@ def typed(config: DictConfig) -> RunConfig:
         raise ZeroQError(f"{error.full_key}: {str(error).splitlines()[0]}") from error
     if run.tracker.mode not in TRACKER_MODES:
         raise ZeroQError(f"tracker.mode must be one of {', '.join(TRACKER_MODES)}, not {run.tracker.mode!r}")
-    check_method(run)
     if run.objective not in (None, *OBJECTIVES):
         raise ZeroQError(f"objective must be one of {', '.join(OBJECTIVES)}, not {run.objective!r}")
     if run.objective == "divergence" and run.method.images == "none":
         raise ZeroQError(f"objective=divergence needs calibration images; method {run.method.name} has none")
     if not 0 <= run.seed < 2**63:
         raise ZeroQError(f"seed must be a whole number from 0 to 2⁶³ − 1, not {run.seed}")
-    check_recipe(run.distill.recipe)
-    check_statistics(run.distill.statistics)
-    check_count(run.distill.count)
-    if run.distill.size is not None and run.distill.size < 1:
-        raise ZeroQError(f"distill.size is a number of pixels, not {run.distill.size}")
-    if run.bits.size_mib is not None and run.method.ranges != "images":
-        raise ZeroQError(f"method {run.method.name} measures no sensitivities, so it cannot keep a budget in MiB")
-    if run.method.ranges != "images":
-        run.bits.mixed = False  # nothing to mix by: every layer gets the mean width
-    if not run.bits.mixed:
-        check_bits(run.bits.weight)
-        run.bits.weight = int(run.bits.weight)
-    check_bits(run.bits.activation)
-    if run.bits.size_mib is not None and not run.bits.mixed:
-        raise ZeroQError("bits.size_mib is a budget for mixed precision; choose bits=mp4a8 or set bits.mixed=true")
+    run.distill.distillation(run.seed, None).check()
+    check_bits_of(run)
+    switched = [name for name in ("replace_relu6", "equalize", "absorb") if not getattr(run.method, name)]
+    if switched and not run.method.dfq:
+        raise ZeroQError(f"method.{switched[0]} is a step of DFQ; choose method=dfq or method=zeroq+dfq")
+    settings = run.settings(run.bits.weight)
+    settings.check_values()
+    run.method.build().check(settings, given=run.method.images == "real")
     return run
 
 
-def check_method(run: RunConfig) -> None:
-    """Raise ZeroQError for a method that does not exist, or whose parts do not go together."""
-    method = run.method
-    for key, known in (("images", IMAGES), ("ranges", RANGES)):
-        if getattr(method, key) not in known:
-            raise ZeroQError(f"method.{key} must be one of {', '.join(known)}, not {getattr(method, key)!r}")
-    check_bias_correction(method.bias_correction)
-    needs = [
-        what
-        for what, wanted in {
-            "method.ranges=images": method.ranges == "images",
-            "method.bias_correction=empirical": method.bias_correction == "empirical",
-        }.items()
-        if wanted
-    ]
-    if needs and method.images == "none":
-        raise ZeroQError(f"{needs[0]} needs images; choose method.images=distilled")
-    if not method.dfq and (method.ranges == "statistics" or method.bias_correction == "analytic"):
-        raise ZeroQError("ranges from statistics and analytic bias correction are parts of DFQ; choose method.dfq=true")
-    if method.ranges == "batch" and (method.dfq or method.bias_correction != "none"):
-        raise ZeroQError(
-            "ranges of each batch belong to the naive method, which has no DFQ and no bias correction; "
-            "choose method=dfq"
-        )
-    if method.images != "none" and not needs:
-        raise ZeroQError(f"nothing in method {method.name} uses images; leave method.images=none")
-    if run.percentile is not None and method.ranges != "images":
-        raise ZeroQError(f"percentile is of ranges from images, and method {method.name} has none")
-    if run.sensitivity != "exact" and method.ranges != "images":
-        raise ZeroQError(f"method {method.name} measures no sensitivities, so there is none to estimate")
-    switched = [name for name in ("replace_relu6", "equalize", "absorb") if not getattr(method, name)]
-    if switched and not method.dfq:
-        raise ZeroQError(f"method.{switched[0]} is a step of DFQ; choose method=dfq or method=zeroq+dfq")
+def check_bits_of(run: RunConfig) -> None:
+    """Raise ZeroQError for wrong bits; a method without sensitivities gives every layer the mean width."""
+    bits, method = run.bits, run.method.build()
+    if bits.size_mib is not None and not method.measures_sensitivities:
+        raise ZeroQError(f"method {method.name} measures no sensitivities, so it cannot keep a budget in MiB")
+    bits.mixed = bits.mixed and method.measures_sensitivities
+    if not bits.mixed:
+        check_bits(bits.weight)
+        bits.weight = int(bits.weight)
+    if bits.size_mib is not None and not bits.mixed:
+        raise ZeroQError("bits.size_mib is a budget for mixed precision; choose bits=mp4a8 or set bits.mixed=true")

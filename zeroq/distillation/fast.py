@@ -8,7 +8,7 @@ from torch import nn
 from zeroq.distillation.batch_norm import Statistics
 from zeroq.distillation.matching import StatisticsMatching
 from zeroq.distillation.recipe import Recipe, check_finite, check_loss, check_settings
-from zeroq.images import Limits, check_limits
+from zeroq.images import Limits, check_input_shape, check_limits
 from zeroq.modules import model_device
 
 # Noise of this standard deviation is close to any network's images, and its outliers are short.
@@ -42,7 +42,8 @@ def distill_fast(
     those of ``distill``; the images are others, and without ``limits`` their pixels stay between −3 and 3.
     ``on_iteration`` receives all losses in order, 25 at a time.
     """
-    check_settings(input_shape, count, statistics, iterations, learning_rate)
+    check_input_shape(input_shape)
+    check_settings(count, statistics, iterations, learning_rate)
     generator = torch.Generator().manual_seed(seed)
     images = INITIAL_DEVIATION * torch.randn(count, *input_shape, generator=generator)
     images = images.to(model_device(model))

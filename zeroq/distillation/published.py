@@ -7,7 +7,7 @@ from torch import nn
 
 from zeroq.distillation.batch_norm import Statistics, batch_norm_inputs, statistics_loss
 from zeroq.distillation.recipe import Recipe, check_finite, check_loss, check_settings
-from zeroq.images import Limits, check_limits
+from zeroq.images import Limits, check_input_shape, check_limits
 from zeroq.modules import evaluating, forward, model_device, without_weight_gradients
 
 # The published code draws pixels from 0…255, subtracts their mean and divides by their variance (not by
@@ -56,7 +56,8 @@ def distill(
 
     Source: Cai et al., ZeroQ (CVPR 2020), section 3.1.
     """
-    check_settings(input_shape, count, statistics, iterations, learning_rate)
+    check_input_shape(input_shape)
+    check_settings(count, statistics, iterations, learning_rate)
     generator = torch.Generator().manual_seed(seed)
     noise = INITIAL_LIMIT * (2 * torch.rand(count, *input_shape, generator=generator) - 1)
     images = noise.to(model_device(model)).requires_grad_()

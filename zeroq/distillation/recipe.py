@@ -15,7 +15,7 @@ from torch import nn
 
 from zeroq.distillation.batch_norm import Statistics, check_statistics
 from zeroq.errors import ZeroQError
-from zeroq.images import Limits, check_count, check_input_shape
+from zeroq.images import Limits, check_count
 
 # Adam divides by its bias correction, and float32 overflows above.
 LARGEST_LEARNING_RATE = 1e30
@@ -72,11 +72,11 @@ class Distillation:
         """How many iterations there will be."""
         return recipe_by_name(self.recipe).iterations if self.iterations is None else self.iterations
 
-    def check(self, input_shape: tuple[int, int, int]) -> None:
-        """Raise ZeroQError for what the recipe would refuse."""
+    def check(self) -> None:
+        """Raise ZeroQError for what no recipe can work with."""
         if self.size is not None and self.size < 1:
             raise ZeroQError(f"distill.size is a number of pixels, not {self.size}")
-        check_settings(input_shape, self.count, self.statistics, self.total, self.learning_rate)
+        check_settings(self.count, self.statistics, self.total, self.learning_rate)
 
     def run(
         self, model: nn.Module, input_shape: tuple[int, int, int], on_iteration: Callable[[int, float], None]
@@ -96,11 +96,8 @@ class Distillation:
         )
 
 
-def check_settings(
-    input_shape: tuple[int, int, int], count: int, statistics: str, iterations: int, learning_rate: float
-) -> None:
+def check_settings(count: int, statistics: str, iterations: int, learning_rate: float) -> None:
     """Raise ZeroQError for what no recipe can work with."""
-    check_input_shape(input_shape)
     check_count(count)
     check_statistics(statistics)
     if not isinstance(iterations, int) or iterations < 1:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from experiments.core import sources, stages
+from experiments.core import sources
 from tests.command_line import QUICK, only_runs
 from zeroq.networks import zoo
 from zeroq.networks.pretrained import PretrainedNetwork
@@ -23,7 +23,7 @@ from zeroq.networks.pretrained import PretrainedNetwork
         (["~bits.refine"], "bits.refine is missing"),
         (["seed=-1"], "seed must be"),
         (["distill.statistics=both", "method=gaussian"], "statistics must be one of"),
-        (["distill.recipe=slow", "method=gaussian"], "recipe must be one of published, fast"),
+        (["distill.recipe=slow", "method=gaussian"], "recipe must be one of fast, published"),
         (["percentile=40", *QUICK], "percentile must be above 50"),
         (["sensitivity=guessed", *QUICK], "sensitivities are exact or estimated"),
         (["method=dfq", "sensitivity=estimated"], "measures no sensitivities"),
@@ -101,7 +101,7 @@ def test_a_mistake_in_a_sweep_does_not_stop_it(command, outputs, capsys):
 
 
 def test_wrong_settings_are_refused_before_any_work(command, capsys, monkeypatch):
-    monkeypatch.setattr(stages.Run, "calibration_images", lambda run: pytest.fail("work was begun"))
+    monkeypatch.setattr("zeroq.pipeline.calibration_images", lambda *arguments: pytest.fail("work was begun"))
     assert command("bits=mp4a8", "bits.weight=1.5") == 1
     assert command("percentile=40") == 1
     assert "below the smallest candidate" in capsys.readouterr().out

@@ -12,7 +12,7 @@ from torchvision.models.detection import retinanet_resnet50_fpn
 import zeroq
 from tests.networks import assert_equal_outputs, estimate_statistics, outputs
 from tests.paths import DATA
-from zeroq.baselines.dfq import Steps, prepared
+from zeroq.baselines.dfq import Steps
 from zeroq.baselines.equalization import (
     equalize,
     input_ranges,
@@ -28,10 +28,10 @@ from zeroq.modules import batch_norms
 from zeroq.networks import zoo
 from zeroq.networks.imagenet import CHECKPOINTS
 from zeroq.networks.retinanet import RawRetinaNet
-from zeroq.pipeline import quantize_with_dfq
 from zeroq.quantization.bias_correction import mean_outputs
 from zeroq.quantization.convert import activation_quantizers
 from zeroq.settings import Settings
+from zeroq.zero_shot import quantize_with_dfq
 
 
 def zoo_networks():
@@ -157,7 +157,7 @@ def test_ranges_and_sensitivities_from_images(mixed, activation_bits, distance):
     settings = Settings(4, activation_bits, mixed=mixed, bias_correction="empirical")
     result = quantize_with_dfq(network.module, network.input.shape, settings, images=images, ranges_from_images=True)
     assert len(result.sensitivity) == len(result.plan) == 54
-    wanted = mean_outputs(prepared(network.module, network.input.shape, Steps()), images)
+    wanted = mean_outputs(Steps()(network.module, network.input.shape), images)
     for name, (found,) in mean_outputs(result.model, images).items():
         assert torch.allclose(found, wanted[name][0], atol=distance), name
 
@@ -227,18 +227,18 @@ def test_without_batch_norm_the_rest_runs(no_norm):
 def test_what_does_not_go_together(no_norm, images):
     for settings, named, sentence in [
         (Settings(4, 8), {}, "no mixed precision"),
-        (Settings(8, 8, mixed=False, bias_correction="empirical"), {}, "need images"),
-        (Settings(8, 8, mixed=False), {"ranges_from_images": True}, "need images"),
+        (Settings(8, 8, mixed=False, bias_correction="empirical"), {}, "needs images"),
+        (Settings(8, 8, mixed=False), {"ranges_from_images": True}, "needs images"),
         (Settings(8, 8, mixed=False, bias_correction="magic"), {}, "bias_correction must be one of"),
-        (Settings(8, 8, mixed=False), {"images": images}, "nothing uses the images"),
-        (Settings(8, 8, mixed=False, percentile=99), {}, "a percentile is of ranges from images"),
+        (Settings(8, 8, mixed=False), {"images": images}, "nothing in method dfq uses images"),
+        (Settings(8, 8, mixed=False, percentile=99), {}, "percentile is of ranges from images"),
     ]:
         with pytest.raises(zeroq.ZeroQError, match=sentence):
             quantize_with_dfq(no_norm, (3, 8, 8), settings, **named)
     for shape, sentence in ((64, "three whole numbers"), ((1, 8, 8), r"does not accept images of shape \(1, 8, 8\)")):
         with pytest.raises(zeroq.ZeroQError, match=sentence):
             quantize_with_dfq(no_norm, shape, Settings(8, 8, mixed=False))
-    with pytest.raises(zeroq.ZeroQError, match="a part of DFQ; use quantize_with_dfq"):
+    with pytest.raises(zeroq.ZeroQError, match="analytic bias correction are parts of DFQ"):
         zeroq.quantize_with_images(no_norm, images, Settings(8, 8, mixed=False, bias_correction="analytic"))
     network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Sigmoid(), nn.Conv2d(4, 4, 1))
     with pytest.raises(zeroq.ZeroQError, match=r"cannot tell what Sigmoid .*take the ranges from images") as raised:

@@ -10,8 +10,8 @@ from tests.zeroq.baselines.networks import Several
 from zeroq.baselines.dfq import Steps
 from zeroq.baselines.moments import activation_moments
 from zeroq.graph.tracing import trace
-from zeroq.pipeline import quantize_with_dfq
 from zeroq.settings import Settings
+from zeroq.zero_shot import quantize_with_dfq
 
 NO_STEPS = Steps(replace_relu6=False, equalize=False, absorb=False)
 

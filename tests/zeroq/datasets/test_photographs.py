@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from torch import nn
 
-from experiments.core import sources, stages
+from experiments.core import sources
 from experiments.core.config import DataConfig
 from experiments.core.sources import load_dataset, number_of_classes
 from tests.paths import DATA
@@ -59,7 +59,7 @@ def test_a_photograph_that_is_damaged_later_is_named_in_one_sentence(imagenet, u
 def test_the_command_line_reads_every_photograph_before_it_works(imagenet, unreadable, command, capsys, monkeypatch):
     network = PretrainedNetwork(nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 1000)), SMALL)
     monkeypatch.setitem(sources.NETWORKS, "torchvision", lambda architecture, checkpoint: network)
-    monkeypatch.setattr(stages.Run, "calibration_images", lambda run: pytest.fail("work was begun"))
+    monkeypatch.setattr("zeroq.pipeline.calibration_images", lambda *arguments: pytest.fail("work was begun"))
     shared = ("model=torchvision", "model.name=small", f"data.root={imagenet}", "tracker=disabled")
     assert command(*shared, "method=naive") == 1
     assert f"{WORDNET_IDS[567]}/image.JPEG is no readable photograph" in capsys.readouterr().out.replace("\n", "")

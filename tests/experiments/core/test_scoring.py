@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from experiments.core import stages
+from experiments.core import scoring
 from tests.paths import DATA
 from zeroq.datasets.fashion_mnist import FashionMNIST
 from zeroq.datasets.fashion_scenes import FashionScenes
@@ -17,7 +17,7 @@ def test_a_classifier_has_the_same_score():
     network = zoo.load("resnet18", None)
     data = FashionMNIST(DATA, network.input)
     data.images, data.labels = data.images[:550], data.labels[:550]
-    arguments = (stages.score_on, network.module, data, network.detector, "score")
+    arguments = (scoring.score_on, network.module, data, network.detector, "score")
     one, two = on_devices(("cpu",), *arguments), on_devices(TWO, *arguments)
     assert (one.top1, one.top5) == (two.top1, two.top5)
     assert torch.equal(one.predictions, two.predictions)
@@ -27,5 +27,5 @@ def test_a_classifier_has_the_same_score():
 def test_a_detector_has_the_same_score():
     network = zoo.load("retinanet", None)
     data = FashionScenes(DATA, network.input, count=110)
-    arguments = (stages.score_on, network.module, data, network.detector, "score")
+    arguments = (scoring.score_on, network.module, data, network.detector, "score")
     assert on_devices(("cpu",), *arguments) == on_devices(TWO, *arguments)
