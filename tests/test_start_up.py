@@ -43,7 +43,7 @@ def test_every_public_name_is_what_its_module_defines():
         value = getattr(zeroq, name)
         assert value.__name__ == name  # and no module, whose name would have dots
     assert set(dir(zeroq)) >= set(zeroq.__all__)
-    with pytest.raises(AttributeError, match="has no attribute 'quantise'"):
+    with pytest.raises(AttributeError, match="quantise"):
         zeroq.quantise  # noqa: B018
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from filelock import FileLock
-from torch import nn
+from torch import fx, nn
 
 import zeroq
 from zeroq.errors import ZeroQError
@@ -77,12 +77,19 @@ def claimed(folder: Path, name: str) -> Iterator[None]:
 
 
 def fingerprint(model: nn.Module) -> str:
-    """A hash of a network's structure and of every parameter and buffer."""
+    """A hash of a network's structure (of a traced one's code too) and of every parameter and buffer."""
     digest = hashlib.sha256(repr(model).encode())
+    if isinstance(model, fx.GraphModule):
+        digest.update(model.code.encode())
     for name, tensor in model.state_dict().items():
         digest.update(name.encode())
-        digest.update(tensor.detach().cpu().numpy().tobytes())
+        digest.update(content(tensor))
     return digest.hexdigest()
+
+
+def content(tensor: torch.Tensor) -> bytes:
+    """The bytes of a tensor's values, whatever their type, in the order of its axes."""
+    return tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
 def source_fingerprint() -> str:

@@ -157,7 +157,7 @@ def test_settings_are_refused_before_distilling(timm_network, monkeypatch):
     for arguments, sentence in [
         ({"weight_bits": 1.5}, "below the smallest candidate"),
         ({"weight_bits": 5, "candidates": (2, 4)}, "above the widest candidate"),
-        ({"weight_bits": {"conv_stem": 4}}, "mixed=False"),
+        ({"weight_bits": {"conv_stem": 4}, "mixed": True}, "mixed=False"),
         ({"weight_bits": {"conv_stem": 4}, "mixed": False}, "must name every Conv and Linear layer"),
         ({"activation_bits": 9}, "2…8"),
         ({"candidates": 4}, "candidate bits"),

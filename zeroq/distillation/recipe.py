@@ -73,7 +73,8 @@ class Distillation:
         return recipe_by_name(self.recipe).iterations if self.iterations is None else self.iterations
 
     def check(self) -> None:
-        """Raise ZeroQError for what no recipe can work with."""
+        """Raise ZeroQError for a recipe that does not exist, and for what no recipe can work with."""
+        recipe_by_name(self.recipe)
         if self.size is not None and self.size < 1:
             raise ZeroQError(f"distill.size is a number of pixels, not {self.size}")
         check_settings(self.count, self.statistics, self.total, self.learning_rate)
