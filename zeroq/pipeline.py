@@ -103,14 +103,15 @@ def quantize_by_method(
             settings, and for a network whose sensitivities cannot be measured or that cannot be traced where it must.
     """
     check(model, input_shape, method, settings, distillation, images)
+    # Before what takes minutes: not every network can be rewritten, or lets statistics be followed through it.
+    with channels_last(model, input_shape):
+        network = model if method.steps is None else method.steps(model, input_shape)
+        from_statistics = method.ranges == "statistics" or settings.bias_correction == "analytic"
+        moments = activation_moments(network, input_shape, limits) if from_statistics else None
     losses = None
     if images is None:
         images, losses = calibration_images(model, input_shape, method, settings, distillation, run_stage)
     with channels_last(model, input_shape):
-        network = model if method.steps is None else method.steps(model, input_shape)
-        from_statistics = method.ranges == "statistics" or settings.bias_correction == "analytic"
-        # Before the sensitivities, which take minutes: not every network lets statistics be followed through it.
-        moments = activation_moments(network, input_shape, limits) if from_statistics else None
         omega = frontier = None
         if method.measures_sensitivities:
             omega = run_stage(measuring(network, images, settings))
