@@ -8,36 +8,17 @@ run's stages are done again, or taken from outputs/cache, since a record holds n
 folder as quantized.onnx unless ``file`` says otherwise.
 """
 
-import os
 import sys
-import tempfile
-from importlib.metadata import version
 from pathlib import Path
-from statistics import median
-
-import torch
-import yaml
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from experiments.core.collecting import folder_of
-from experiments.core.config import RunConfig, typed
-from experiments.core.environment import choose_device
-from experiments.core.once import quantized
+from experiments.core.deployment import export
 from experiments.core.progress import console
-from experiments.core.record import Deployment, Record, formatted, read_record, write_json
-from experiments.core.scoring import Score, score, simulation
-from experiments.core.sources import load_dataset, load_network
-from experiments.core.stages import Stages
-from experiments.core.store import fingerprint
+from experiments.core.record import Record, formatted
 from zeroq.errors import ZeroQError
-from zeroq.evaluation.classification import Classification
-from zeroq.export.onnx_file import ExportReport, export_float_onnx, export_onnx
-from zeroq.export.runtime import INTEGER_CONVOLUTION, OnnxNetwork, kernels, latencies
-from zeroq.images import gaussian_images
+from zeroq.export.onnx_file import ExportReport
 
 WORDS = ("run", "data.root", "file")
-PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 
 
 def main() -> None:
@@ -51,98 +32,19 @@ def main() -> None:
         sys.exit("error: name the run, run=outputs/runs/NAME, or run=NAME for a committed one")
     try:
         folder = folder_of(given["run"], outputs=Path("outputs"), results=Path("results"))
-        export(folder, Path(given.get("file", folder / "quantized.onnx")), given.get("data.root"))
+        file = Path(given.get("file", folder / "quantized.onnx"))
+        show(*export(folder, file, given.get("data.root")))
     except ZeroQError as error:
         sys.exit(f"error: {error}")
     except OSError as error:
         sys.exit(f"error: cannot write to {error.filename or 'the disk'} ({error.strerror})")
 
 
-def export(folder: Path, file: Path, data_root: str | None = None) -> Record:
-    """Export a run, measure its file, and write the new record; the record.
-
-    Raises ZeroQError for a folder without a usable record, for a network that has other weights than the run's, and
-    where the run cannot be exported.
-    """
-    record = read_record(folder)
-    config = config_of(folder, data_root)
-    network = load_network(config.model)
-    if fingerprint(network.module) != record["network"]:
-        raise ZeroQError(f"{folder} was made with other weights than {config.model.label} has now; run it again")
-    network.module.to(choose_device(config.device))
-    dataset = load_dataset(config.data, network)
-    result = quantized(config, network, Stages(config.outputs / "cache", network.module))
-    if result.plan != record["plan"]:
-        raise ZeroQError(f"{folder} has another plan than its stages give now; run it again with force=true")
-    example = gaussian_images(network.input.shape, 1)
-    words = {key: str(record[key]) for key in ("run", "model", "method", "w_bits", "a_bits", "placement", "git_commit")}
-    report = export_onnx(result.model, file, example, metadata=words)
-    simulated = score(simulation(result.model, config.placement), network, dataset, "evaluate")
-    deployed = score(OnnxNetwork(file), network, dataset, f"evaluate {file.name}")
-    with tempfile.TemporaryDirectory() as scratch:
-        reference = export_float_onnx(network.module.cpu(), Path(scratch) / "float.onnx", example)
-        latency = {f"{threads} threads": compared(reference, file, example, threads) for threads in thread_counts()}
-    record.pop("run")
-    record["deployed_mib"] = report.file_mib
-    record["deployed_value"] = round(deployed.value, 4)
-    record["deployment"] = deployment(report, simulated, deployed, latency)
-    write_json(folder / "record.json", record)
-    tell(record, report, file)
-    return record
-
-
-def config_of(folder: Path, data_root: str | None) -> RunConfig:
-    """The settings that a run was made with, and where its data are now."""
-    try:
-        stored = OmegaConf.load(folder / "config.yaml")
-        stored.outputs = str(folder.parent.parent)
-        if data_root:
-            stored.data.root = data_root
-        return typed(stored)
-    except OSError as error:
-        raise ZeroQError(f"{folder / 'config.yaml'} cannot be read ({error.strerror}); run it again") from error
-    except (OmegaConfBaseException, yaml.YAMLError) as error:
-        raise ZeroQError(f"{folder / 'config.yaml'} is damaged ({str(error).splitlines()[0]}); run it again") from error
-
-
-def deployment(
-    report: ExportReport, simulated: Score, deployed: Score, latency: dict[str, dict[str, float]]
-) -> Deployment:
-    """What a record keeps of an exported file."""
-    convolutions = [layer for layer in report.layers if layer.kind.startswith("Conv")]
-    is_classifier = isinstance(simulated, Classification)
-    return {
-        "simulated_value": round(simulated.value, 4),
-        "agreement": round(deployed.agreement(simulated.predictions), 6) if is_classifier else None,
-        "weights_mib": report.weights_mib,
-        "planned_weights_mib": report.planned_weights_mib,
-        "parameters_mib": report.parameters_mib,
-        "graph_mib": report.graph_mib,
-        "convolutions": len(convolutions),
-        "integer_convolutions": kernels(report.path)[INTEGER_CONVOLUTION],
-        "float_layers": len(report.float_layers),
-        "latency_ms": latency,
-        "versions": {package: version(package) for package in PACKAGES},
-    }
-
-
-def thread_counts() -> list[int]:
-    """One thread and all of them."""
-    return sorted({1, os.cpu_count() or 1})
-
-
-def compared(reference: Path, file: Path, image: torch.Tensor, threads: int) -> dict[str, float]:
-    """Median milliseconds of the float file and of the quantized one for one image, and of each turn's ratio."""
-    slow, fast = latencies([reference, file], image, threads=threads)
-    ratios = [one / other for one, other in zip(slow, fast, strict=True)]
-    return {"fp32": median(slow), "quantized": median(fast), "speedup": median(ratios)}
-
-
-def tell(record: Record, report: ExportReport, file: Path) -> None:
+def show(record: Record, report: ExportReport) -> None:
     """What the file is, on the console."""
     found, metric = record["deployment"], record["metric"]
     lines = [
-        f"{file}: {report.file_mib:.2f} MiB (weights {report.weights_mib:.2f}, biases and scales "
+        f"{report.path}: {report.file_mib:.2f} MiB (weights {report.weights_mib:.2f}, biases and scales "
         f"{report.parameters_mib:.2f}, graph {report.graph_mib:.2f}; FP32 {record['fp32_size_mib']:.2f})",
         f"{formatted(record['deployed_value'], metric)} {metric} in onnxruntime, "
         f"{formatted(found['simulated_value'], metric)} simulated",

@@ -13,8 +13,8 @@ from torch import nn
 
 from experiments import figures, tables
 from experiments.analysis.collection import from_folders
-from experiments.core import once as runner
-from experiments.core import sources
+from experiments.core import content as run_content
+from experiments.core import once, sources
 from experiments.core.record import read_record
 from tests.command_line import QUICK, only_runs
 from tests.paths import DATA
@@ -85,7 +85,7 @@ def test_only_data_that_may_be_passed_on_are_shown(command, outputs, monkeypatch
     quick = ("tracker=disabled", *QUICK)
     assert command("method=real", "bits=w6a6", *quick) == 0
     assert len(list((outputs / "runs").glob("*,real,w6a6,*/calibration.png"))) == 1
-    monkeypatch.setattr(runner, "FREE_DATA", ())
+    monkeypatch.setattr(run_content, "FREE_DATA", ())
     assert command("-m", "method=gaussian,real", "bits=w8a8", *quick) == 0
     pictures = {path.parent.name.split(",")[1] for path in (outputs / "runs").glob("*,w8a8,*/calibration.png")}
     assert pictures == {"gaussian"}
@@ -201,14 +201,14 @@ def test_interrupt_leaves_nothing(command, outputs, monkeypatch):
     def interrupted(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(runner, "write_files", interrupted)
+    monkeypatch.setattr(once, "write_files", interrupted)
     assert "interrupted" in command("method=naive", "bits=w6a6")
     assert only_runs(outputs) == before
 
 
 def test_names_hold_what_is_not_the_default_in_any_order(command, monkeypatch):
     names = []
-    monkeypatch.setattr(runner, "execute", lambda settings, name, others: names.append(name))
+    monkeypatch.setattr(once, "execute", lambda settings, name, others: names.append(name))
 
     def name(*overrides: str) -> str:
         assert command(*overrides) == 0

@@ -51,7 +51,8 @@ def test_a_run_is_what_one_call_of_the_library_gives(command, outputs, monkeypat
     (run,) = kept
     assert run.model.state_dict().keys() == result.model.state_dict().keys()
     for name, tensor in result.model.state_dict().items():
-        assert torch.equal(tensor, run.model.state_dict()[name]), name
+        # The naive method's ranges are each batch's own: its scales are NaN.
+        assert torch.allclose(tensor, run.model.state_dict()[name], rtol=0, atol=0, equal_nan=True), name
     if result.sensitivity is None:
         assert not (folder / "sensitivity.csv").exists()
     else:
