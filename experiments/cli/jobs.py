@@ -60,11 +60,13 @@ def planned_names(jobs: list[list[str]]) -> Iterator[str]:
         plain = composed()
         for overrides in jobs:
             given = dict(override.split("=", 1) for override in overrides)
-            # Seeds and silent settings need no config of their own.
-            others = [each for each in overrides if is_further(partitioned(each)[0].lstrip("+~"))]
             named = {key: given[key] for key in NAMED_GROUPS if key in given}
+            others = [each for each in overrides if is_further(partitioned(each)[0].lstrip("+~"))]
+            # Which data there are depends on the model, and no choice on a method or on bits.
+            deciding = [*(f"{key}={choice}" for key, choice in named.items() if key == "model"), *others]
+            deciding = [each for each in deciding if partitioned(each)[0].lstrip("+~") in plain.hydra.runtime.choices]
+            choices = {**composed(*deciding).hydra.runtime.choices, **named}
             words = (*(f"{key}={choice}" for key, choice in named.items()), *others)
-            choices = composed(*words).hydra.runtime.choices if others else {**plain.hydra.runtime.choices, **named}
             seed = given.get("seed", plain.seed)
             name, _ = name_and_settings(overrides, choices, seed, lambda words=words: composed(*words))
             yield name
@@ -80,7 +82,7 @@ def name_and_settings(
 ) -> tuple[str, dict[str, str]]:
     """A run's name, and what it sets beyond model, method, bits and seed, as its record has it.
 
-    ``choices`` are those of all groups, ``config`` gives the composed config.
+    ``choices`` are those of all groups, ``config`` gives the composed config, for values that refer to others.
     """
 
     def changed_value(key: str, typed: str) -> str | None:
@@ -91,15 +93,23 @@ def name_and_settings(
             same = OmegaConf.select(composed(*named), key) == OmegaConf.select(composed(*named, f"{key}={typed}"), key)
             return None if same else typed
         chosen = composed(*(f"{group}={choices[group]}" for group in GROUPS))
+        own = config() if "${" in typed else alone(key, typed)
         try:
-            if OmegaConf.select(chosen, key) == OmegaConf.select(config(), key):
+            if OmegaConf.select(chosen, key) == OmegaConf.select(own, key):
                 return None
         except OmegaConfBaseException:  # refers to a value that only this command line gives
             pass
-        return spelling(config(), key)
+        return spelling(own, key)
 
     settings = other_settings(overrides, changed_value)
     return run_name(choices, settings, seed), settings
+
+
+def alone(key: str, typed: str) -> DictConfig:
+    """A config of nothing but a setting, with its value as Hydra reads it."""
+    config = OmegaConf.create({})
+    OmegaConf.update(config, key, OverridesParser.create().parse_override(f"{key}={typed}").value())
+    return config
 
 
 def check_data_of(arguments: list[str]) -> None:

@@ -9,8 +9,8 @@ from experiments.core.choices import CONF
 from zeroq.errors import ZeroQError
 
 # What does not change what a search is about.
-ASIDE = ("outputs=", "tracker", "device=", "hydra.sweeper.n_trials=", "hydra.sweeper.sampler.seed=")
-ASIDE += ("hydra/launcher", "hydra.launcher", "-")
+SAME_SEARCH = ("outputs=", "tracker", "device=", "hydra.sweeper.n_trials=", "hydra.sweeper.sampler.seed=")
+SAME_SEARCH += ("hydra/launcher", "hydra.launcher", "-")
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,10 @@ class Search:
     @classmethod
     def of(cls, arguments: list[str]) -> "Search":
         """Named after what is searched, so that searches for other things do not share trials."""
-        told = [each for each in arguments if each.startswith(("experiment=", "outputs=", "hydra.sweeper", "hydra/sw"))]
+        given = [each for each in arguments if each.startswith(("experiment=", "outputs=", "hydra.sweeper", "hydra/sw"))]
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-            sweeper = hydra.compose("config", told, return_hydra_config=True).hydra.sweeper
-        about = sorted(argument for argument in arguments if not argument.startswith(ASIDE))
+            sweeper = hydra.compose("config", given, return_hydra_config=True).hydra.sweeper
+        about = sorted(argument for argument in arguments if not argument.startswith(SAME_SEARCH))
         digest = hashlib.sha256("\n".join(about).encode()).hexdigest()[:8]
         return cls(f"{sweeper.study_name}-{digest}", sweeper.storage, sweeper.n_trials, sweeper.sampler.seed)
 
