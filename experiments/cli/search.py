@@ -25,9 +25,9 @@ class Search:
     @classmethod
     def of(cls, arguments: list[str]) -> "Search":
         """Named after what is searched, so that searches for other things do not share trials."""
-        given = [each for each in arguments if each.startswith(("experiment=", "outputs=", "hydra.sweeper", "hydra/sw"))]
+        own = [each for each in arguments if each.startswith(("experiment=", "outputs=", "hydra.sweeper", "hydra/sw"))]
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-            sweeper = hydra.compose("config", given, return_hydra_config=True).hydra.sweeper
+            sweeper = hydra.compose("config", own, return_hydra_config=True).hydra.sweeper
         about = sorted(argument for argument in arguments if not argument.startswith(SAME_SEARCH))
         digest = hashlib.sha256("\n".join(about).encode()).hexdigest()[:8]
         return cls(f"{sweeper.study_name}-{digest}", sweeper.storage, sweeper.n_trials, sweeper.sampler.seed)
