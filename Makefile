@@ -18,12 +18,9 @@ REPORT = for each in tables figures report; do $(RUN) -m experiments.$$each outp
 # Runs them one after the other; what fails in one keeps neither the others nor the report from being made.
 EVERY = failed=0; for words in $(1); do $(RUN) -m experiments.run $$words || failed=1; done; \
     $(call REPORT,outputs); exit $$failed
-
 # Test files are shared by as many processes as there are cores, each with a thread.
 SHARED := -n auto --maxprocesses 4 --dist loadfile
-
-# glibc gives large blocks back to the kernel after every step and asks for them again; keeping them
-# makes training on a CPU about 1.7 times faster.
+# glibc gives large blocks back to the kernel after every step; keeping them makes training on a CPU 1.7 times faster.
 KEEP_MEMORY := MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=4294967296
 
 .PHONY: help demo test test-all test-results lint data train-zoo paper-embedded paper sweeps extensions $\
