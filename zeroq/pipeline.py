@@ -7,7 +7,8 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from zeroq.baselines.dfq import Steps, correct_biases_analytically, set_ranges, skipped_steps
+from zeroq.baselines.analytic_bias_correction import correct_biases_analytically
+from zeroq.baselines.dfq import Steps, set_ranges, skipped_steps
 from zeroq.baselines.moments import activation_moments
 from zeroq.distillation.recipe import Distillation
 from zeroq.graph.tracing import check_traced, trace

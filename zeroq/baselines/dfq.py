@@ -6,12 +6,14 @@ from dataclasses import dataclass
 import torch
 from torch import fx, nn
 
-from zeroq.baselines.equalization import absorb_high_biases, equalize, unabsorbed_channels, unequal_channels
+from zeroq.baselines.bias_absorption import absorb_high_biases, unabsorbed_channels
+from zeroq.baselines.equalization import equalize, unequal_channels
 from zeroq.baselines.moments import Moments
-from zeroq.graph.folding import fold_batch_norms, replace_relu6
+from zeroq.baselines.relu6 import replace_relu6
+from zeroq.graph.folding import fold_batch_norms
 from zeroq.graph.patterns import layer_pairs
 from zeroq.graph.tracing import check_traced, trace
-from zeroq.layers import TRANSPOSED, channel_means, constant_response, shift_bias, weighted_layers
+from zeroq.layers import weighted_layers
 from zeroq.methods import Method
 from zeroq.modules import batch_norms
 from zeroq.quantization.activations import ActivationQuantizer
@@ -92,19 +94,3 @@ def set_ranges(
             for seen in moments[name]:
                 quantizer(torch.stack([seen.low.min(), seen.high.max()]))
             quantizer.freeze()
-
-
-def correct_biases_analytically(
-    quantized: nn.Module, graph: fx.GraphModule, layer_inputs: dict[str, list[Moments]]
-) -> None:
-    """Take from each layer's bias what the rounding of its weights adds to its mean output (Nagel et al., section 4.2).
-
-    The error of the weights times the mean of the input, which ``activation_moments`` gives. Padding is taken for
-    more of the same, and transposed convolutions are left alone. Changes ``quantized`` in place.
-    """
-    for name, calls in layer_inputs.items():
-        layer, original = quantized.get_submodule(name), graph.get_submodule(name)
-        if isinstance(layer, TRANSPOSED):
-            continue
-        mean = torch.stack([channel_means(layer, seen.mean) for seen in calls]).mean(0)
-        shift_bias(layer, -constant_response(layer, layer.weight.detach() - original.weight.detach(), mean))

@@ -1,13 +1,12 @@
-"""Cross-layer equalization and high-bias absorption (Nagel et al. 2019, section 4.1)."""
+"""Cross-layer equalization (Nagel et al. 2019, section 4.1)."""
 
 import warnings
 
 import torch
 from torch import fx, nn
 
-from zeroq.graph.operators import operator_of, rectifies
 from zeroq.graph.patterns import LayerPair, layer_pairs
-from zeroq.layers import PLAIN, constant_response, shift_bias, weight_by_input
+from zeroq.layers import weight_by_input
 
 # Of the logarithm of a scale: ranges of a pair then differ by less than a thousandth.
 SETTLED = 1e-4
@@ -15,8 +14,6 @@ LARGEST_SWEEPS = 1000
 # Of a layer's largest weight range: a channel below it is dead. Equalization would scale what is left of it, its bias,
 # far beyond what the other channels give.
 SMALLEST_RANGE = 1e-5
-# Standard deviations between a channel's mean and the values that absorption takes for the smallest.
-SMALLEST = 3
 
 
 def equalize(graph: fx.GraphModule) -> fx.GraphModule:
@@ -89,50 +86,6 @@ def input_ranges(layer: nn.Module, channels: int) -> torch.Tensor:
     """Largest |weight| of each of ``channels`` input channels, of which a Linear layer may have several values each."""
     weight = weight_by_input(layer, layer.weight.detach()).abs()
     return weight.amax((1, 3)).flatten().view(channels, -1).amax(1)
-
-
-def absorb_high_biases(graph: fx.GraphModule) -> fx.GraphModule:
-    """Move what a channel always has in excess of 0, c = max(0, β - 3γ), into the next layer's bias.
-
-    Exact where no value is below c: the ReLU between the two then passes everything. Unlike in the paper, it is not
-    done across zero padding, where the border sees 0 instead of c (``unabsorbed_channels``). Layers without recorded
-    statistics (``fold_batch_norms``) are left alone. Changes the graph in place and returns it.
-    """
-    for pair, excess in _excesses(graph, layer_pairs(graph)):
-        first, second = graph.get_submodule(pair.first), graph.get_submodule(pair.second)
-        if not _shifts(graph, pair):
-            continue
-        shift_bias(first, -excess)
-        first.output_mean -= excess
-        shift_bias(second, constant_response(second, second.weight.detach(), excess))
-    return graph
-
-
-def unabsorbed_channels(graph: fx.GraphModule, pairs: list[LayerPair]) -> int:
-    """How many channels of pairs joined by a ReLU have a bias that the next layer cannot absorb exactly."""
-    return sum((excess > 0).sum().item() for pair, excess in _excesses(graph, pairs) if not _shifts(graph, pair))
-
-
-def _excesses(graph: fx.GraphModule, pairs: list[LayerPair]) -> list[tuple[LayerPair, torch.Tensor]]:
-    """c = max(0, β - 3γ) [channels] of every pair that a ReLU joins and whose first layer has statistics."""
-    found = []
-    for pair in pairs:
-        first = graph.get_submodule(pair.first)
-        if hasattr(first, "output_mean") and any(rectifies(graph, node) for node in pair.between):
-            found.append((pair, (first.output_mean - SMALLEST * first.output_std).clamp_min(0)))
-    return found
-
-
-def _shifts(graph: fx.GraphModule, pair: LayerPair) -> bool:
-    """Whether a constant that is taken from the first layer's channels reaches the second one everywhere."""
-    second = graph.get_submodule(pair.second)
-    padded = getattr(second, "padding", 0)
-    unpadded = padded == "valid" or (not isinstance(padded, str) and not any(torch.tensor(padded).flatten().tolist()))
-    # A forward of its own may pad too, as timm's Conv2dSame does.
-    own_forward = type(second).forward not in {layer.forward for layer in PLAIN}
-    # f(max(x, 0) - c) = f(max(x, 0)) - c.
-    between = all(operator_of(graph, node).shifts or rectifies(graph, node) for node in pair.between)
-    return between and unpadded and not own_forward
 
 
 def _divide_outputs(layer: nn.Module, scale: torch.Tensor) -> None:

@@ -1,13 +1,11 @@
-"""BatchNorm folding, and ReLU in place of ReLU6."""
+"""BatchNorm folding."""
 
 import torch
 from torch import fx, nn
-from torch.nn import functional
 
-from zeroq.graph.operators import called, clamp_ends, clamps, in_place, operator_of
 from zeroq.graph.patterns import attributes, calls_of, changeable_layers
-from zeroq.layers import WEIGHTED_LAYERS, beside_weight, channel_axis, weight_grid
-from zeroq.modules import batch_norms, holds_statistics
+from zeroq.layers import beside_weight, channel_axis, weight_grid
+from zeroq.modules import batch_norms
 
 
 def fold_batch_norms(graph: fx.GraphModule) -> fx.GraphModule:
@@ -44,39 +42,9 @@ def fold_batch_norms(graph: fx.GraphModule) -> fx.GraphModule:
             graph.delete_submodule(name)
         else:
             graph.set_submodule(name, activation)
-    return _finished(graph)
-
-
-def replace_relu6(graph: fx.GraphModule) -> fx.GraphModule:
-    """ReLU for every ReLU6 and clamp to 0…6 behind a layer: equal where nothing exceeds 6, and unlike those it scales.
-
-    One behind anything else, as in a hard swish, stays. Changes the graph in place and returns it.
-    """
-    for node in list(graph.graph.nodes):
-        if clamp_ends(graph, node) != (0, 6):
-            continue
-        if node.op == "call_module":
-            if all(_follows_layer(graph, call) for call in calls_of(graph, node.target)):
-                graph.set_submodule(node.target, nn.ReLU(in_place(graph, node)))
-        elif _follows_layer(graph, node):
-            given = node.args[:1] or (node.kwargs["input"],)
-            with graph.graph.inserting_before(node):
-                relu = graph.graph.call_function(functional.relu, given, {"inplace": in_place(graph, node)})
-            node.replace_all_uses_with(relu)
-            graph.graph.erase_node(node)
-    return _finished(graph)
-
-
-def _follows_layer(graph: fx.GraphModule, node: fx.Node) -> bool:
-    """Whether a Conv, Linear or BatchNorm layer gives what a node sees, or what elementwise operations make of it."""
-    while len(node.all_input_nodes) == 1:
-        (node,) = node.all_input_nodes
-        module = called(graph, node)
-        if module is not None and (isinstance(module, WEIGHTED_LAYERS) or holds_statistics(module)):
-            return True
-        if not operator_of(graph, node).elementwise and not clamps(graph, node):
-            return False
-    return False
+    graph.graph.lint()
+    graph.recompile()
+    return graph
 
 
 def _affine(norm: nn.Module) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -131,9 +99,3 @@ def _fold(layer: nn.Module, norm: nn.Module) -> None:
     layer.register_buffer("folded_factor", factor * getattr(layer, "folded_factor", 1), persistent=False)
     layer.register_buffer("output_mean", beta.to(weight), persistent=False)
     layer.register_buffer("output_std", gamma.abs().to(weight), persistent=False)
-
-
-def _finished(graph: fx.GraphModule) -> fx.GraphModule:
-    graph.graph.lint()
-    graph.recompile()
-    return graph

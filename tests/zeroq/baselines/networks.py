@@ -1,4 +1,6 @@
-"""A network whose activations are sums."""
+"""What tests of DFQ share."""
+
+import copy
 
 import torch
 from torch import nn
@@ -17,3 +19,11 @@ class Several(nn.Module):
         one, two = functional.relu(self.one(x)), functional.relu(self.two(x) + 3)
         seen = self.shared(one) + self.shared(10 + two)
         return self.last(one + two), torch.add(one, other=two, alpha=-2), seen
+
+
+def assert_unchanged(step, graph) -> None:
+    """A step leaves every tensor of a graph as it was."""
+    before = copy.deepcopy(graph.state_dict())
+    after = step(graph).state_dict()
+    assert after.keys() == before.keys()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in after.items())

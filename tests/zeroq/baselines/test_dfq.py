@@ -18,9 +18,10 @@ from zeroq.baselines.equalization import (
     input_ranges,
     output_ranges,
 )
+from zeroq.baselines.relu6 import replace_relu6
 from zeroq.datasets.fashion_mnist import FashionMNIST
 from zeroq.evaluation.classification import evaluate
-from zeroq.graph.folding import fold_batch_norms, replace_relu6
+from zeroq.graph.folding import fold_batch_norms
 from zeroq.graph.patterns import layer_pairs
 from zeroq.graph.tracing import trace
 from zeroq.layers import weighted_layers
