@@ -1,6 +1,6 @@
 """The Pareto frontier of weight size against Ω, with the chosen plan over random ones."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 
 import matplotlib.pyplot as plt
@@ -46,7 +46,7 @@ def plans_beside(record: dict, omega: pandas.DataFrame) -> dict:
         "uniform": {
             bits: size_and_cost(dict.fromkeys(record["plan"], bits), omega, parameters) for bits in omega.columns
         },
-        "random": (sizes, costs[numpy.arange(len(counts)), drawn].sum(1)),
+        "random": (sizes, rounded(costs[numpy.arange(len(counts)), drawn].sum(1))),
     }
 
 
@@ -56,6 +56,11 @@ def size_and_cost(plan: dict[str, int], omega: pandas.DataFrame, parameters: dic
     return bits / BITS_PER_MIB, sum(omega.loc[name, width] for name, width in plan.items())
 
 
+def rounded(costs: Iterable[float]) -> numpy.ndarray:
+    """To 12 digits: processors add in other orders, and what differs behind them would move a pixel."""
+    return numpy.array([float(f"{cost:.12g}") for cost in costs])
+
+
 def draw(frontier: pandas.DataFrame, chosen: dict, title: str) -> plt.Figure:
     """The Pareto frontier of weight size against Ω under random plans, with uniform widths and the chosen plan."""
     figure, axes = plt.subplots(figsize=(WIDTH, 2.4))
@@ -63,7 +68,7 @@ def draw(frontier: pandas.DataFrame, chosen: dict, title: str) -> plt.Figure:
     axes.scatter(size, cost, s=2, color="#b8c7d3", linewidth=0, label="random plans")
     axes.plot(
         frontier.size_bits / BITS_PER_MIB,
-        frontier.sensitivity,
+        rounded(frontier.sensitivity),
         drawstyle="steps-post",
         linewidth=1,
         color="#444444",
