@@ -23,13 +23,13 @@ WORDS = ("stages", "networks", "device", "repetitions", "imagenet")
 
 
 def main() -> None:
-    results, told = results_arguments(sys.argv[1:], __doc__, WORDS)
-    device, repetitions = told.get("device", "cpu"), int(told.get("repetitions", 5))
-    stages = told.get("stages", ",".join(STAGES)).split(",")
+    results, given = results_arguments(sys.argv[1:], __doc__, WORDS)
+    device, repetitions = given.get("device", "cpu"), int(given.get("repetitions", 5))
+    stages = given.get("stages", ",".join(STAGES)).split(",")
     if unknown := set(stages) - set(STAGES):
         sys.exit(f"error: there is no stage {', '.join(sorted(unknown))}; stages are {', '.join(STAGES)}")
-    networks = told["networks"].split(",") if "networks" in told else None
-    photographs = Path(told["imagenet"]) if "imagenet" in told else None
+    networks = given["networks"].split(",") if "networks" in given else None
+    photographs = Path(given["imagenet"]) if "imagenet" in given else None
     folder = output_folder(results / "benchmarks")
     benchmarks = Benchmarks(folder, machine(device))
     try:

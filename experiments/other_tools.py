@@ -21,16 +21,16 @@ WORDS = ("tools", "networks", "seeds", "imagenet")
 
 
 def main() -> None:
-    results, told = results_arguments(sys.argv[1:], __doc__, WORDS)
-    tools = told.get("tools", ",".join(TOOLS)).split(",")
-    networks = told.get("networks", ",".join(NETWORKS)).split(",")
+    results, given = results_arguments(sys.argv[1:], __doc__, WORDS)
+    tools = given.get("tools", ",".join(TOOLS)).split(",")
+    networks = given.get("networks", ",".join(NETWORKS)).split(",")
     if unknown := [tool for tool in tools if tool not in TOOLS]:
         sys.exit(f"error: there is no tool {unknown[0]!r}; they are {', '.join(TOOLS)}")
     folder = output_folder(results / "other_tools")
     try:
-        seeds = [int(seed) for seed in told.get("seeds", "0,1,2").split(",")]
+        seeds = [int(seed) for seed in given.get("seeds", "0,1,2").split(",")]
         for name, seed in product(networks, seeds):
-            compare(folder, name, seed, tools, Path(told.get("imagenet", "data/imagenet")))
+            compare(folder, name, seed, tools, Path(given.get("imagenet", "data/imagenet")))
         tools_table(folder).write(folder / "table")
     except ModuleNotFoundError as error:
         sys.exit(f"error: {error.name} is not installed; pip install -r requirements-tools.txt")

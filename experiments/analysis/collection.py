@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import pandas
 
 from experiments.analysis.labels import extra_settings
-from experiments.core.record import NamedRecord, flaw
+from experiments.core.record import NamedRecord, validation_error
 from experiments.core.results import KeptRuns, RunFolders
 from zeroq.errors import ZeroQError
 from zeroq.mixed_precision.frontier import pareto_frontier
@@ -124,7 +124,7 @@ def collection(found: Mapping[str, Any], sources: Mapping[str, Source] | None = 
     """
     records, omissions = [], []
     for run, content in sorted(found.items()):
-        if reason := flaw(content):
+        if reason := validation_error(content):
             known = content if isinstance(content, dict) else {}
             words = (known[key] if isinstance(known.get(key), str) else None for key in ("model", "dataset"))
             omissions.append(Omission(run, reason, *words))

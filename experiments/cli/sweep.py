@@ -10,7 +10,7 @@ from experiments.cli.arguments import SWEEP, is_remote, is_search, is_sweep, out
 from experiments.cli.jobs import check_data_of, grids, planned, planned_names, product
 from experiments.cli.outcomes import DIED, Outcome, SweepLog, say, summary
 from experiments.cli.search import Search
-from experiments.core.record import flaw, read_content
+from experiments.core.record import read_content, validation_error
 from zeroq.errors import ZeroQError
 
 
@@ -22,7 +22,7 @@ def list_runs(arguments: list[str]) -> None:
     outcomes = []
     for name in planned_names(planned(arguments)):
         path = folder / name / "record.json"
-        state = "done" if path.exists() and flaw(read_content(path)) is None else "left"
+        state = "done" if path.exists() and validation_error(read_content(path)) is None else "left"
         outcomes.append(Outcome(name, state))
         say(f"{state}  {name}")
     if is_sweep(arguments):

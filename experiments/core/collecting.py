@@ -11,7 +11,7 @@ import yaml
 from filelock import FileLock
 from omegaconf import OmegaConf
 
-from experiments.core.record import flaw, record_folder, write_json
+from experiments.core.record import record_folder, validation_error, write_json
 from experiments.core.results import (
     PICTURES,
     TABLES,
@@ -80,7 +80,7 @@ def collect(runs: Path, results: Path, shown: Shown) -> Report:
 
 def line_of(folders: RunFolders, run: str, content: Any) -> tuple[dict[str, Any], dict[str, bytes]]:
     """A run's line, and the files that it names; raises ZeroQError for a run that is damaged."""
-    if reason := flaw(content):
+    if reason := validation_error(content):
         raise ZeroQError(reason)
     try:
         config = yaml.safe_load(folders.read(run, "config.yaml"))
@@ -172,7 +172,7 @@ def unpack(results: Path, run: str, folder: Path) -> Path:
     contents = kept.contents()
     if run not in contents:
         raise ZeroQError(f"there is no run {run} in {results / 'runs'}")
-    if reason := flaw(contents[run]):
+    if reason := validation_error(contents[run]):
         raise ZeroQError(f"{run} in {results / 'runs'} cannot be used ({reason})")
     if (folder / run).exists():
         raise ZeroQError(f"{folder / run} is there already; remove it, or choose another folder")

@@ -17,7 +17,7 @@ from experiments.core.progress import progress_bar
 from experiments.core.scoring import devices_beside, float_score, score, simulation
 from experiments.core.sources import check_data, load_dataset, load_network
 from experiments.core.stages import Stages
-from experiments.core.store import claimed, fingerprint
+from experiments.core.store import fingerprint, locked
 from zeroq.datasets.photographs import check_readable
 from zeroq.errors import ZeroQError
 from zeroq.modules import model_device
@@ -33,7 +33,7 @@ def execute(config: RunConfig, name: str, other_settings: dict[str, str]) -> rec
     ``other_settings`` is what the run was told beyond model, method, bits and seed, for its record.
     """
     runs = config.outputs / "runs"
-    with claimed(config.outputs / "cache", name):
+    with locked(config.outputs / "cache", name):
         if (runs / name / "record.json").exists() and not config.force:
             check_same_inputs(config, runs / name)
             return None

@@ -66,7 +66,7 @@ class Deployment(TypedDict):
 
 
 class Record(TypedDict):
-    """What ``record.json`` holds: the one declaration of its fields, which ``flaw`` checks.
+    """What ``record.json`` holds: the one declaration of its fields, which ``validation_error`` checks.
 
     ``value`` and ``fp32_value`` are of the ``metric``. ``plan`` has the bits of every Conv and Linear weight, and
     ``parameters`` their numbers. ``network`` is a hash of the weights, ``images`` the number of test images. Losses are
@@ -191,7 +191,7 @@ def run_name(choices: dict[str, str], settings: dict[str, str], seed: int) -> st
 def record_folder(runs: Path, name: str) -> Iterator[Path]:
     """A scratch folder that becomes ``runs/name`` when the block ends well, and vanishes when it does not.
 
-    For one process at a time (``claimed``): what lies there from another is of one that was killed. Raises ZeroQError
+    For one process at a time (``locked``): what lies there from another is of one that was killed. Raises ZeroQError
     where ``runs`` cannot be written.
     """
     scratch = runs / f".partial-{hashlib.sha256(name.encode()).hexdigest()[:20]}"
@@ -239,7 +239,7 @@ def read_content(path: Path) -> Any:
         return error
 
 
-def flaw(content: Any) -> str | None:
+def validation_error(content: Any) -> str | None:
     """Why a content is no record of this version; None where it is one."""
     if not isinstance(content, dict):
         return f"damaged: {content}" if isinstance(content, Exception) else "damaged: no dictionary"
@@ -255,7 +255,7 @@ def flaw(content: Any) -> str | None:
 def read_record(folder: Path) -> NamedRecord:
     """The record in a run's folder; raises ZeroQError where it is damaged, or of another version."""
     content = read_content(folder / "record.json")
-    if reason := flaw(content):
+    if reason := validation_error(content):
         raise ZeroQError(f"{folder / 'record.json'} cannot be used ({reason}); run it again with force=true")
     return {"run": folder.name, **content}
 

@@ -33,7 +33,7 @@ class StageCache:
         """(value, seconds that computing it took), computed now or earlier."""
         digest = hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()
         path = self.folder / f"{key['stage']}-{digest[:20]}.pt"
-        with claimed(self.folder, path.stem):
+        with locked(self.folder, path.stem):
             try:
                 stored = torch.load(path, weights_only=True)
                 return stored["value"], stored["seconds"]
@@ -57,8 +57,8 @@ class StageCache:
 
 
 @contextmanager
-def claimed(folder: Path, name: str) -> Iterator[None]:
-    """Let one process at a time do the thing of this name; the claim of a process that dies is free again.
+def locked(folder: Path, name: str) -> Iterator[None]:
+    """Let one process at a time do the thing of this name; the lock of a process that dies is free again.
 
     Raises ZeroQError where the folder cannot be written.
     """

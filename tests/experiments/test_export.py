@@ -10,7 +10,7 @@ import pytest
 from experiments import export
 from experiments.analysis.tables.deployment import deployment_table
 from experiments.analysis.tables.placements import placement_table
-from experiments.core.record import flaw, read_record
+from experiments.core.record import read_record, validation_error
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_a_run_is_exported_and_scored(command, export_command, exported, capsys)
     assert "has another plan" in export_command(f"run={damaged}")
     (damaged / "config.yaml").unlink()
     assert "cannot be read" in export_command(f"run={damaged}")
-    assert 'has "a" for deployed_mib' in flaw(content | {"deployed_mib": "a"})
+    assert 'has "a" for deployed_mib' in validation_error(content | {"deployed_mib": "a"})
 
 
 @pytest.mark.parametrize(

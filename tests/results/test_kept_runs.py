@@ -4,7 +4,7 @@ import json
 
 from experiments.analysis.collection import from_folders
 from experiments.collect import shown_pictures
-from experiments.core.record import flaw
+from experiments.core.record import validation_error
 from experiments.core.results import PICTURES, TABLES, KeptRuns, network_file, numbered_lines, picture_name, sha256
 from tests.paths import RESULTS
 
@@ -15,7 +15,7 @@ MOST_FILES, MOST_BYTES = 700, 20_000_000
 def test_every_line_is_a_record_in_its_place():
     assert len(KEPT.lines) == 900
     for run, content in KEPT.contents().items():
-        assert flaw(content) is None, run
+        assert validation_error(content) is None, run
     for path in (RESULTS / "runs").iterdir():
         lines = [line for _, line in numbered_lines(path)]
         assert [line["run"] for line in lines] == sorted(line["run"] for line in lines)

@@ -8,7 +8,7 @@ from experiments.analysis.collection import from_folders
 from experiments.analysis.tables import tables
 from experiments.analysis.tables.method_scores import method_table
 from experiments.core import record as records_module
-from experiments.core.record import flaw
+from experiments.core.record import validation_error
 from tests.experiments.analysis.records import collected, whole, without_run
 from zeroq import ZeroQError
 
@@ -80,8 +80,8 @@ def test_a_field_of_another_kind_is_left_out_and_named(field):
 
 def test_every_field_is_checked():
     for field in records_module.FIELDS:
-        assert flaw(without_run(whole("a")) | {field: [[]]}) is not None
-    assert flaw(without_run(whole("a"))) is None
+        assert validation_error(without_run(whole("a")) | {field: [[]]}) is not None
+    assert validation_error(without_run(whole("a"))) is None
 
 
 def test_a_record_that_is_a_folder_is_left_out_and_named(tmp_path):

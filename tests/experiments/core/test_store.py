@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments.core.store import StageCache, claimed, fingerprint
+from experiments.core.store import StageCache, fingerprint, locked
 from tests.command_line import QUICK
 
 QUICK_RUN = ("model=fashion/resnet18", "method=zeroq", "tracker=disabled")
@@ -77,19 +77,19 @@ def test_what_one_process_computes_others_wait_for(tmp_path):
 
 def hold(folder: Path) -> None:
     """Claim a name, say so, and never let go."""
-    with claimed(folder, "name"):
-        (folder / "claimed").touch()
+    with locked(folder, "name"):
+        (folder / "locked").touch()
         time.sleep(600)
 
 
 def test_a_killed_process_holds_no_claim(tmp_path):
     process = multiprocessing.get_context("spawn").Process(target=hold, args=(tmp_path,))
     process.start()
-    while not (tmp_path / "claimed").exists():
+    while not (tmp_path / "locked").exists():
         time.sleep(0.05)
     process.kill()
     process.join()
-    with claimed(tmp_path, "name"):
+    with locked(tmp_path, "name"):
         pass
 
 
