@@ -67,12 +67,22 @@ def channels_last(model: nn.Module, input_shape: tuple[int, int, int] | None) ->
 
 
 def _runs(model: nn.Module, input_shape: tuple[int, int, int]) -> bool:
+    # Two images: in any layout the axes of one may be merged.
+    images = torch.zeros(2, *input_shape).contiguous(memory_format=torch.channels_last)
     with evaluating(model), torch.no_grad():
         try:
-            forward(model, torch.zeros(1, *input_shape).contiguous(memory_format=torch.channels_last))
-        except ZeroQError:
+            model(images.to(model_device(model), model_dtype(model)))
+        except torch.OutOfMemoryError:
+            raise
+        except Exception:  # whatever the network's own code objects to
             return False
     return True
+
+
+def is_channels_last(model: nn.Module) -> bool:
+    """Whether every weight [outputs, inputs, height, width] that has several layouts lies channels-last."""
+    weights = [each for each in model.parameters() if each.dim() == 4 and not each.is_contiguous()]
+    return bool(weights) and all(each.is_contiguous(memory_format=torch.channels_last) for each in weights)
 
 
 def model_device(model: nn.Module) -> torch.device:

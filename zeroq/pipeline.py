@@ -19,7 +19,7 @@ from zeroq.mixed_precision.divergence import class_scores
 from zeroq.mixed_precision.frontier import ParetoFrontier, budget_bits, pareto_frontier, widths_without_sensitivity
 from zeroq.mixed_precision.refine import refine
 from zeroq.mixed_precision.sensitivity import SensitivityTable, sensitivity
-from zeroq.modules import channels_last, evaluating
+from zeroq.modules import channels_last, evaluating, is_channels_last
 from zeroq.quantization.affine import FLOAT_BITS
 from zeroq.quantization.bias_correction import correct_biases
 from zeroq.quantization.calibrate import calibrate
@@ -135,6 +135,8 @@ def quantize_by_method(
             return quantized
 
         quantized = run_stage(Stage("calibrate", quantized_network))
+    if not is_channels_last(model):
+        quantized.to(memory_format=torch.contiguous_format)  # a state dict then reloads to the same outputs
     report = describe(model, quantized, plan)
     if losses is not None:
         report["distill_losses"] = losses

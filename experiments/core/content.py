@@ -43,11 +43,12 @@ def distances(
     found: dict[str, float | None] = dict.fromkeys(("distill_loss", "calibration_loss", "gaussian_loss", "divergence"))
     if images is None:
         return found
-    with channels_last(module, network.input.shape):
+    shape = network.input.shape
+    with channels_last(module, shape), channels_last(simulated, shape):
         found["divergence"] = output_divergence(module, simulated, images)
         if not batch_norms(module):
             return found
-        noise = gaussian_images(network.input.shape, config.distill.count, seed=config.seed)
+        noise = gaussian_images(shape, config.distill.count, seed=config.seed)
         found["calibration_loss"] = batch_norm_loss(module, images, statistics=statistics)
         found["gaussian_loss"] = batch_norm_loss(module, noise, statistics=statistics)
     if config.method.images == "distilled":

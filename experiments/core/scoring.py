@@ -27,16 +27,16 @@ def score(model: nn.Module, network: PretrainedNetwork, dataset: Dataset, name: 
     ``model`` stands in for ``network.module``; ``name`` is that of the progress bar.
     """
     devices = devices_beside(model_device(model))
-    moved = model if len(devices) == 1 else copy.deepcopy(model).cpu()
-    return on_devices(devices, score_on, moved, dataset, network.detector, name)
+    with channels_last(model, network.input.shape):
+        moved = model if len(devices) == 1 else copy.deepcopy(model).cpu()
+        return on_devices(devices, score_on, moved, dataset, network.detector, name)
 
 
 def float_score(network: PretrainedNetwork, dataset: Dataset, run_stage: RunStage) -> Score:
     """The float network's score, measured once for all runs."""
 
     def compute(progress: Callable[[int, int], None]) -> Score:
-        with channels_last(network.module, network.input.shape):  # as the quantized one is scored
-            return score(network.module, network, dataset, "evaluate FP32")
+        return score(network.module, network, dataset, "evaluate FP32")
 
     inputs = {
         "network": network.module,
