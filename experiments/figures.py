@@ -35,7 +35,7 @@ def main() -> None:
             name = re.sub("[/ ]", "-", "-".join(words))
             try:
                 save(draw(), folder / f"{name}.png")
-            except (OSError, ValueError, LookupError) as error:
+            except (OSError, ValueError, LookupError, SyntaxError) as error:  # the last is of a picture that is none
                 print(f"Left out: figure {name} ({error})", file=sys.stderr)
             else:
                 drawn.append(name)

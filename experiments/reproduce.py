@@ -17,21 +17,8 @@ from tempfile import TemporaryDirectory
 
 from experiments.analysis.collection import SAME_SCORE
 from experiments.cli.words import record_folders
-from experiments.core.record import NamedRecord, formatted, read_record
+from experiments.core.record import NamedRecord, formatted, overrides, read_record
 from zeroq.errors import ZeroQError
-
-
-def overrides(record: NamedRecord) -> list[str]:
-    """The words of the command line that made a record."""
-    bits = record["run"].split(",")[2]
-    settings = [f"{key}={value}" for key, value in record["settings"].items()]
-    return [
-        f"model={record['model']}",
-        f"method={record['method']}",
-        f"bits={bits}",
-        f"seed={record['seed']}",
-        *settings,
-    ]
 
 
 def again(record: NamedRecord, outputs: Path) -> NamedRecord:
@@ -60,6 +47,8 @@ def main() -> None:
     verdicts = []
     try:
         records = [record for record in folders.collection().records if record["model"].startswith("fashion/")]
+        if not records:
+            raise ZeroQError("there is no record of a bundled network, model=fashion/…")
         with TemporaryDirectory() as folder:
             for record in random.Random(seed).sample(records, min(count, len(records))):
                 now = again(record, Path(folder))

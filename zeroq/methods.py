@@ -73,15 +73,15 @@ class Method:
         has_images = given or self.images != "none"
         if self.uses_images(settings) and not has_images:
             what = "method.ranges=images" if self.ranges == "images" else "method.bias_correction=empirical"
-            raise ZeroQError(f"{what} needs images; choose method.images=distilled, or give some")
+            raise ZeroQError(f"{what} needs images; choose method.images=distilled, or give some, images=…")
         if has_images and not self.uses_images(settings):
-            raise ZeroQError(f"nothing in method {self.name} uses images; leave method.images=none, and give none")
+            raise ZeroQError(f"nothing in method {self.name} uses images; leave them out, or take ranges from them")
         if self.images == "real" and not given:
-            raise ZeroQError(f"method {self.name} needs images of yours: images=…, in the network's normalised input")
+            raise ZeroQError(f"method {self.name} needs images of yours, normalised as the network's input: images=…")
         if self.steps is None and (self.ranges == "statistics" or settings.bias_correction == "analytic"):
             raise ZeroQError(
-                "ranges from statistics and analytic bias correction are parts of DFQ; choose method.dfq=true, or "
-                "correct the biases with images, bias_correction=empirical"
+                "ranges from statistics and analytic bias correction are parts of DFQ; choose method.dfq=true "
+                "(quantize_with_dfq), or correct the biases with images, bias_correction=empirical"
             )
         if self.ranges == "batch" and (self.steps is not None or settings.bias_correction != "none"):
             raise ZeroQError(
@@ -124,6 +124,6 @@ def methods() -> dict[str, Method]:
 
 def method_by_name(name: str) -> Method:
     """A method; raises ZeroQError for one that does not exist."""
-    if name not in methods():
+    if not isinstance(name, str) or name not in methods():
         raise ZeroQError(f"method must be one of {', '.join(methods())}, not {name!r}")
     return methods()[name]

@@ -12,7 +12,7 @@ from zeroq.baselines.dfq import Steps, set_ranges, skipped_steps
 from zeroq.baselines.moments import activation_moments
 from zeroq.distillation.recipe import Distillation
 from zeroq.graph.tracing import check_traced, trace
-from zeroq.images import Limits, check_images, check_input_shape, gaussian_images
+from zeroq.images import Limits, check_images, check_input_shape, check_limits, gaussian_images
 from zeroq.layers import weighted_layers
 from zeroq.methods import Method
 from zeroq.mixed_precision.divergence import class_scores
@@ -103,7 +103,7 @@ def quantize_by_method(
         ZeroQError: as the stages do, and before any work for parts of a method that do not go together, for wrong
             settings, and for a network whose sensitivities cannot be measured or that cannot be traced where it must.
     """
-    check(model, input_shape, method, settings, distillation, images)
+    check(model, input_shape, method, settings, distillation, images, limits)
     # Before what takes minutes: not every network can be rewritten, or lets statistics be followed through it.
     with channels_last(model, input_shape):
         network = model if method.steps is None else method.steps(model, input_shape)
@@ -152,6 +152,7 @@ def check(
     settings: Settings,
     distillation: Distillation,
     images: torch.Tensor | None,
+    limits: Limits | None,
 ) -> None:
     """Raise ZeroQError for what a stage would refuse later, after minutes of work."""
     if input_shape is not None or method.steps is not None or method.uses_images(settings):
@@ -160,8 +161,10 @@ def check(
     method.check(settings, given=images is not None)
     if images is not None:
         check_images(images)
-    elif method.images == "distilled":
-        distillation.check()
+    distillation.check()
+    for given in (limits, distillation.limits):
+        if given is not None and input_shape is not None:
+            check_limits(given, torch.empty(1, input_shape[0], 1, 1))
     if settings.placement == "integer" and input_shape is not None:
         check_traced(model, trace(model), input_shape)
     if method.measures_sensitivities:

@@ -63,7 +63,7 @@ class Settings:
         check_placement(self.placement)
         check_percentile(self.percentile)
         check_bias_correction(self.bias_correction)
-        if self.refine < 0:
+        if not isinstance(self.refine, int) or self.refine < 0:
             raise ZeroQError(f"refine is a number of plans, 0 for none, not {self.refine}")
         if not self.mixed:
             return

@@ -32,6 +32,7 @@ def zero_shot_quantize(
     statistics: Statistics = "image",
     learning_rate: float = 0.5,
     limits: Limits | None = None,
+    size: int | None = None,
     run_stage: RunStage = run_plainly,
     **settings,
 ) -> QuantizationResult:
@@ -47,6 +48,7 @@ def zero_shot_quantize(
         images: your own, float [N, C, H, W] and normalised, for method ``real``, or instead of the method's.
         recipe: ``published`` (``distill``) or ``fast`` (``distill_fast``); ``count`` to ``limits`` are their arguments,
             ``iterations=None`` is the recipe's own number.
+        size: the height and width of distilled images in pixels, where it is not the network's own.
         settings: the other fields of ``Settings``.
 
     Raises:
@@ -59,7 +61,7 @@ def zero_shot_quantize(
         input_shape,
         chosen,
         chosen.settings(weight_bits, activation_bits, mixed, **settings),
-        distillation=Distillation(recipe, count, iterations, seed, statistics, learning_rate, limits),
+        distillation=Distillation(recipe, count, iterations, seed, statistics, learning_rate, limits, size),
         images=images,
         limits=limits,
         run_stage=run_stage,

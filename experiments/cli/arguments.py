@@ -17,6 +17,7 @@ QUOTES = ("[", "{", "'", '"')
 SWEEP = ("-m", "--multirun", "hydra.mode=MULTIRUN")
 REMOTE = ("hydra/launcher=slurm", "hydra/launcher=cluster", "hydra/launcher=submitit_slurm", "hydra/launcher=ray")
 SEARCH = "/hydra/sweeper: search"
+PARAMS = "hydra.sweeper.params."
 # Settings that had another name.
 RENAMED = {"results": "outputs"}
 # What an experiment is run on, and words for values that it does not have.
@@ -53,6 +54,9 @@ def check(arguments: list[str]) -> None:
         group, separator, value = partitioned(argument)
         if separator and group in RENAMED:
             raise ZeroQError(f"{argument}: the setting is called {RENAMED[group]} now; say {RENAMED[group]}={value}")
+        if group.lstrip("+~").startswith(PARAMS):
+            setting = argument.lstrip("+~").removeprefix(PARAMS)
+            raise ZeroQError(f"{argument}: a sweep over a setting is the setting itself; say {setting}")
         if "," in value and value[0] not in QUOTES and not is_sweep(arguments):
             raise ZeroQError(f"{argument}: several values are a sweep: add -m to the command line")
         if group == "experiment":
@@ -85,6 +89,8 @@ def check_experiment(arguments: list[str]) -> None:
     A run is named and recorded after its overrides: what an experiment sets must be among those that it sweeps over.
     """
     given = {key: value for key, _, value in map(partitioned, arguments)}
+    if sum(argument.startswith("experiment=") for argument in arguments) > 1:
+        raise ZeroQError("several experiments: one at a time; `make paper-embedded` runs a whole suite")
     name = given.get("experiment")
     own = (yaml.safe_load(experiment_text(arguments)) or {}).keys()
     if hidden := own - {"hydra", "defaults", *SILENT_KEYS}:

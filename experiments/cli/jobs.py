@@ -59,7 +59,7 @@ def planned_names(jobs: list[list[str]]) -> Iterator[str]:
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         plain = composed()
         for overrides in jobs:
-            given = dict(override.split("=", 1) for override in overrides)
+            given = dict(override.lstrip("+~").split("=", 1) for override in overrides)
             named = {key: given[key] for key in NAMED_GROUPS if key in given}
             others = [each for each in overrides if is_further(partitioned(each)[0].lstrip("+~"))]
             # Which data there are depends on the model, and no choice on a method or on bits.

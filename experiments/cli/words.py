@@ -63,9 +63,12 @@ def named_words(arguments: list[str], usage: str, words: Sequence[str]) -> dict[
 
 def remove_others(folder: Path, made: Iterable[str], suffixes: Sequence[str]) -> None:
     """Remove what an earlier call made in a folder, and no record backs any more; ``made`` are names without suffix."""
-    for path in sorted(path for path in folder.iterdir() if path.suffix in suffixes and path.stem not in set(made)):
+    known = set(made)
+    others = [path for path in folder.iterdir() if path.suffix in suffixes and path.stem not in known]
+    for path in filter(Path.is_file, others):
         path.unlink()
-        print(f"Removed {path}, which no record stands behind")
+    if others:
+        print(f"{len(others)} files were removed from {folder}, which no record stands behind")
 
 
 def tell_omissions(collection: Collection) -> None:
@@ -81,4 +84,4 @@ def output_folder(folder: Path) -> Path:
         with TemporaryFile(dir=folder):
             return folder
     except OSError as error:
-        sys.exit(f"error: cannot write to {folder} ({error.strerror}); name a copy of the results with results=…")
+        sys.exit(f"error: cannot write to {folder} ({error.strerror}); name another folder")

@@ -52,8 +52,9 @@ def collect(runs: Path, results: Path, shown: Shown) -> Report:
     results.mkdir(parents=True, exist_ok=True)
     with FileLock(results / ".lock"):
         kept, folders, report = KeptRuns(results), RunFolders(runs), Report()
-        if damaged := [name for name, line in kept.lines.items() if isinstance(line, Exception)]:
-            raise ZeroQError(f"{damaged[0]} of {results / 'runs'} is damaged; restore it first")
+        for name, content in kept.contents().items():
+            if reason := validation_error(content):
+                raise ZeroQError(f"{name} of {results / 'runs'} cannot be used ({reason}); restore it first")
         if not (contents := folders.contents()):
             raise ZeroQError(f"there are no finished runs in {runs}")
         lines, parameters, fresh = dict(kept.lines), dict(kept.parameters), {}
@@ -92,8 +93,12 @@ def line_of(folders: RunFolders, run: str, content: Any) -> tuple[dict[str, Any]
     for name in (*TABLES, *PICTURES):
         try:
             files[name] = folders.read(run, name)
+            if name in TABLES:
+                files[name].decode()
         except FileNotFoundError:
             continue
+        except (OSError, ValueError) as error:
+            raise ZeroQError(f"its {name} cannot be read: {error}") from error
     return {
         "run": run,
         **{key: value for key, value in content.items() if key != "parameters"},
@@ -182,6 +187,8 @@ def unpack(results: Path, run: str, folder: Path) -> Path:
                 (scratch / name).write_bytes(kept.read(run, name))
             except FileNotFoundError:
                 continue  # a picture that no figure shows
+            except ValueError as error:
+                raise ZeroQError(f"{error}; restore it first") from error
         OmegaConf.save(OmegaConf.create(kept.config(run)), scratch / "config.yaml")
         write_json(scratch / "record.json", contents[run])
     return folder / run

@@ -6,15 +6,18 @@ from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 
+import hydra
 import torch
 import yaml
+from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from experiments.core.choices import CONF
 from experiments.core.config import RunConfig, typed
 from experiments.core.environment import choose_device
 from experiments.core.once import quantized
-from experiments.core.record import Deployment, Record, read_record, write_json
+from experiments.core.record import Deployment, NamedRecord, Record, overrides, read_record, write_json
 from experiments.core.scoring import Score, score, simulation
 from experiments.core.sources import load_dataset, load_network
 from experiments.core.stages import Stages
@@ -35,7 +38,7 @@ def export(folder: Path, file: Path, data_root: str | None = None) -> tuple[Reco
     where the run cannot be exported.
     """
     record = read_record(folder)
-    config = config_of(folder, data_root)
+    config = config_of(folder, record, data_root)
     network = load_network(config.model)
     if fingerprint(network.module) != record["network"]:
         raise ZeroQError(f"{folder} was made with other weights than {config.model.label} has now; run it again")
@@ -60,17 +63,22 @@ def export(folder: Path, file: Path, data_root: str | None = None) -> tuple[Reco
     return record, report
 
 
-def config_of(folder: Path, data_root: str | None) -> RunConfig:
-    """The settings that a run was made with, and where its data are now."""
+def config_of(folder: Path, record: NamedRecord, data_root: str | None) -> RunConfig:
+    """The settings that a run was made with, and where its data are now.
+
+    Settings that came later than the run have what its command line would give them today.
+    """
     try:
         stored = OmegaConf.load(folder / "config.yaml")
-        stored.outputs = str(folder.parent.parent)
+        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+            today = OmegaConf.to_container(hydra.compose("config", overrides(record)))
+        whole = OmegaConf.merge(today, stored, {"outputs": str(folder.parent.parent)})
         if data_root:
-            stored.data.root = data_root
-        return typed(stored)
+            whole.data.root = data_root
+        return typed(whole)
     except OSError as error:
         raise ZeroQError(f"{folder / 'config.yaml'} cannot be read ({error.strerror}); run it again") from error
-    except (OmegaConfBaseException, yaml.YAMLError) as error:
+    except (OmegaConfBaseException, HydraException, yaml.YAMLError) as error:
         raise ZeroQError(f"{folder / 'config.yaml'} is damaged ({str(error).splitlines()[0]}); run it again") from error
 
 

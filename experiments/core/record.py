@@ -187,6 +187,19 @@ def run_name(choices: dict[str, str], settings: dict[str, str], seed: int) -> st
     return ",".join(parts).replace("/", "-").replace(" ", "")
 
 
+def overrides(record: NamedRecord) -> list[str]:
+    """The words of the command line that made a record."""
+    bits = record["run"].split(",")[2]
+    settings = [f"{key}={value}" for key, value in record["settings"].items()]
+    return [
+        f"model={record['model']}",
+        f"method={record['method']}",
+        f"bits={bits}",
+        f"seed={record['seed']}",
+        *settings,
+    ]
+
+
 @contextmanager
 def record_folder(runs: Path, name: str) -> Iterator[Path]:
     """A scratch folder that becomes ``runs/name`` when the block ends well, and vanishes when it does not.
@@ -203,9 +216,7 @@ def record_folder(runs: Path, name: str) -> Iterator[Path]:
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir(parents=True)
     except OSError as error:
-        raise ZeroQError(
-            f"cannot write records to {runs} ({error.strerror}); choose another folder with outputs=…"
-        ) from error
+        raise ZeroQError(f"cannot write runs to {runs} ({error.strerror}); choose another folder") from error
     try:
         yield scratch
         shutil.rmtree(old, ignore_errors=True)

@@ -38,11 +38,11 @@ class KeptRuns:
         found: dict[str, Any] = {}
         for path in sorted((self.folder / "runs").glob("*.jsonl")):
             for number, line in numbered_lines(path):
-                if isinstance(line, dict) and isinstance(line.get("run"), str):
-                    found[line["run"]] = line
-                else:
-                    reason = line if isinstance(line, Exception) else ValueError("it names no run")
+                if isinstance(line, Exception) or (line := checked_line(line)) is None:
+                    reason = line or ValueError("it has no run, network, config or files")
                     found[f"{path.name}, line {number}"] = reason
+                else:
+                    found[line["run"]] = line
         return found
 
     @cached_property
@@ -50,9 +50,12 @@ class KeptRuns:
         """Hash of a network → layer → number of weights."""
         path = self.folder / "networks.json"
         try:
-            return json.loads(path.read_text()) if path.exists() else {}
+            networks = json.loads(path.read_bytes()) if path.exists() else {}
         except ValueError as error:
             raise ZeroQError(f"{path} is damaged ({error}); restore it") from error
+        if not isinstance(networks, dict):
+            raise ZeroQError(f"{path} is damaged (no dictionary); restore it")
+        return networks
 
     def contents(self) -> dict[str, Any]:
         """Run → what its ``record.json`` held, or the exception where it cannot be read."""
@@ -87,7 +90,8 @@ class KeptRuns:
     def _read_tables(self, network: str) -> dict[str, str]:
         path = self.folder / "stages" / f"{network}.jsonl"
         lines = (line for _, line in numbered_lines(path)) if path.exists() else ()
-        return {line["sha256"]: line["text"] for line in lines if isinstance(line, dict)}
+        whole = (line for line in lines if isinstance(line, dict) and {"sha256", "text"} <= line.keys())
+        return {line["sha256"]: line["text"] for line in whole}
 
 
 class RunFolders:
@@ -109,11 +113,17 @@ class RunFolders:
 
 def numbered_lines(path: Path) -> Iterator[tuple[int, Any]]:
     """(number, content) of each line of a file of JSON lines; an exception for one that is none."""
-    for number, text in enumerate(path.read_text().splitlines(), 1):
+    for number, text in enumerate(path.read_bytes().splitlines(), 1):
         try:
             yield number, json.loads(text)
         except ValueError as error:
             yield number, error
+
+
+def checked_line(line: Any) -> dict[str, Any] | None:
+    """A line that has what all of them have beside the fields of a record; None for any other."""
+    kinds = {"run": str, "model": str, "network": str, "config": dict, "files": dict}
+    return line if isinstance(line, dict) and all(isinstance(line.get(key), kinds[key]) for key in kinds) else None
 
 
 def record_of(line: dict[str, Any], parameters: dict[str, dict[str, int]]) -> dict[str, Any]:

@@ -208,3 +208,64 @@ def test_a_kept_run_is_unpacked_once(collect_command, tmp_path):
     assert "is there already" in collect_command("run=a", f"to={folder.parent}", f"results={results}")
     assert collect_command(f"outputs={tmp_path / 'other'}", f"results={results}") == 0
     assert KeptRuns(results).contents()["a"]["deployed_mib"] == 0.5
+
+
+def replaced(line: bytes, **changes) -> bytes:
+    return json.dumps({key: value for key, value in (json.loads(line) | changes).items() if value is not None}).encode()
+
+
+DAMAGES = {
+    "no line": lambda line: b"{" + line,
+    "no name": lambda line: replaced(line, run=None),
+    "no model": lambda line: replaced(line, model=None),
+    "no network": lambda line: replaced(line, network=None),
+    "network is a list": lambda line: replaced(line, network=[1]),
+    "no files": lambda line: replaced(line, files=None),
+    "files is a list": lambda line: replaced(line, files=[]),
+    "no config": lambda line: replaced(line, config=None),
+    "a wrong value": lambda line: replaced(line, value="x"),
+    "no text": lambda line: b"\xff" + line,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_damaged_lines_are_one_sentence_and_stay_as_they_were(damage, collect_command, tmp_path):
+    results, outputs = tmp_path / "results", tmp_path / "outputs"
+    finished(outputs, "a")
+    assert collect_command(f"outputs={outputs}", f"results={results}") == 0
+    (path,) = (results / "runs").glob("*.jsonl")
+    path.write_bytes(damage(path.read_bytes().strip()) + b"\n")
+    before = contents(results)
+    finished(outputs, "b")
+    assert "restore it first" in collect_command(f"outputs={outputs}", f"results={results}")
+    assert contents(results) == before
+    said = collect_command("run=a", f"to={tmp_path}", f"results={results}")
+    assert "there is no run a" in said or "cannot be used" in said
+
+
+@pytest.mark.parametrize("damaged", ["null", "[", None])
+def test_networks_that_are_no_dictionary_are_one_sentence(damaged, collect_command, tmp_path):
+    results, outputs = tmp_path / "results", tmp_path / "outputs"
+    finished(outputs, "a")
+    assert collect_command(f"outputs={outputs}", f"results={results}") == 0
+    path = results / "networks.json"
+    path.unlink() if damaged is None else path.write_text(damaged)
+    assert "restore it" in collect_command(f"outputs={outputs}", f"results={results}")
+
+
+def test_a_table_that_is_no_text_costs_its_own_run_alone(collect_command, tmp_path, capsys):
+    results, outputs = tmp_path / "results", tmp_path / "outputs"
+    finished(outputs, "a")
+    (finished(outputs, "b") / "sensitivity.csv").write_bytes(b"\xff")
+    assert collect_command(f"outputs={outputs}", f"results={results}") == 1
+    assert "refused: b (its sensitivity.csv cannot be read" in capsys.readouterr().err
+    assert KeptRuns(results).lines.keys() == {"a"}
+
+
+def test_a_damaged_picture_is_one_sentence(collect_command, tmp_path):
+    results, outputs = tmp_path / "results", tmp_path / "outputs"
+    finished(outputs, "a")
+    assert collect_command(f"outputs={outputs}", f"results={results}") == 0
+    for path in (results / "pictures").glob("*.png"):
+        path.write_bytes(b"another")
+        assert "is damaged" in collect_command("run=a", f"to={tmp_path}", f"results={results}")

@@ -165,6 +165,14 @@ def test_settings_are_refused_before_distilling(timm_network, monkeypatch):
         ({"placement": "everywhere"}, "placement"),
         ({"direction": "sideways"}, "direction"),
         ({"refine": -1}, "refine"),
+        ({"refine": 1.5}, "refine"),
+        ({"seed": 1.5}, "seed must be"),
+        ({"learning_rate": "a"}, "learning_rate must be"),
+        ({"size": 0}, "size is a number of pixels"),
+        ({"limits": "x"}, "limits must be two sequences"),
+        ({"method": ["zeroq"]}, "method must be one of"),
+        ({"method": "gaussian", "recipe": "slow"}, "recipe must be one of"),
+        ({"method": "naive", "count": -3}, "count must be at least 1"),
         ({"recipe": "slow"}, "recipe must be one of fast, published"),
     ]:
         with pytest.raises(zeroq.ZeroQError, match=sentence):

@@ -45,7 +45,7 @@ def recipes() -> dict[str, Recipe]:
 
 def recipe_by_name(name: str) -> Recipe:
     """A recipe; raises ZeroQError for one that does not exist."""
-    if name not in recipes():
+    if not isinstance(name, str) or name not in recipes():
         raise ZeroQError(f"recipe must be one of {', '.join(recipes())}, not {name!r}")
     return recipes()[name]
 
@@ -75,8 +75,10 @@ class Distillation:
     def check(self) -> None:
         """Raise ZeroQError for a recipe that does not exist, and for what no recipe can work with."""
         recipe_by_name(self.recipe)
-        if self.size is not None and self.size < 1:
+        if self.size is not None and (not isinstance(self.size, int) or self.size < 1):
             raise ZeroQError(f"distill.size is a number of pixels, not {self.size}")
+        if not isinstance(self.seed, int) or not 0 <= self.seed < 2**63:
+            raise ZeroQError(f"seed must be a whole number from 0 to 2⁶³ − 1, not {self.seed}")
         check_settings(self.count, self.statistics, self.total, self.learning_rate)
 
     def run(
@@ -103,7 +105,7 @@ def check_settings(count: int, statistics: str, iterations: int, learning_rate: 
     check_statistics(statistics)
     if not isinstance(iterations, int) or iterations < 1:
         raise ZeroQError(f"iterations must be at least 1, a whole number, not {iterations}")
-    if not 0 < learning_rate <= LARGEST_LEARNING_RATE:
+    if not isinstance(learning_rate, int | float) or not 0 < learning_rate <= LARGEST_LEARNING_RATE:
         raise ZeroQError(f"learning_rate must be positive and at most {LARGEST_LEARNING_RATE:g}, not {learning_rate}")
 
 

@@ -70,6 +70,8 @@ from zeroq.networks.pretrained import PretrainedNetwork
         (["model=imagenet/resnet18"], "data.root is missing"),
         (["bits.weight=nan"], "bits must be 2…8"),
         (["device=toaster"], "device 'toaster' cannot be used"),
+        (["experiment=sweeps/size", "+hydra.sweeper.params.seed=3"], "say seed=3"),
+        (["experiment=sweeps/size", "experiment=sweeps/images"], "several experiments: one at a time"),
         (["device=meta"], "device meta holds no values"),
         (["+model.classes=10"], "model.classes is the number of classes of your checkpoint"),
         (["model=timm", "model.name=resnet18", "model.classes=0", "data=fashion_mnist"], "model.classes is the number"),
