@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from experiments.analysis.collection import SAME_SCORE
+from experiments.analysis.collection import same_score
 from experiments.cli.words import record_folders
 from experiments.core.record import NamedRecord, formatted, overrides, read_record
 from zeroq.errors import ZeroQError
@@ -32,8 +32,9 @@ def again(record: NamedRecord, outputs: Path) -> NamedRecord:
 
 def verdict(before: NamedRecord, now: NamedRecord) -> str:
     """``same``, ``close``, or ``DIFFERENT``."""
-    distance = abs(before["value"] - now["value"])
-    return "same" if distance == 0 else "close" if distance <= SAME_SCORE[before["metric"]] else "DIFFERENT"
+    if before["value"] == now["value"]:
+        return "same"
+    return "close" if same_score(before["value"], now["value"], before["metric"]) else "DIFFERENT"
 
 
 def main() -> None:

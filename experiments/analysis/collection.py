@@ -161,11 +161,16 @@ def of_one_origin(records: list[dict]) -> tuple[list[dict], list[Omission]]:
             elif record["images"] != images:
                 reasons[record["run"]] = f"{record['images']} test images, most records of {model} have {images}"
             # Test sets of the same size show in what the float network makes of them.
-            elif abs(record["fp32_value"] - typical) > SAME_SCORE[record["metric"]]:
+            elif not same_score(record["fp32_value"], typical, record["metric"]):
                 reasons[record["run"]] = (
                     f"the float network scores {record['fp32_value']} there, {typical} in most records of {model}"
                 )
     return without(records, reasons)
+
+
+def same_score(one: float, other: float, metric: str) -> bool:
+    """Whether two scores may be one network's on one test set; records have four digits, and so has the distance."""
+    return round(abs(one - other), 4) <= SAME_SCORE[metric]
 
 
 def of_different_cells(records: list[dict]) -> tuple[list[dict], list[Omission]]:
@@ -180,7 +185,7 @@ def of_different_cells(records: list[dict]) -> tuple[list[dict], list[Omission]]
     kept, reasons = [], {}
     for group in cells.values():
         values = [record["value"] for record in group]
-        if max(values) - min(values) <= SAME_SCORE[group[0]["metric"]]:
+        if same_score(max(values), min(values), group[0]["metric"]):
             kept.append(min(reversed(group), key=lambda record: record["seed"]))
             continue
         for record in group:
