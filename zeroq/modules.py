@@ -56,7 +56,7 @@ def channels_last(model: nn.Module, input_shape: tuple[int, int, int] | None) ->
     originals = [each.data for each in tensors]
     try:
         for each in tensors:
-            each.data = each.data.contiguous(memory_format=torch.channels_last)
+            each.data = each.data.to(memory_format=torch.channels_last)
         if tensors and not _runs(model, input_shape):
             for each, original in zip(tensors, originals, strict=True):
                 each.data = original

@@ -49,6 +49,8 @@ def test_weights_lie_channels_last_inside_and_are_the_same_tensors_outside():
     before = [each.data_ptr() for each in network.parameters()]
     with channels_last(network, SHAPE):
         assert is_channels_last(network)
+        # A depthwise weight is contiguous either way; kernels are chosen by its strides.
+        assert network[1].weight.stride() == (9, 1, 3, 1)
     assert not is_channels_last(network)
     assert [each.data_ptr() for each in network.parameters()] == before
 
