@@ -17,8 +17,21 @@ from tempfile import TemporaryDirectory
 
 from experiments.analysis.collection import same_score
 from experiments.cli.words import record_folders
-from experiments.core.record import NamedRecord, formatted, overrides, read_record
+from experiments.core.record import NamedRecord, formatted, read_record
 from zeroq.errors import ZeroQError
+
+
+def overrides(record: NamedRecord) -> list[str]:
+    """The words of the command line that made a record."""
+    bits = record["run"].split(",")[2]
+    settings = [f"{key}={value}" for key, value in record["settings"].items()]
+    return [
+        f"model={record['model']}",
+        f"method={record['method']}",
+        f"bits={bits}",
+        f"seed={record['seed']}",
+        *settings,
+    ]
 
 
 def again(record: NamedRecord, outputs: Path) -> NamedRecord:

@@ -9,15 +9,14 @@ from statistics import median
 import hydra
 import torch
 import yaml
-from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from experiments.core.choices import CONF
+from experiments.core.choices import CONF, choices
 from experiments.core.config import RunConfig, typed
 from experiments.core.environment import choose_device
 from experiments.core.once import quantized
-from experiments.core.record import Deployment, NamedRecord, Record, overrides, read_record, write_json
+from experiments.core.record import Deployment, NamedRecord, Record, read_record, write_json
 from experiments.core.scoring import Score, score, simulation
 from experiments.core.sources import load_dataset, load_network
 from experiments.core.stages import Stages
@@ -66,19 +65,20 @@ def export(folder: Path, file: Path, data_root: str | None = None) -> tuple[Reco
 def config_of(folder: Path, record: NamedRecord, data_root: str | None) -> RunConfig:
     """The settings that a run was made with, and where its data are now.
 
-    Settings that came later than the run have what its command line would give them today.
+    Settings that came later than the run have what its method gives them today.
     """
     try:
         stored = OmegaConf.load(folder / "config.yaml")
+        method = [f"method={record['method']}"] if record["method"] in choices("method") else []
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-            today = OmegaConf.to_container(hydra.compose("config", overrides(record)))
+            today = OmegaConf.to_container(hydra.compose("config", method))
         whole = OmegaConf.merge(today, stored, {"outputs": str(folder.parent.parent)})
         if data_root:
             whole.data.root = data_root
         return typed(whole)
     except OSError as error:
         raise ZeroQError(f"{folder / 'config.yaml'} cannot be read ({error.strerror}); run it again") from error
-    except (OmegaConfBaseException, HydraException, yaml.YAMLError) as error:
+    except (OmegaConfBaseException, yaml.YAMLError) as error:
         raise ZeroQError(f"{folder / 'config.yaml'} is damaged ({str(error).splitlines()[0]}); run it again") from error
 
 

@@ -187,19 +187,6 @@ def run_name(choices: dict[str, str], settings: dict[str, str], seed: int) -> st
     return ",".join(parts).replace("/", "-").replace(" ", "")
 
 
-def overrides(record: NamedRecord) -> list[str]:
-    """The words of the command line that made a record."""
-    bits = record["run"].split(",")[2]
-    settings = [f"{key}={value}" for key, value in record["settings"].items()]
-    return [
-        f"model={record['model']}",
-        f"method={record['method']}",
-        f"bits={bits}",
-        f"seed={record['seed']}",
-        *settings,
-    ]
-
-
 @contextmanager
 def record_folder(runs: Path, name: str) -> Iterator[Path]:
     """A scratch folder that becomes ``runs/name`` when the block ends well, and vanishes when it does not.
