@@ -12,6 +12,7 @@ METHOD = (
     ("zeroq.layers",),
     ("zeroq.graph",),
     ("zeroq.quantization",),
+    ("zeroq.rounding",),
     ("zeroq.distillation",),
     ("zeroq.mixed_precision",),
     ("zeroq.settings",),

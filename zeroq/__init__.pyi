@@ -29,8 +29,9 @@ from .pipeline import QuantizationResult as QuantizationResult
 from .pipeline import quantize_by_method as quantize_by_method
 from .quantization.activations import NotCalibratedError as NotCalibratedError
 from .quantization.calibrate import calibrate as calibrate
-from .quantization.convert import quantize as quantize
 from .quantization.size import size_mib as size_mib
+from .rounding.layer_by_layer import round_layer_by_layer as round_layer_by_layer
+from .rounding.quantize import quantize as quantize
 from .settings import Settings as Settings
 from .zero_shot import quantize_naively as quantize_naively
 from .zero_shot import quantize_with_dfq as quantize_with_dfq

@@ -143,7 +143,8 @@ def _answers_affinely(layer: nn.Module) -> bool:
 
 def shift_bias(layer: nn.Module, change: torch.Tensor) -> None:
     """Add ``change`` [outputs] to a layer's bias, which it is given where it has none."""
-    layer.bias = nn.Parameter(change.to(layer.weight) if layer.bias is None else layer.bias.detach() + change)
+    bias = change if layer.bias is None else layer.bias.detach() + change
+    layer.bias = nn.Parameter(bias.to(layer.weight))
 
 
 def weight_steps(layer: nn.Module) -> torch.Tensor:

@@ -5,7 +5,7 @@ A module of ``zeroq.baselines`` that defines ``METHOD`` is a method: a new basel
 """
 
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -14,12 +14,16 @@ from typing import Literal, get_args
 from torch import nn
 
 from zeroq.errors import ZeroQError
-from zeroq.settings import BiasCorrection, Settings
+from zeroq.mixed_precision.sensitivity import Mode
+from zeroq.rounding.quantize import Rounding
+from zeroq.settings import BiasCorrection, Clipping, Settings
 
 Images = Literal["distilled", "gaussian", "real", "none"]
 Ranges = Literal["images", "statistics", "batch"]
 # A copy of a float network (and its input's shape) → the network that is quantized in its place.
 Rewrite = Callable[[nn.Module, tuple[int, int, int]], nn.Module]
+# What a method chooses among the settings; a caller's own choice goes before it.
+OWN_SETTINGS = ("per_channel", "bias_correction", "rounding", "clipping", "candidates", "sensitivity")
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,11 @@ class Method:
         steps: what is done to a copy of the float network first, such as DFQ's ``Steps``.
         per_channel: one weight range for each output channel, or one for the tensor.
         bias_correction: how biases are corrected once weights are rounded.
+        rounding: of weights, to the ``nearest`` or ``compensated``.
+        clipping: of activation ranges, ``none`` or by ``output_error``.
+        candidates: bits that mixed precision chooses from.
+        sensitivity: ``exact`` or ``estimated``.
+        recipe: of distilled images, by its name.
     """
 
     name: str
@@ -42,6 +51,11 @@ class Method:
     steps: Rewrite | None = None
     per_channel: bool = True
     bias_correction: BiasCorrection = "none"
+    rounding: Rounding = "nearest"
+    clipping: Clipping = "none"
+    candidates: Sequence[int] = (2, 4, 8)
+    sensitivity: Mode = "exact"
+    recipe: str = "published"
 
     @property
     def measures_sensitivities(self) -> bool:
@@ -55,15 +69,24 @@ class Method:
         mixed: bool | None = None,
         **others,
     ) -> Settings:
-        """``Settings`` with this method's own granularity, bias correction and, where it can, mixed precision."""
+        """``Settings`` with what this method chooses itself and, where it can, mixed precision."""
         if mixed is None:
             mixed = self.measures_sensitivities and not isinstance(weight_bits, Mapping)
-        own = {"per_channel": self.per_channel, "bias_correction": self.bias_correction}
+        own = {name: getattr(self, name) for name in OWN_SETTINGS}
         return Settings(weight_bits, activation_bits, mixed, **own | others)
 
     def uses_images(self, settings: Settings) -> bool:
         """Whether anything is measured on calibration images."""
-        return self.ranges == "images" or settings.bias_correction == "empirical"
+        return self.ranges == "images" or bool(self._other_uses(settings))
+
+    def _other_uses(self, settings: Settings) -> list[str]:
+        """What but ranges looks at images, as it is set."""
+        found = []
+        if settings.bias_correction == "empirical":
+            found.append("method.bias_correction=empirical")
+        if settings.rounding != "nearest":
+            found.append(f"method.rounding={settings.rounding}")
+        return found
 
     def check(self, settings: Settings, *, given: bool = False) -> None:
         """Raise ZeroQError for parts that do not go together; ``given``: the caller has images of their own."""
@@ -72,7 +95,7 @@ class Method:
                 raise ZeroQError(f"method.{key} must be one of {', '.join(get_args(known))}, not {value!r}")
         has_images = given or self.images != "none"
         if self.uses_images(settings) and not has_images:
-            what = "method.ranges=images" if self.ranges == "images" else "method.bias_correction=empirical"
+            what = "method.ranges=images" if self.ranges == "images" else self._other_uses(settings)[0]
             raise ZeroQError(f"{what} needs images; choose method.images=distilled, or give some, images=…")
         if has_images and not self.uses_images(settings):
             raise ZeroQError(f"nothing in method {self.name} uses images; leave them out, or take ranges from them")
@@ -88,6 +111,8 @@ class Method:
                 "ranges of each batch belong to the naive method, which has no DFQ and no bias correction; "
                 "choose method=dfq"
             )
+        if settings.clipping != "none" and self.ranges != "images":
+            raise ZeroQError("clipping is of ranges from images; choose method.clipping=none, or method.ranges=images")
         self._check_ranges(settings)
 
     def _check_ranges(self, settings: Settings) -> None:

@@ -23,9 +23,11 @@ from zeroq.modules import channels_last, evaluating, is_channels_last
 from zeroq.quantization.affine import FLOAT_BITS
 from zeroq.quantization.bias_correction import correct_biases
 from zeroq.quantization.calibrate import calibrate
-from zeroq.quantization.convert import activation_quantizers, quantize, resolve_weight_bits
+from zeroq.quantization.convert import activation_quantizers, convert, resolve_weight_bits
 from zeroq.quantization.layers import QuantizedWeight
 from zeroq.quantization.size import mean_bits, size_mib
+from zeroq.rounding.activation_ranges import narrow_ranges
+from zeroq.rounding.layer_by_layer import round_layer_by_layer
 from zeroq.settings import Settings
 
 Progress = Callable[[int, int], None]
@@ -64,7 +66,9 @@ class QuantizationResult:
 
     ``report`` holds plain values: sizes in MiB, mean weight bits, counts of quantized layers and activations, the names
     of the activations that no image reached, where images were distilled the loss of each iteration
-    (``distill_losses``), and for DFQ the steps that had nothing to work on (``skipped_steps``).
+    (``distill_losses``), for DFQ the steps that had nothing to work on (``skipped_steps``), and for compensated
+    rounding by layer the share of its inputs' correlations that so few images cannot vouch for
+    (``distrusted_correlations``; 1 is rounding to the nearest).
     """
 
     model: nn.Module
@@ -121,23 +125,40 @@ def quantize_by_method(
             plan = resolve_weight_bits(network, settings.weight_bits)
 
         def quantized_network(progress: Progress) -> nn.Module:
-            how = settings.granularity | {"dynamic": method.ranges == "batch"}
-            quantized = quantize(network, plan, settings.activation_bits, settings.placement, **how)
+            nearest, how = settings.rounding == "nearest", settings.granularity
+            quantized = convert(
+                network,
+                plan if nearest else FLOAT_BITS,
+                settings.activation_bits,
+                settings.placement,
+                dynamic=method.ranges == "batch",
+                **how,
+            )
             if method.ranges == "images":
                 calibrate(quantized, images, settings.percentile)
             elif method.ranges == "statistics":
                 set_ranges(quantized, *moments)
-            if settings.bias_correction == "empirical":
+            if settings.clipping == "output_error":
+                narrow_ranges(quantized, network, images)
+            correct = settings.bias_correction == "empirical"
+            if not nearest:
+                shares.update(
+                    round_layer_by_layer(quantized, network, images, plan, correct=correct, on_layer=progress, **how)
+                )
+            elif correct:
                 correct_biases(quantized, network, images)
-            elif settings.bias_correction == "analytic":
+            if settings.bias_correction == "analytic":
                 layer_inputs, _ = moments
                 correct_biases_analytically(quantized, network, layer_inputs)
             return quantized
 
+        shares: dict[str, float] = {}
         quantized = run_stage(Stage("calibrate", quantized_network))
     if not is_channels_last(model):
         quantized.to(memory_format=torch.contiguous_format)  # a state dict then reloads to the same outputs
     report = describe(model, quantized, plan)
+    if settings.rounding != "nearest":
+        report["distrusted_correlations"] = shares
     if losses is not None:
         report["distill_losses"] = losses
     if isinstance(method.steps, Steps):

@@ -13,8 +13,10 @@ from zeroq.mixed_precision.sensitivity import Mode, check_candidates, check_mode
 from zeroq.quantization.affine import check_bits
 from zeroq.quantization.calibrate import check_percentile
 from zeroq.quantization.convert import Placement, check_placement, is_symmetric, resolve_weight_bits
+from zeroq.rounding.quantize import Rounding, check_rounding
 
 BiasCorrection = Literal["none", "analytic", "empirical"]
+Clipping = Literal["none", "output_error"]
 
 
 @dataclass(frozen=True)
@@ -24,9 +26,11 @@ class Settings:
     ``weight_bits`` is the mean of a mixed-precision plan over ``candidates`` if ``mixed``, else every layer's width
     or a plan.
     ``refine`` > 0 measures that many plans near the budget jointly and keeps the best. ``bias_correction`` is
-    ``empirical`` where the images correct the biases (``correct_biases``), and for DFQ also ``analytic``. The rest is
-    as in ``quantize``, ``sensitivity`` (``direction``, ``devices``, and its ``mode`` as ``sensitivity``) and
-    ``calibrate`` (``percentile``).
+    ``empirical`` where the images correct the biases (``correct_biases``), and for DFQ also ``analytic``. ``rounding``
+    is ``nearest`` or ``compensated`` (``round_layer_by_layer``). ``clipping`` is ``output_error`` where the ranges of
+    layers' inputs are cut to what disturbs the layer least (``narrow_ranges``). The rest is as in ``quantize``,
+    ``sensitivity`` (``direction``, ``devices``, and its ``mode`` as ``sensitivity``) and ``calibrate``
+    (``percentile``).
     """
 
     weight_bits: float | Mapping[str, int] = 4
@@ -40,6 +44,8 @@ class Settings:
     symmetric: bool | None = None
     percentile: float | None = None
     bias_correction: BiasCorrection = "none"
+    rounding: Rounding = "nearest"
+    clipping: Clipping = "none"
     sensitivity: Mode = "exact"
     devices: Sequence[str] = ()
 
@@ -63,6 +69,10 @@ class Settings:
         check_placement(self.placement)
         check_percentile(self.percentile)
         check_bias_correction(self.bias_correction)
+        check_rounding(self.rounding)
+        check_clipping(self.clipping)
+        if self.clipping != "none" and self.percentile is not None:
+            raise ZeroQError("clipping chooses the ends of activation ranges, and so does percentile; leave one out")
         if not isinstance(self.refine, int) or self.refine < 0:
             raise ZeroQError(f"refine is a number of plans, 0 for none, not {self.refine}")
         if not self.mixed:
@@ -87,3 +97,9 @@ def check_bias_correction(bias_correction: str) -> None:
         raise ZeroQError(
             f"bias_correction must be one of {', '.join(get_args(BiasCorrection))}, not {bias_correction!r}"
         )
+
+
+def check_clipping(clipping: str) -> None:
+    """Raise ZeroQError for a way to clip that does not exist."""
+    if clipping not in get_args(Clipping):
+        raise ZeroQError(f"clipping must be one of {', '.join(get_args(Clipping))}, not {clipping!r}")

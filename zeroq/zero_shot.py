@@ -25,7 +25,7 @@ def zero_shot_quantize(
     *,
     method: str = "zeroq",
     images: torch.Tensor | None = None,
-    recipe: str = "published",
+    recipe: str | None = None,
     count: int = 32,
     iterations: int | None = None,
     seed: int = 0,
@@ -46,8 +46,8 @@ def zero_shot_quantize(
         mixed: choose each layer's bits; None: where the method measures sensitivities.
         method: ``zeroq``, or a baseline by its name, such as ``dfq`` or ``gaussian``.
         images: your own, float [N, C, H, W] and normalised, for method ``real``, or instead of the method's.
-        recipe: ``published`` (``distill``) or ``fast`` (``distill_fast``); ``count`` to ``limits`` are their arguments,
-            ``iterations=None`` is the recipe's own number.
+        recipe: ``published`` (``distill``) or ``fast`` (``distill_fast``), None: the method's own; ``count`` to
+            ``limits`` are their arguments, ``iterations=None`` is the recipe's own number.
         size: the height and width of distilled images in pixels, where it is not the network's own.
         settings: the other fields of ``Settings``.
 
@@ -61,7 +61,9 @@ def zero_shot_quantize(
         input_shape,
         chosen,
         chosen.settings(weight_bits, activation_bits, mixed, **settings),
-        distillation=Distillation(recipe, count, iterations, seed, statistics, learning_rate, limits, size),
+        distillation=Distillation(
+            recipe or chosen.recipe, count, iterations, seed, statistics, learning_rate, limits, size
+        ),
         images=images,
         limits=limits,
         run_stage=run_stage,

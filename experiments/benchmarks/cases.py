@@ -29,7 +29,7 @@ from zeroq.networks import efficientnet_lite, imagenet, zoo
 from zeroq.networks.pretrained import PretrainedNetwork
 from zeroq.quantization.affine import quantized_weight
 from zeroq.quantization.calibrate import calibrate
-from zeroq.quantization.convert import quantize
+from zeroq.quantization.convert import convert
 
 COUNT = 32
 WIDTHS = (2, 4, 8)
@@ -165,7 +165,7 @@ def calibrations(name: str, network: PretrainedNetwork, device: torch.device) ->
     """Recording and freezing the ranges beside the float network's forward."""
     module = network.module.to(memory_format=torch.channels_last)
     images = gaussian_images(network.input.shape, COUNT).to(device)
-    quantized = quantize(module, 8, 8)
+    quantized = convert(module, 8, 8)
     yield Case(
         "calibrate",
         name,
@@ -184,7 +184,7 @@ def evaluations(name: str, network: PretrainedNetwork, device: torch.device) -> 
     scored, batch = (SCORED, BATCH) if is_small(network) else (SCORED // 10, BATCH // 4)
     batches = gaussian_images(network.input.shape, scored).to(device).split(batch)
     for placement in ("layer_inputs", "after_relu"):
-        quantized = quantize(module, 8, 8, placement)
+        quantized = convert(module, 8, 8, placement)
         calibrate(quantized, batches[0])
         yield Case(
             f"evaluate, {placement}",
@@ -221,7 +221,7 @@ def data_sets(device: torch.device, photographs: Path | None) -> Iterator[Case]:
         network = load(name)
         module = network.module.to(device=device, memory_format=torch.channels_last)
         images = data(network.input)
-        quantized = quantize(module, 8, 8)
+        quantized = convert(module, 8, 8)
         calibrate(quantized, gaussian_images(network.input.shape, COUNT).to(device))
         yield Case(
             "evaluate, all of the test set",

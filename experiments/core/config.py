@@ -12,7 +12,7 @@ from zeroq.baselines.dfq import Steps
 from zeroq.distillation.recipe import Distillation
 from zeroq.errors import ZeroQError
 from zeroq.images import Limits
-from zeroq.methods import Method, methods
+from zeroq.methods import OWN_SETTINGS, Method, methods
 from zeroq.quantization.affine import check_bits
 from zeroq.settings import Settings
 
@@ -52,6 +52,10 @@ class MethodConfig:
     equalize: bool
     absorb: bool
     bias_correction: str
+    rounding: str
+    clipping: str
+    candidates: list[int]
+    sensitivity: str
 
     def build(self) -> Method:
         """The method: what a file of zeroq.baselines defines under this name, with what was chosen here."""
@@ -59,7 +63,7 @@ class MethodConfig:
         steps = None if isinstance(own.steps, Steps) else own.steps
         if self.dfq:
             steps = Steps(self.replace_relu6, self.equalize, self.absorb)
-        chosen = {key: getattr(self, key) for key in ("images", "ranges", "per_channel", "bias_correction")}
+        chosen = {key: getattr(self, key) for key in ("images", "ranges", *OWN_SETTINGS)}
         return replace(own, steps=steps, **chosen)
 
 

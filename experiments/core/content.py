@@ -79,6 +79,7 @@ def record_content(
         "a_bits": config.bits.activation,
         "placement": config.placement,
         "granularity": "per_channel" if config.method.per_channel else "per_tensor",
+        "rounding": result.settings.rounding,
         "settings": other_settings,
         "size_mib": report["size_mib"],
         "fp32_size_mib": size_mib(module),

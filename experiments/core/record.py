@@ -81,6 +81,7 @@ class Record(TypedDict):
     a_bits: int
     placement: str
     granularity: Granularity
+    rounding: str
     settings: dict[str, str]
     size_mib: float
     fp32_size_mib: float

@@ -14,16 +14,17 @@ from tests.paths import ROOT
 from zeroq import Method
 from zeroq.baselines.dfq import Steps
 from zeroq.distillation.recipe import recipes
-from zeroq.methods import method_by_name, methods
+from zeroq.methods import OWN_SETTINGS, method_by_name, methods
 
 SHAPE = (3, 16, 16)
-FIELDS = ("images", "ranges", "per_channel", "bias_correction")
+FIELDS = ("images", "ranges", *OWN_SETTINGS)
 
 
 def chosen(name: str) -> dict:
     """What conf/method says of a method, with what it inherits."""
     own = yaml.safe_load((ROOT / "conf" / "method" / f"{name}.yaml").read_text())
-    inherited = [chosen(base) for base in own.pop("defaults", []) if base != "_self_"]
+    bases = [base for base in own.pop("defaults", []) if isinstance(base, str) and base != "_self_"]
+    inherited = [chosen(base) for base in bases]
     return {key: value for each in (*inherited, own) for key, value in each.items()}
 
 
@@ -32,7 +33,9 @@ def test_the_command_line_and_the_library_have_the_same_methods():
     for name, method in methods().items():
         words = chosen(name)
         assert words["name"] == name
-        assert {field: words[field] for field in FIELDS} == {field: getattr(method, field) for field in FIELDS}
+        assert {field: words[field] for field in FIELDS} == {
+            field: list(value) if isinstance(value := getattr(method, field), tuple) else value for field in FIELDS
+        }
         steps = Steps(words["replace_relu6"], words["equalize"], words["absorb"]) if words["dfq"] else None
         assert steps == method.steps
 

@@ -18,7 +18,7 @@ from zeroq.mixed_precision.frontier import ParetoFrontier, budget_bits
 from zeroq.mixed_precision.plan import BitPlan
 from zeroq.modules import evaluating
 from zeroq.quantization.affine import FLOAT_BITS
-from zeroq.quantization.convert import quantize
+from zeroq.quantization.convert import convert
 
 # Plans below this share of the budget give away more size than their sensitivity can win back.
 NEAR = 0.97
@@ -61,7 +61,7 @@ def refine(
         measured = []
         for done, index in enumerate(indices, start=1):
             plan = frontier[index].plan
-            quantized = quantize(model, plan, FLOAT_BITS, per_channel=per_channel, symmetric=symmetric)
+            quantized = convert(model, plan, FLOAT_BITS, per_channel=per_channel, symmetric=symmetric)
             changed = class_scores(quantized, images)
             measured.append(MeasuredPlan(plan, divergence(reference, changed, direction)))
             on_plan(done, len(indices))

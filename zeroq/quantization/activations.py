@@ -55,11 +55,15 @@ class ActivationQuantizer(nn.Module, Leaf):
         """Turn the recorded range into scale and zero point; where nothing passed through, there is none."""
         recorded = self._range
         self.stop_recording()
-        self._known = recorded is not None
         if recorded is None:
+            self._known = False
             self.scale.fill_(float("nan"))
             return
-        parameters = affine_parameters(*recorded, self._bits)
+        self.set_parameters(affine_parameters(*recorded, self._bits))
+
+    def set_parameters(self, parameters: AffineParameters) -> None:
+        """Quantize with this scale and zero point from now on."""
+        self._known = True
         self.scale.copy_(parameters.scale)
         self.zero_point.copy_(parameters.zero_point)
 

@@ -20,7 +20,7 @@ from zeroq.quantization.layers import QuantizedOutput, QuantizedWeight, quantize
 Placement = Literal["layer_inputs", "after_relu", "integer"]
 
 
-def quantize(
+def convert(
     model: nn.Module,
     weight_bits: int | Mapping[str, int] = 8,
     activation_bits: int = 8,
@@ -32,8 +32,8 @@ def quantize(
 ) -> nn.Module:
     """A quantized copy of a network, in evaluation mode; the given network is untouched.
 
-    Every Conv and Linear weight is quantized once, here. Activations need ``calibrate`` first, unless
-    ``dynamic``. The copy's state dict carries scales, zero points and bits.
+    Every Conv and Linear weight is rounded to the nearest value of its grid, once, here. Activations need ``calibrate``
+    first, unless ``dynamic``. The copy's state dict carries scales, zero points and bits.
 
     Args:
         weight_bits: 2…8 for every layer, 32 for float, or a mapping that names each Conv and Linear layer.

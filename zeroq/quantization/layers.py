@@ -13,7 +13,7 @@ from torch import nn
 from zeroq.graph.tracing import Leaf
 from zeroq.layers import channel_axis
 from zeroq.quantization.activations import ActivationQuantizer
-from zeroq.quantization.affine import FLOAT_BITS, fake_quantize, weight_parameters
+from zeroq.quantization.affine import FLOAT_BITS, AffineParameters, fake_quantize, weight_parameters
 
 
 class _Converted:
@@ -66,13 +66,21 @@ def plain_again(layer: nn.Module) -> tuple[nn.Module | None, nn.Module | None]:
 def quantize_weight(layer: nn.Module, bits: int, *, per_channel: bool = True, symmetric: bool = False) -> None:
     """Convert a Conv or Linear layer in place and quantize its weight; 32 bits leave the weight float."""
     _convert(layer, QuantizedWeight)
-    layer.register_buffer("weight_bits", torch.tensor(bits, dtype=torch.int32, device=layer.weight.device))
+    layer.register_buffer("weight_bits", torch.tensor(FLOAT_BITS, dtype=torch.int32, device=layer.weight.device))
     if bits == FLOAT_BITS:
         return
     axis = channel_axis(layer)
     parameters = weight_parameters(layer.weight, bits, per_channel=per_channel, symmetric=symmetric, axis=axis)
-    values = fake_quantize(layer.weight.detach(), parameters, axis=axis)
+    store_weight(layer, layer.weight, parameters, bits)
+
+
+def store_weight(layer: nn.Module, weight: torch.Tensor, parameters: AffineParameters, bits: int) -> None:
+    """Give a layer that was converted by ``quantize_weight`` a weight's nearest values on a grid of so many bits."""
+    values = fake_quantize(weight.detach().to(layer.weight.dtype), parameters, axis=channel_axis(layer))
+    # Strides decide which kernels run.
+    values = torch.empty_like(layer.weight, requires_grad=False).copy_(values)
     layer.weight = nn.Parameter(values, requires_grad=layer.weight.requires_grad)
+    layer.weight_bits.fill_(bits)
     layer.register_buffer("weight_scale", parameters.scale)
     layer.register_buffer("weight_zero_point", parameters.zero_point)
 

@@ -1,0 +1,191 @@
+"""Compensated rounding of whole networks: what each layer is rounded on, and what is left alone."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+import zeroq
+from tests.networks import estimate_statistics
+from zeroq.layers import weight_grid, weight_steps, weighted_layers
+from zeroq.quantization.affine import quantized_weight
+from zeroq.rounding.columns import input_columns, weight_rows
+
+
+class Several(nn.Module):
+    """A layer that is called twice, one that is never called, a transposed one, tokens."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 3, padding=1)
+        self.norm = nn.BatchNorm2d(8)
+        self.twice = nn.Conv2d(8, 8, 3, padding=1, groups=4)
+        self.up = nn.ConvTranspose2d(8, 6, 2, stride=2)
+        self.unused = nn.Linear(4, 4)
+        self.tokens = nn.Linear(6, 6)
+        self.last = nn.Linear(6, 5)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        features = torch.relu(self.norm(self.first(images)))
+        features = torch.relu(self.twice(torch.relu(self.twice(features))))
+        tokens = self.up(features).flatten(2).transpose(1, 2)
+        return self.last(torch.relu(self.tokens(input=tokens)).mean(1))
+
+
+@pytest.fixture(scope="module")
+def several() -> nn.Module:
+    torch.manual_seed(0)
+    return estimate_statistics(Several(), (3, 8, 8))
+
+
+@pytest.fixture
+def photos() -> torch.Tensor:
+    """Correlated over places, as photographs are."""
+    noise = torch.randn(16, 3, 10, 10, generator=torch.Generator().manual_seed(3))
+    return nn.functional.avg_pool2d(noise, 3, stride=1) * 3
+
+
+def inputs_in(network: nn.Module, name: str, images: torch.Tensor) -> list[torch.Tensor]:
+    """What a layer of a quantized network multiplies its weight with."""
+    seen = []
+    layer = network.get_submodule(name)
+
+    def record(layer, inputs, named):
+        values = inputs[0] if inputs else named["input"]
+        seen.append(values if layer.input_quantizer is None else layer.input_quantizer(values))
+
+    with layer.register_forward_pre_hook(record, with_kwargs=True), torch.no_grad():
+        network(images)
+    return seen
+
+
+@pytest.mark.parametrize(("per_channel", "symmetric"), [(True, False), (True, True), (False, False)])
+@pytest.mark.parametrize("activation_bits", [32, 4])
+def test_every_layer_errs_less_on_what_it_sees(several, photos, activation_bits, per_channel, symmetric):
+    how = {"per_channel": per_channel, "symmetric": symmetric}
+    rounded = zeroq.quantize(several, 3, activation_bits, rounding="compensated", images=photos, **how)
+    moved = 0
+    for name, layer in weighted_layers(several).items():
+        if name in ("unused", "twice"):  # the second call of which sees what the first one made of its rounded weight
+            continue
+        (seen,) = inputs_in(rounded, name, photos)
+        columns = input_columns(layer, seen)
+        nearest = quantized_weight(layer.weight, 3, axis=1 if name == "up" else 0, **how)
+        errors = [
+            ((weight_rows(layer, weight - layer.weight.detach()) @ columns) ** 2).mean((0, 3))
+            for weight in (rounded.get_submodule(name).weight.detach(), nearest)
+        ]
+        assert (errors[0] <= errors[1] * (1 + 1e-4) + 1e-12).all(), name
+        moved += int((errors[0] < errors[1]).sum())
+    assert moved > 8
+
+
+def test_weights_are_on_the_grid_of_rounding_to_the_nearest(several, photos):
+    plan = {"first": 8, "twice": 2, "up": 4, "unused": 3, "tokens": 32, "last": 5}
+    rounded = zeroq.quantize(several, plan, 8, rounding="compensated", images=photos)
+    nearest = zeroq.quantize(several, plan, 8)
+    for name, layer in weighted_layers(rounded).items():
+        assert layer.weight_bits == plan[name]
+        if plan[name] == 32:
+            assert torch.equal(layer.weight, several.get_submodule(name).weight)
+            continue
+        other = nearest.get_submodule(name)
+        assert torch.equal(layer.weight_scale, other.weight_scale)
+        assert torch.equal(layer.weight_zero_point, other.weight_zero_point)
+        lowest, highest = weight_grid(layer)
+        zero = layer.weight_zero_point.view(-1, *(1 for _ in layer.weight.shape[1:]))
+        zero = zero.transpose(0, 1) if name == "up" else zero
+        steps = weight_steps(layer) + zero
+        assert steps.min() >= lowest
+        assert steps.max() <= highest
+    assert torch.equal(rounded.unused.weight, nearest.unused.weight)
+    assert rounded.unused.bias.equal(several.unused.bias)
+
+
+def test_the_network_is_left_alone_and_a_state_dict_reloads(several, photos):
+    before = copy.deepcopy(several.state_dict())
+    rounded = zeroq.quantize(several, 4, 8, rounding="compensated", images=photos)
+    assert all(torch.equal(before[name], value) for name, value in several.state_dict().items())
+    assert not any(module._forward_pre_hooks for network in (several, rounded) for module in network.modules())
+    again = zeroq.quantize(several, 8, 8)
+    again.load_state_dict(rounded.state_dict())
+    assert torch.equal(again(photos), rounded(photos))
+
+
+def test_it_is_the_same_every_time(several, photos):
+    once, again = (zeroq.quantize(several, 2, 4, rounding="compensated", images=photos) for _ in range(2))
+    for name, value in once.state_dict().items():
+        torch.testing.assert_close(value, again.state_dict()[name], rtol=0, atol=0, equal_nan=True)
+
+
+def test_biases_make_up_for_a_layer_s_own_error(several, photos):
+    quantized = zeroq.quantize(several, 32, 32)
+    zeroq.round_layer_by_layer(quantized, several, photos, dict.fromkeys(weighted_layers(several), 2), correct=True)
+    for name in ("first", "tokens", "last"):
+        (seen,) = inputs_in(quantized, name, photos)
+        layer, original = quantized.get_submodule(name), several.get_submodule(name)
+        with torch.no_grad():
+            axes = (0, 2, 3) if name == "first" else tuple(range(seen.dim() - 1))
+            own = torch.nn.functional.conv2d if name == "first" else torch.nn.functional.linear
+            words = {"padding": 1} if name == "first" else {}
+            means = [own(seen, each.weight, each.bias, **words).mean(axes) for each in (layer, original)]
+        torch.testing.assert_close(*means, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("placement", ["layer_inputs", "after_relu", "integer"])
+def test_every_placement(hand_written, images, placement):
+    network = (
+        hand_written if placement != "after_relu" else nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), hand_written_tail())
+    )
+    rounded = zeroq.quantize(network, 4, 8, placement, rounding="compensated", images=images)
+    assert all(int(layer.weight_bits) == 4 for layer in weighted_layers(rounded).values())
+    assert (rounded(images) - network(images)).abs().mean() < (network(images)).abs().mean()
+
+
+def hand_written_tail() -> nn.Module:
+    torch.manual_seed(1)
+    return nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(16, 5))
+
+
+def test_white_noise_leaves_rounding_to_the_nearest():
+    torch.manual_seed(0)
+    layer = nn.Sequential(nn.Conv2d(3, 16, 3))
+    noise = torch.randn(64, 3, 12, 12)
+    rounded, nearest = zeroq.quantize(layer, 4, 32, rounding="compensated", images=noise), zeroq.quantize(layer, 4, 32)
+    assert (rounded[0].weight == nearest[0].weight).float().mean() > 0.995
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_few_images_and_single_places(count):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Conv2d(4, 8, 1), nn.Flatten())
+    images = torch.randn(count, 3, 3, 3)
+    result = zeroq.quantize_with_images(
+        network, images, zeroq.Settings(3, 8, mixed=False, rounding="compensated", bias_correction="empirical")
+    )
+    shares = result.report["distrusted_correlations"]
+    assert shares.keys() == {"0", "3"}
+    assert shares["0"] > 0.5
+    assert result.model(images).isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_types(several, photos, dtype):
+    network = copy.deepcopy(several).to(dtype)
+    rounded = zeroq.quantize(network, 4, 8, rounding="compensated", images=photos.to(dtype))
+    assert rounded.first.weight.dtype == dtype
+    assert rounded(photos.to(dtype)).isfinite().all()
+
+
+def test_what_is_refused(several, photos):
+    with pytest.raises(zeroq.ZeroQError, match="rounding compensated looks at images"):
+        zeroq.quantize(several, rounding="compensated")
+    with pytest.raises(zeroq.ZeroQError, match="rounding to the nearest looks at none"):
+        zeroq.quantize(several, images=photos)
+    with pytest.raises(zeroq.ZeroQError, match="rounding must be one of nearest, compensated"):
+        zeroq.quantize(several, rounding="best", images=photos)
+    damaged = copy.deepcopy(several)
+    damaged.norm.running_var.fill_(float("nan"))
+    with pytest.raises(zeroq.ZeroQError, match="NaN or infinite"):
+        zeroq.quantize(damaged, 4, 32, rounding="compensated", images=photos)

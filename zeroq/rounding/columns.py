@@ -1,0 +1,51 @@
+"""A layer as matrix products: the rows of its weight, and the columns of its input that they are multiplied with."""
+
+import copy
+from math import prod
+
+import torch
+from torch import nn
+
+from zeroq.layers import TRANSPOSED
+
+
+def weight_rows(layer: nn.Module, weight: torch.Tensor) -> torch.Tensor:
+    """A Conv or Linear weight as [groups, outputs of a group, inputs of a group times places of the kernel]."""
+    groups = getattr(layer, "groups", 1)
+    if isinstance(layer, TRANSPOSED):
+        grouped = weight.reshape(groups, weight.shape[0] // groups, weight.shape[1], -1)
+        return grouped.transpose(1, 2).flatten(2)
+    return weight.reshape(groups, weight.shape[0] // groups, -1)
+
+
+def weight_of_rows(layer: nn.Module, rows: torch.Tensor) -> torch.Tensor:
+    """The weight of which ``weight_rows`` gives these rows."""
+    shape = layer.weight.shape
+    if isinstance(layer, TRANSPOSED):
+        groups, outputs, _ = rows.shape
+        return rows.view(groups, outputs, shape[0] // groups, -1).transpose(1, 2).reshape(shape)
+    return rows.reshape(shape)
+
+
+def input_columns(layer: nn.Module, values: torch.Tensor) -> torch.Tensor:
+    """What each place of a layer's output is made of: [N, groups, length of ``weight_rows``, places].
+
+    ``weight_rows`` times these columns is the layer's output without its bias. Linear layers have a place for each
+    vector or token of an image. A convolution hands its input on through kernels that each pick one place, so that its
+    padding, strides and dilation are its own, a subclass's too.
+    """
+    if isinstance(layer, nn.Linear):
+        return values.reshape(len(values), -1, values.shape[-1]).transpose(1, 2).unsqueeze(1)
+    kernel = layer.weight.shape[2:]
+    size = prod(kernel)
+    picking = torch.eye(size, dtype=values.dtype, device=values.device).view(size, 1, *kernel)
+    probe = copy.copy(layer)
+    probe._parameters = dict(layer._parameters)
+    shape = (1, size, *kernel) if isinstance(layer, TRANSPOSED) else (size, 1, *kernel)
+    channels = values.shape[1]
+    probe.weight = nn.Parameter(picking.view(shape).repeat(channels, *(1 for _ in shape[1:])), requires_grad=False)
+    probe.bias = None
+    probe.groups = probe.in_channels = channels
+    probe.out_channels = channels * size
+    columns = probe.forward(values).flatten(2)  # hooks are the caller's
+    return columns.unflatten(1, (layer.groups, -1))

@@ -1,0 +1,74 @@
+"""A float network → its quantized copy, by any way to round its weights."""
+
+from collections.abc import Mapping
+from typing import Literal, get_args
+
+import torch
+from torch import nn
+
+from zeroq.errors import ZeroQError
+from zeroq.quantization.affine import FLOAT_BITS
+from zeroq.quantization.calibrate import calibrate
+from zeroq.quantization.convert import Placement, convert, is_symmetric, resolve_weight_bits
+from zeroq.rounding.layer_by_layer import round_layer_by_layer
+
+Rounding = Literal["nearest", "compensated"]
+
+
+def quantize(
+    model: nn.Module,
+    weight_bits: int | Mapping[str, int] = 8,
+    activation_bits: int = 8,
+    placement: Placement = "layer_inputs",
+    *,
+    per_channel: bool = True,
+    symmetric: bool | None = None,
+    dynamic: bool = False,
+    rounding: Rounding = "nearest",
+    images: torch.Tensor | None = None,
+) -> nn.Module:
+    """A quantized copy of a network, in evaluation mode; the given network is untouched.
+
+    Rounded to the nearest, its activations need ``calibrate`` first, unless ``dynamic``. Compensated rounding looks at
+    images, so that its result is calibrated on them already (min-max), and its biases are corrected. The copy's state
+    dict carries scales, zero points and bits.
+
+    Args:
+        weight_bits: 2…8 for every layer, 32 for float, or a mapping that names each Conv and Linear layer.
+        activation_bits: 2…8, or 32 for float.
+        placement: ``layer_inputs`` quantizes the input of every Conv and Linear layer, the network's image
+            included; ``after_relu`` the output of every ReLU and ReLU6 module (the published code); ``integer`` all
+            that an integer runtime keeps quantized (``place_quantizers``), for which the network is traced.
+        per_channel: one weight range for each output channel, or one for the tensor.
+        symmetric: weight zero points fixed at 0; None: where the placement is ``integer``, since the integer kernels
+            of runtimes are slow with any other.
+        dynamic: activation ranges are each batch's own min–max; no calibration.
+        rounding: ``nearest``, or ``compensated`` for the layer's output on the images (``round_layer_by_layer``).
+        images: float [N, C, H, W], normalised, for compensated rounding.
+
+    Raises:
+        ZeroQError: bits out of range, a mapping that does not fit the network, an unknown placement or rounding, a
+            network without the layers that the placement looks for, one that is quantized already, or, for
+            ``integer``, one that cannot be traced; images that are missing, or that nothing would look at.
+    """
+    check_rounding(rounding)
+    if (rounding == "nearest") != (images is None):
+        raise ZeroQError(
+            "images are for compensated rounding; rounding to the nearest looks at none, calibrate does"
+            if images is not None
+            else f"rounding {rounding} looks at images; give some, such as zeroq.distill's, images=…"
+        )
+    how = {"per_channel": per_channel, "symmetric": is_symmetric(symmetric, placement)}
+    if images is None:
+        return convert(model, weight_bits, activation_bits, placement, dynamic=dynamic, **how)
+    plan = resolve_weight_bits(model, weight_bits)
+    quantized = convert(model, FLOAT_BITS, activation_bits, placement, dynamic=dynamic, **how)
+    calibrate(quantized, images)
+    round_layer_by_layer(quantized, model, images, plan, correct=True, **how)
+    return quantized
+
+
+def check_rounding(rounding: str) -> None:
+    """Raise ZeroQError for a rounding that does not exist."""
+    if rounding not in get_args(Rounding):
+        raise ZeroQError(f"rounding must be one of {', '.join(get_args(Rounding))}, not {rounding!r}")

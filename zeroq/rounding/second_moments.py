@@ -1,0 +1,80 @@
+"""What a layer sees of images: the second moments of its inputs, and how far they may be trusted."""
+
+from math import ceil, sqrt
+
+import torch
+from torch import nn
+
+from zeroq.errors import ZeroQError
+from zeroq.rounding.columns import input_columns
+
+# An image counts as one independent sample, however many places it has; fewer images are cut into so many parts.
+FEWEST_SAMPLES = 8
+# Places of an input over all images that are looked at, for each of a column's values: more are all but the same.
+PLACES = 20
+FEWEST_PLACES = 16
+
+
+class SecondMoments:
+    """Second moments of a layer's input columns over images, float64.
+
+    ``mean`` [groups, inputs, inputs] is the mean over places of columns times themselves; ``column`` [groups, inputs]
+    the mean column. ``shrunk`` is what a rounding should believe of them. ``samples`` images, or parts of few images,
+    count as independent.
+    """
+
+    def __init__(self, layer: nn.Module, inputs: list[torch.Tensor]):
+        """``inputs`` are what the layer is called with, [N, …] each. Raises ZeroQError where they are not finite."""
+        images = sum(len(values) for values in inputs)
+        parts = ceil(FEWEST_SAMPLES / images)
+        generator = torch.Generator().manual_seed(0)
+        self.samples = 0
+        self.mean = self.column = self._squares = self._diagonal_squares = 0
+        for image in (image for values in inputs for image in values.split(1)):
+            columns = input_columns(layer, image.float())[0]
+            self.column = self.column + columns.mean(2).double() / images
+            _, size, places = columns.shape
+            wanted = max(FEWEST_PLACES, ceil(PLACES * size / images))
+            if wanted < places:
+                chosen = torch.randperm(places, generator=generator)[:wanted].sort().values
+                columns = columns[:, :, chosen.to(columns.device)]
+            for part in columns.tensor_split(min(parts, columns.shape[2]), dim=2):
+                self._add(part)
+        self.mean = self.mean / self.samples
+        if not self.mean.isfinite().all():
+            raise ZeroQError(
+                "its inputs, or their squares, are NaN or infinite: the images are far out of the network's range, or "
+                "its weights are damaged"
+            )
+
+    def _add(self, columns: torch.Tensor) -> None:
+        own = torch.bmm(columns, columns.transpose(1, 2)) / columns.shape[2]
+        squares = own.double().square()
+        self.mean = self.mean + own.double()
+        self._squares = self._squares + squares.sum((1, 2))
+        self._diagonal_squares = self._diagonal_squares + squares.diagonal(dim1=1, dim2=2).sum(1)
+        self.samples += 1
+
+    def shrunk(self) -> tuple[torch.Tensor, float]:
+        """The moments with correlations shrunk towards none, positive definite, and by how much (mean over groups).
+
+        What is taken away is the sampling variance of all correlations as a share of their squares, estimated from how
+        much independent samples differ: 0 for infinitely many samples, 1 where there is nothing but chance, as for
+        white noise or a single sample. Every input gets the mean moment over the number of samples on top. Source:
+        Schäfer and Strimmer 2005 (target D), after Ledoit and Wolf 2004.
+        """
+        diagonal = self.mean.diagonal(dim1=1, dim2=2)
+        correlations = self.mean.square().sum((1, 2)) - diagonal.square().sum(1)
+        # Of the mean over samples: the samples' mean square less the mean's square, over one less than their number.
+        mean_squares = (self._squares - self._diagonal_squares) / self.samples
+        variance = (mean_squares - correlations).clamp_min(0) / max(self.samples - 1, 1)
+        share = torch.ones_like(variance)
+        if self.samples > 1:
+            # And as much again as the estimate's standard error, so that chance is not taken for structure.
+            variance = variance * (1 + sqrt(2 / (self.samples - 1)))
+            share = torch.where(correlations > 0, variance / correlations, share).clamp(0, 1)
+        # An input that none of the samples reaches may still be reached by the next one.
+        level = diagonal.mean(1, keepdim=True)
+        floor = torch.where(level > 0, level / self.samples, torch.ones_like(level))
+        kept = self.mean * (1 - share)[:, None, None]
+        return kept.diagonal_scatter(diagonal + floor, dim1=1, dim2=2), share.mean().item()
