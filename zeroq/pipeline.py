@@ -228,7 +228,11 @@ def calibration_images(
 
 
 def measuring(network: nn.Module, images: torch.Tensor, settings: Settings) -> Stage:
-    """The stage that measures how sensitive the output is to each layer's bits."""
+    """The stage that measures how sensitive the output is to each layer's bits.
+
+    With the rounding that a plan will be used with; without a plan to choose, with the nearest, which is quicker.
+    """
+    rounding = settings.rounding if settings.mixed else "nearest"
 
     def compute(progress: Progress) -> SensitivityTable:
         return sensitivity(
@@ -237,6 +241,7 @@ def measuring(network: nn.Module, images: torch.Tensor, settings: Settings) -> S
             settings.candidates,
             direction=settings.direction,
             mode=settings.sensitivity,
+            rounding=rounding,
             devices=settings.devices,
             on_layer=progress,
             **settings.granularity,
@@ -248,6 +253,7 @@ def measuring(network: nn.Module, images: torch.Tensor, settings: Settings) -> S
         "candidates": sorted(settings.candidates),
         "mode": settings.sensitivity,
         "direction": settings.direction,
+        "rounding": rounding,
         **settings.granularity,
     }
     return Stage("sensitivity", compute, inputs, pack=SensitivityTable.to_plain, unpack=SensitivityTable.from_plain)

@@ -22,14 +22,20 @@ MIB = 2**20
 
 @dataclass(frozen=True)
 class Candidates:
-    """``layers`` by name, each at ``widths``; ``granularity`` are keywords of ``quantized_weights``."""
+    """``layers`` by name, each at ``widths``; ``granularity`` are keywords of ``quantized_weights``.
+
+    ``rounded``: their weights at each width, where they are not rounded to the nearest.
+    """
 
     layers: Mapping[str, nn.Module]
     widths: Sequence[int]
     granularity: Mapping[str, bool]
+    rounded: Mapping[str, Sequence[torch.Tensor]] | None = None
 
-    def weights(self, name: str) -> list[torch.Tensor]:
+    def weights(self, name: str) -> Sequence[torch.Tensor]:
         """A layer's weight at each width."""
+        if self.rounded is not None:
+            return self.rounded[name]
         layer = self.layers[name]
         return quantized_weights(layer.weight, self.widths, axis=channel_axis(layer), **self.granularity)
 

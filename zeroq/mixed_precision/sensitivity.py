@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, get_args
 
 import pandas
@@ -18,6 +18,8 @@ from zeroq.mixed_precision.exact import Candidates, divergences
 from zeroq.modules import evaluating, model_device, model_dtype
 from zeroq.parallel import on_devices
 from zeroq.quantization.affine import LARGEST_BITS, SMALLEST_BITS, check_finite
+from zeroq.rounding.candidates import compensated_weights
+from zeroq.rounding.quantize import Rounding, check_rounding
 
 Mode = Literal["exact", "estimated"]
 
@@ -64,6 +66,7 @@ def sensitivity(
     per_channel: bool = True,
     symmetric: bool = False,
     mode: Mode = "exact",
+    rounding: Rounding = "nearest",
     memory_mib: float = 1024,
     devices: Sequence[str] = (),
     on_layer: Callable[[int, int], None] = lambda done, total: None,
@@ -86,6 +89,8 @@ def sensitivity(
             through the whole network.
         devices: several GPUs, such as ``("cuda:0", "cuda:1")``, share the layers in ``exact`` mode, each in a process
             of its own; without them everything happens where the network is.
+        rounding: of the layer's weights; compensated ones are rounded on the float network's inputs. A layer whose
+            errors make up for each other needs fewer bits.
         per_channel, symmetric: as in ``quantize``.
         on_layer: receives (layers done, layers in all), unless several devices share them.
 
@@ -96,6 +101,7 @@ def sensitivity(
     candidates = check_candidates(bits)
     check_direction(direction)
     check_mode(mode)
+    check_rounding(rounding)
     if not memory_mib > 0:
         raise ZeroQError(f"memory_mib is a bound in MiB and must be positive, not {memory_mib}")
     layers = weighted_layers(model)
@@ -104,7 +110,7 @@ def sensitivity(
     images = images.detach().to(model_device(model), model_dtype(model))
     with evaluating(model), torch.no_grad():
         class_scores(model, images[:1])  # what a network cannot do is said of the network, not of a part of it
-    measurement = Measurement(candidates, mode, direction, memory_mib, per_channel, symmetric)
+    measurement = Measurement(candidates, mode, direction, memory_mib, rounding, per_channel, symmetric)
     if len(devices) < 2:
         values = measurement.values(model, images, on_layer)
     else:
@@ -123,6 +129,7 @@ class Measurement:
     mode: Mode
     direction: Direction
     memory_mib: float
+    rounding: Rounding
     per_channel: bool
     symmetric: bool
 
@@ -133,6 +140,9 @@ class Measurement:
         granularity = {"per_channel": self.per_channel, "symmetric": self.symmetric}
         candidates = Candidates(weighted_layers(model), self.widths, granularity)
         check_finite(layer.weight for layer in candidates.layers.values())
+        if self.rounding == "compensated":
+            rounded = compensated_weights(model, images, self.widths, **granularity)
+            candidates = replace(candidates, rounded=rounded)
         with evaluating(model), torch.no_grad():
             if self.mode == "estimated":
                 return estimates(model, images, candidates, on_layer=on_layer)

@@ -98,7 +98,7 @@ def round_layer_by_layer(
             if several:
                 raise _PassOverError
 
-    with evaluating(quantized), torch.no_grad(), _inputs_of(layers, visit):
+    with evaluating(quantized), torch.no_grad(), inputs_of(layers, visit):
         while pending:
             try:
                 forward(quantized, images)
@@ -116,7 +116,7 @@ def number_of_calls(network: nn.Module, images: torch.Tensor) -> dict[str, int]:
     def count(name: str, values: torch.Tensor) -> None:
         calls[name] = calls.get(name, 0) + 1
 
-    with evaluating(network), torch.no_grad(), _inputs_of(weighted_layers(network), count):
+    with evaluating(network), torch.no_grad(), inputs_of(weighted_layers(network), count):
         forward(network, images)
     return calls
 
@@ -142,7 +142,7 @@ def _round_to_nearest(layer: nn.Module, bits: int, *, per_channel: bool, symmetr
 
 
 @contextmanager
-def _inputs_of(layers: Mapping[str, nn.Module], see: Callable[[str, torch.Tensor], None]) -> Iterator[None]:
+def inputs_of(layers: Mapping[str, nn.Module], see: Callable[[str, torch.Tensor], None]) -> Iterator[None]:
     """Call ``see`` with (name, what the layer multiplies its weight with) before every call of a layer inside."""
 
     def before(name: str, layer: nn.Module, inputs: tuple, named: dict) -> None:

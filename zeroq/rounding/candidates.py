@@ -1,0 +1,74 @@
+"""Every layer's weight at several widths, as compensated rounding gives it: what sensitivities are measured with."""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import nn
+
+from zeroq.layers import channel_axis, is_affine, weighted_layers
+from zeroq.modules import evaluating, forward
+from zeroq.quantization.affine import fake_quantize, quantized_weights, weight_parameters
+from zeroq.rounding.columns import weight_of_rows, weight_rows
+from zeroq.rounding.compensated import Grid, compensated
+from zeroq.rounding.layer_by_layer import grid_of_rows, inputs_of, number_of_calls
+from zeroq.rounding.second_moments import SecondMoments
+
+
+def compensated_weights(
+    model: nn.Module,
+    images: torch.Tensor,
+    widths: Sequence[int],
+    *,
+    per_channel: bool = True,
+    symmetric: bool = False,
+    on_layer: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, list[torch.Tensor]]:
+    """Each Conv and Linear weight by its layer's name, at each of the widths (2…8), on the float network's inputs.
+
+    Arguments as in ``round_layer_by_layer``, which rounds on inputs that are quantized already. Layers that it rounds
+    to the nearest are rounded so here. Raises ZeroQError for inputs of a layer that are not finite.
+    """
+    layers = weighted_layers(model)
+    how = {"per_channel": per_channel, "symmetric": symmetric}
+    calls = number_of_calls(model, images[:1])
+    weights = {
+        name: quantized_weights(layer.weight, widths, axis=channel_axis(layer), **how)
+        for name, layer in layers.items()
+        if name not in calls or not is_affine(layer)
+    }
+    total, seen = len(layers) - len(weights), defaultdict(list)
+
+    def visit(name: str, values: torch.Tensor) -> None:
+        if name in weights:
+            return
+        seen[name].append(values)
+        if len(seen[name]) == calls[name]:
+            weights[name] = at_widths(layers[name], SecondMoments(layers[name], seen.pop(name)), widths, **how)
+            on_layer(len(weights) - (len(layers) - total), total)
+
+    with evaluating(model), torch.no_grad(), inputs_of(layers, visit):
+        forward(model, images)
+    for name, inputs in seen.items():  # called less often than for a single image
+        weights[name] = at_widths(layers[name], SecondMoments(layers[name], inputs), widths, **how)
+    return weights
+
+
+def at_widths(
+    layer: nn.Module, moments: SecondMoments, widths: Sequence[int], *, per_channel: bool, symmetric: bool
+) -> list[torch.Tensor]:
+    """A layer's weight at each width; all of them are one problem, whose outputs have grids of their own."""
+    axis = channel_axis(layer)
+    parameters = [
+        weight_parameters(layer.weight, bits, per_channel=per_channel, symmetric=symmetric, axis=axis)
+        for bits in widths
+    ]
+    rows = weight_rows(layer, layer.weight.detach().double())
+    grids = [grid_of_rows(layer, each) for each in parameters]
+    parts = zip(*((grid.scale, grid.lowest, grid.highest) for grid in grids), strict=True)
+    grid = Grid(*(torch.cat(part, dim=1) for part in parts))
+    rounded = compensated(rows.repeat(1, len(widths), 1), moments.mean, moments.shrunk()[0], grid)
+    return [
+        fake_quantize(weight_of_rows(layer, part).to(layer.weight), own, axis=axis)
+        for part, own in zip(rounded.chunk(len(widths), dim=1), parameters, strict=True)
+    ]
