@@ -25,7 +25,7 @@ from zeroq.mixed_precision.estimated import DIRECTIONS, IMAGES
 from zeroq.mixed_precision.frontier import pareto_frontier
 from zeroq.mixed_precision.sensitivity import SensitivityTable, sensitivity
 from zeroq.modules import evaluating, replaced_weight
-from zeroq.networks import efficientnet_lite, imagenet, zoo
+from zeroq.networks import efficientnet_lite, pytorchcv_models, zoo
 from zeroq.networks.pretrained import PretrainedNetwork
 from zeroq.quantization.affine import quantized_weight
 from zeroq.quantization.calibrate import calibrate
@@ -65,7 +65,7 @@ def load(name: str) -> PretrainedNetwork:
     source, _, architecture = name.partition("/")
     if name == LITE:
         return efficientnet_lite.load(architecture)
-    return (zoo if source == "fashion" else imagenet).load(architecture)
+    return (zoo if source == "fashion" else pytorchcv_models).load(architecture)
 
 
 def distillations(name: str, network: PretrainedNetwork, device: torch.device) -> Iterator[Case]:

@@ -27,7 +27,7 @@ class ModelConfig:
     name: str
     architecture: str
     checkpoint: Path | None
-    classes: int | None = None  # of the checkpoint, where they are not ImageNet's 1,000
+    classes: int | None = None  # of the checkpoint, where they are not those of the published weights
 
     @property
     def label(self) -> str:

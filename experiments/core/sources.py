@@ -17,12 +17,12 @@ from zeroq.datasets.imagenet import ImageNet
 from zeroq.errors import ZeroQError
 from zeroq.mixed_precision.divergence import class_scores
 from zeroq.modules import evaluating
-from zeroq.networks import efficientnet_lite, imagenet, retinanet, timm_models, torchvision_models, zoo
+from zeroq.networks import efficientnet_lite, pytorchcv_models, retinanet, timm_models, torchvision_models, zoo
 from zeroq.networks.pretrained import PretrainedNetwork
 
 NETWORKS = {
     "bundled": zoo.load,
-    "pytorchcv": imagenet.load,
+    "pytorchcv": pytorchcv_models.load,
     "efficientnet_lite": efficientnet_lite.load,
     "timm": timm_models.load,
     "torchvision": torchvision_models.load,
@@ -58,9 +58,10 @@ def load_network(config: ModelConfig) -> PretrainedNetwork:
     if config.source not in NETWORKS:
         raise ZeroQError(f"model.source must be one of {', '.join(NETWORKS)}, not {config.source!r}")
     classes = {} if config.classes is None else {"classes": config.classes}
-    if classes and (config.source not in ("timm", "torchvision") or config.classes < 1):
+    if classes and (config.source not in ("pytorchcv", "timm", "torchvision") or config.classes < 1):
         raise ZeroQError(
-            "model.classes is the number of classes of your checkpoint for model=timm or model=torchvision"
+            "model.classes is the number of classes of your checkpoint for model=pytorchcv, model=timm or "
+            "model=torchvision"
         )
     return NETWORKS[config.source](config.architecture, config.checkpoint, **classes)
 

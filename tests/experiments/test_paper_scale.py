@@ -16,7 +16,7 @@ from torchvision.models.detection import retinanet_resnet50_fpn
 
 from tests.zeroq.datasets.photographs import save
 from zeroq.datasets.imagenet import ImageNet
-from zeroq.networks.imagenet import CHECKPOINTS
+from zeroq.networks.pytorchcv_models import CHECKPOINTS
 from zeroq.networks.retinanet import RawRetinaNet
 
 pytestmark = pytest.mark.slow

@@ -18,9 +18,9 @@ from torch import nn
 from zeroq.errors import ZeroQError
 from zeroq.networks import retinanet
 from zeroq.networks.checkpoint import load_checkpoint, sha256
-from zeroq.networks.imagenet import CHECKPOINTS
 from zeroq.networks.narrow import narrow
 from zeroq.networks.pretrained import InputSpecification, PretrainedNetwork
+from zeroq.networks.pytorchcv_models import CHECKPOINTS
 
 WEIGHTS = Path(__file__).parent / "weights"
 CLASSES = 10

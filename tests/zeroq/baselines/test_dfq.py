@@ -27,7 +27,7 @@ from zeroq.graph.tracing import trace
 from zeroq.layers import weighted_layers
 from zeroq.modules import batch_norms
 from zeroq.networks import zoo
-from zeroq.networks.imagenet import CHECKPOINTS
+from zeroq.networks.pytorchcv_models import CHECKPOINTS
 from zeroq.networks.retinanet import RawRetinaNet
 from zeroq.quantization.bias_correction import mean_outputs
 from zeroq.quantization.convert import activation_quantizers

@@ -6,7 +6,7 @@ import numpy
 from PIL import Image
 from timm.data import ImageNetInfo
 
-from zeroq.networks.imagenet import input_specification
+from zeroq.networks.pytorchcv_models import input_specification
 
 SPECIFICATION = input_specification((224, 224))
 

@@ -7,7 +7,7 @@ import pytest
 from tests.zeroq.datasets.photographs import SPECIFICATION, WORDNET_IDS, save
 from zeroq import ZeroQError
 from zeroq.datasets.imagenet import ImageNet
-from zeroq.networks.imagenet import input_specification
+from zeroq.networks.pytorchcv_models import input_specification
 
 
 def test_imagenet_labels_follow_the_sorted_wordnet_ids(imagenet):

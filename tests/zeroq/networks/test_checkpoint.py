@@ -10,7 +10,7 @@ from torchvision.transforms import v2
 
 import zeroq
 from zeroq import ZeroQError
-from zeroq.networks import checkpoint, efficientnet_lite, imagenet, timm_models, torchvision_models
+from zeroq.networks import checkpoint, efficientnet_lite, pytorchcv_models, timm_models, torchvision_models
 from zeroq.networks.checkpoint import load_checkpoint, read_state_dict
 from zeroq.quantization.convert import activation_quantizers
 
@@ -32,7 +32,7 @@ def assert_loaded(network: torch.nn.Module, state: dict[str, torch.Tensor]) -> N
 def test_pytorchcv_state_dict(tmp_path):
     state = randomised(get_model("mobilenetv2_w1"))
     torch.save(state, tmp_path / "weights.pth")
-    network = imagenet.load("mobilenetv2", tmp_path / "weights.pth")
+    network = pytorchcv_models.load("mobilenetv2", tmp_path / "weights.pth")
     assert_loaded(network.module, state)
     assert network.input.shape == (3, 224, 224)
     assert not network.module.training
@@ -40,7 +40,7 @@ def test_pytorchcv_state_dict(tmp_path):
 
 def test_inception_wants_299_pixels(tmp_path):
     torch.save(get_model("inceptionv3").state_dict(), tmp_path / "weights.pth")
-    specification = imagenet.load("inceptionv3", tmp_path / "weights.pth").input
+    specification = pytorchcv_models.load("inceptionv3", tmp_path / "weights.pth").input
     assert specification.shape == (3, 299, 299)
     assert specification.resize == 342
 
@@ -175,7 +175,7 @@ def test_efficientnet_lite_from_its_package():
     assert not torch.equal(running, torch.ones_like(running))
 
 
-@pytest.mark.parametrize("load", [timm_models.load, torchvision_models.load, imagenet.load, efficientnet_lite.load])
-def test_unknown_architecture(load):
+@pytest.mark.parametrize("module", [timm_models, torchvision_models, pytorchcv_models, efficientnet_lite])
+def test_unknown_architecture(module):
     with pytest.raises(ZeroQError, match="resnet19"):
-        load("resnet19")
+        module.load("resnet19")

@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from zeroq import ZeroQError
-from zeroq.networks import imagenet, retinanet, timm_models, torchvision_models
+from zeroq.networks import pytorchcv_models, retinanet, timm_models, torchvision_models
 from zeroq.networks.download import downloading, reachable
 
 
@@ -27,7 +27,11 @@ def offline(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("load", "architecture", "mend"),
     [
-        (imagenet.load, "resnet18", r"unpack https://github\.com/.*/resnet18-.*\.pth\.zip into .*/\.torch/models by"),
+        (
+            pytorchcv_models.load,
+            "resnet18",
+            r"unpack https://github\.com/.*/resnet18-.*zip into .*/\.torch/models by",
+        ),
         (torchvision_models.load, "resnet18", r"put https://.*/resnet18-.*\.pth into .*/checkpoints by hand"),
         (timm_models.load, "resnet18", r"fetch them from https://huggingface\.co/timm/resnet18\.a1_in1k and give"),
         (retinanet.load, "retinanet_resnet50", r"put https://.*_coco-eeacb38b\.pth into .*/checkpoints by hand"),

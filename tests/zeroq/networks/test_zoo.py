@@ -11,7 +11,7 @@ from tests.paths import DATA
 from zeroq.datasets.fashion_mnist import FashionMNIST
 from zeroq.evaluation.classification import evaluate
 from zeroq.networks import zoo
-from zeroq.networks.imagenet import CHECKPOINTS
+from zeroq.networks.pytorchcv_models import CHECKPOINTS
 
 
 def test_changed_weight_file_is_refused(tmp_path):
