@@ -70,6 +70,9 @@ COLUMNS = (
         "ZeroQ, fast", "zeroq", {"distill": "fast"}, color="#9bb46c", images="distilled, fast", pictures=(DISTILLED,)
     ),
     Column("ZeroQ, biases", "zeroq", {"method.bias_correction": "empirical"}, color="#e07a3f"),
+    Column("ZeroQ+", "zeroq+", color="#8f2d56"),
+    Column("ZeroQ+, Gaussian", "zeroq+", {"method.images": "gaussian"}, color="#c9a227"),
+    Column("ZeroQ+, real data*", "zeroq+", {"method.images": "real"}, color="#5c5c5c"),
     Column("ZeroQ + DFQ", "zeroq+dfq", color="#7d5ba6", ablated=True),
     Column("Real data*", "real", color="#222222", images="real", pictures=(GIVEN,), calibration="Real data*"),
     Column("Random data (others')", reported="random-data"),

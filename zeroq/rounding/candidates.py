@@ -13,6 +13,7 @@ from zeroq.rounding.columns import weight_of_rows, weight_rows
 from zeroq.rounding.compensated import Grid, compensated
 from zeroq.rounding.layer_by_layer import grid_of_rows, inputs_of, number_of_calls
 from zeroq.rounding.second_moments import SecondMoments
+from zeroq.rounding.trust import statistics_mismatch
 
 
 def compensated_weights(
@@ -37,6 +38,7 @@ def compensated_weights(
         for name, layer in layers.items()
         if name not in calls or not is_affine(layer)
     }
+    mismatch = statistics_mismatch(model, images)
     total, seen = len(layers) - len(weights), defaultdict(list)
 
     def visit(name: str, values: torch.Tensor) -> None:
@@ -44,18 +46,26 @@ def compensated_weights(
             return
         seen[name].append(values)
         if len(seen[name]) == calls[name]:
-            weights[name] = at_widths(layers[name], SecondMoments(layers[name], seen.pop(name)), widths, **how)
+            weights[name] = at_widths(
+                layers[name], SecondMoments(layers[name], seen.pop(name)), mismatch[name], widths, **how
+            )
             on_layer(len(weights) - (len(layers) - total), total)
 
     with evaluating(model), torch.no_grad(), inputs_of(layers, visit):
         forward(model, images)
     for name, inputs in seen.items():  # called less often than for a single image
-        weights[name] = at_widths(layers[name], SecondMoments(layers[name], inputs), widths, **how)
+        weights[name] = at_widths(layers[name], SecondMoments(layers[name], inputs), mismatch[name], widths, **how)
     return weights
 
 
 def at_widths(
-    layer: nn.Module, moments: SecondMoments, widths: Sequence[int], *, per_channel: bool, symmetric: bool
+    layer: nn.Module,
+    moments: SecondMoments,
+    mismatch: float,
+    widths: Sequence[int],
+    *,
+    per_channel: bool,
+    symmetric: bool,
 ) -> list[torch.Tensor]:
     """A layer's weight at each width; all of them are one problem, whose outputs have grids of their own."""
     axis = channel_axis(layer)
@@ -67,7 +77,7 @@ def at_widths(
     grids = [grid_of_rows(layer, each) for each in parameters]
     parts = zip(*((grid.scale, grid.lowest, grid.highest) for grid in grids), strict=True)
     grid = Grid(*(torch.cat(part, dim=1) for part in parts))
-    rounded = compensated(rows.repeat(1, len(widths), 1), moments.mean, moments.shrunk()[0], grid)
+    rounded = compensated(rows.repeat(1, len(widths), 1), moments.mean, moments.shrunk(mismatch)[0], grid)
     return [
         fake_quantize(weight_of_rows(layer, part).to(layer.weight), own, axis=axis)
         for part, own in zip(rounded.chunk(len(widths), dim=1), parameters, strict=True)

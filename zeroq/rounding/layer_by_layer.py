@@ -17,6 +17,7 @@ from zeroq.quantization.layers import store_weight
 from zeroq.rounding.columns import weight_of_rows, weight_rows
 from zeroq.rounding.compensated import Grid, compensated
 from zeroq.rounding.second_moments import SecondMoments
+from zeroq.rounding.trust import statistics_mismatch
 
 
 class _PassOverError(Exception):
@@ -65,6 +66,7 @@ def round_layer_by_layer(
     for name in layers.keys() - pending.keys():
         _round_to_nearest(layers[name], plan[name], per_channel=per_channel, symmetric=symmetric)
     shares: dict[str, float] = {}
+    mismatch = statistics_mismatch(model, images)
     total = len(pending)
 
     def settle(name: str, inputs: list[torch.Tensor]) -> None:
@@ -76,7 +78,7 @@ def round_layer_by_layer(
         axis = channel_axis(layer)
         parameters = weight_parameters(layer.weight, bits, per_channel=per_channel, symmetric=symmetric, axis=axis)
         rows = weight_rows(layer, layer.weight.detach().double())
-        damped, shares[name] = moments.shrunk()
+        damped, shares[name] = moments.shrunk(mismatch[name])
         rounded = compensated(rows, moments.mean, damped, grid_of_rows(layer, parameters))
         store_weight(layer, weight_of_rows(layer, rounded), parameters, bits)
         if correct:

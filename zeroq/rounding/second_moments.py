@@ -55,13 +55,14 @@ class SecondMoments:
         self._diagonal_squares = self._diagonal_squares + squares.diagonal(dim1=1, dim2=2).sum(1)
         self.samples += 1
 
-    def shrunk(self) -> tuple[torch.Tensor, float]:
+    def shrunk(self, mismatch: float = 0.0) -> tuple[torch.Tensor, float]:
         """The moments with correlations shrunk towards none, positive definite, and by how much (mean over groups).
 
         What is taken away is the sampling variance of all correlations as a share of their squares, estimated from how
         much independent samples differ: 0 for infinitely many samples, 1 where there is nothing but chance, as for
-        white noise or a single sample. Every input gets the mean moment over the number of samples on top. Source:
-        Schäfer and Strimmer 2005 (target D), after Ledoit and Wolf 2004.
+        white noise or a single sample. Every input gets the mean moment over the number of samples on top, and the
+        share ``mismatch`` of it, by which the images are not what the network knows (``statistics_mismatch``).
+        Source: Schäfer and Strimmer 2005 (target D), after Ledoit and Wolf 2004.
         """
         diagonal = self.mean.diagonal(dim1=1, dim2=2)
         correlations = self.mean.square().sum((1, 2)) - diagonal.square().sum(1)
@@ -75,6 +76,6 @@ class SecondMoments:
             share = torch.where(correlations > 0, variance / correlations, share).clamp(0, 1)
         # An input that none of the samples reaches may still be reached by the next one.
         level = diagonal.mean(1, keepdim=True)
-        floor = torch.where(level > 0, level / self.samples, torch.ones_like(level))
+        floor = torch.where(level > 0, level * (1 / self.samples + mismatch), torch.ones_like(level))
         kept = self.mean * (1 - share)[:, None, None]
         return kept.diagonal_scatter(diagonal + floor, dim1=1, dim2=2), share.mean().item()

@@ -67,7 +67,7 @@ def test_expected_scores_are_the_committed_ones():
 @pytest.mark.parametrize(
     ("typed", "completed"),
     [
-        ("method=ze", {"method=zeroq", "method=zeroq+dfq"}),
+        ("method=ze", {"method=zeroq", "method=zeroq+", "method=zeroq+dfq"}),
         ("model=fashion/resnet1", {"model=fashion/resnet18", "model=fashion/resnet152"}),
         ("experiment=search/", {"experiment=search/ranges"}),
         ("experiment=sweeps/s", {f"experiment=sweeps/{name}" for name in ("seeds", "size", "statistics")}),
