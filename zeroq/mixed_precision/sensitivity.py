@@ -89,8 +89,8 @@ def sensitivity(
             through the whole network.
         devices: several GPUs, such as ``("cuda:0", "cuda:1")``, share the layers in ``exact`` mode, each in a process
             of its own; without them everything happens where the network is.
-        rounding: of the layer's weights; compensated ones are rounded on the float network's inputs. A layer whose
-            errors make up for each other needs fewer bits.
+        rounding: of the layer's weights. Compensated ones are rounded for the float network's inputs under every other
+            image, and measured on the rest: a layer whose errors make up for each other needs fewer bits.
         per_channel, symmetric: as in ``quantize``.
         on_layer: receives (layers done, layers in all), unless several devices share them.
 
@@ -141,8 +141,10 @@ class Measurement:
         candidates = Candidates(weighted_layers(model), self.widths, granularity)
         check_finite(layer.weight for layer in candidates.layers.values())
         if self.rounding == "compensated":
-            rounded = compensated_weights(model, images, self.widths, **granularity)
+            # On the images that they are rounded on, weights err less than on any others.
+            rounded = compensated_weights(model, images[::2], self.widths, **granularity)
             candidates = replace(candidates, rounded=rounded)
+            images = images[1::2] if len(images) > 1 else images
         with evaluating(model), torch.no_grad():
             if self.mode == "estimated":
                 return estimates(model, images, candidates, on_layer=on_layer)
