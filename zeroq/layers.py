@@ -76,11 +76,18 @@ def constant_response(layer: nn.Module, weight: torch.Tensor, values: torch.Tens
     return torch.einsum("goik,gi->go", grouped, spread).flatten()
 
 
+def with_batch(layer: nn.Module, values: torch.Tensor) -> torch.Tensor:
+    """A layer's input or output with an axis for images in front, where it was called with a single one without."""
+    axes = 2 if isinstance(layer, nn.Linear) else layer.weight.dim()
+    return values if values.dim() >= axes else values.unsqueeze(0)
+
+
 def channel_means(layer: nn.Module, values: torch.Tensor) -> torch.Tensor:
     """The mean of each channel of a layer's input or output: [channels].
 
     Channels lie along the last axis for Linear layers, which take vectors and tokens, and else along axis 1.
     """
+    values = with_batch(layer, values)
     if isinstance(layer, nn.Linear):
         return values.flatten(0, -2).mean(0)
     return values.transpose(0, 1).flatten(1).mean(1)

@@ -274,6 +274,7 @@ def allocating(network: nn.Module, images: torch.Tensor, settings: Settings, ome
                 average_bits=settings.weight_bits,
                 count=settings.refine,
                 direction=settings.direction,
+                rounding=settings.rounding,
                 on_plan=progress,
                 **settings.granularity,
             )

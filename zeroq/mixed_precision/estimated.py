@@ -16,6 +16,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_map_only
 
 from zeroq.errors import ZeroQError
 from zeroq.mixed_precision.divergence import scores_of
@@ -46,22 +47,22 @@ def estimates(
     with without_weight_gradients(model), torch.enable_grad():
         with outputs_of(candidates.layers) as calls:
             scores = scores_of(forward(model, chosen.requires_grad_()))
-        outputs = [output for _, _, output in calls]
+        outputs = [output for *_, output in calls]
         drawn = torch.randn(directions, *scores.shape, generator=generator).to(scores)
         gradients = [
             backward(scores, outputs, fisher_root(scores.detach(), each), again=done < directions)
             for done, each in enumerate(drawn, start=1)
         ]
     places = defaultdict(list)
-    for place, (name, _, _) in enumerate(calls):
+    for place, (name, *_) in enumerate(calls):
         places[name].append(place)
     values = scores.new_zeros((len(candidates.layers), len(candidates.widths)), dtype=torch.float64)
     with torch.no_grad():
         for row, (name, layer) in enumerate(candidates.layers.items()):
-            own = [place for place in places[name] if gradients[0][place] is not None]
+            own = [place for place in places[name] if gradients[0][place] is not None and outputs[place].numel()]
             for column, weight in enumerate(candidates.weights(name) if own else []):
                 with replaced_weight(layer, weight):
-                    changes = [layer(*calls[place][1]).sub_(outputs[place]) for place in own]
+                    changes = [layer(*calls[place][1], **calls[place][2]).sub_(outputs[place]) for place in own]
                 # Of a layer that is used several times, the changes add up before they are squared.
                 products = sum(
                     inner_products([each[place] for each in gradients], change)
@@ -87,7 +88,7 @@ def backward(
             raise
         reason = str(error).splitlines()[0]
         raise ZeroQError(
-            f"the network cannot be differentiated ({reason}); measure its sensitivities, mode='exact'"
+            f"the network cannot be differentiated ({reason}); measure its sensitivities exactly, sensitivity='exact'"
         ) from error
 
 
@@ -113,21 +114,22 @@ def fisher_root(scores: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
 
 
 @contextmanager
-def outputs_of(layers: dict[str, nn.Module]) -> Iterator[list[tuple[str, tuple, torch.Tensor]]]:
-    """Record (layer's name, its inputs, its output) of every call inside.
+def outputs_of(layers: dict[str, nn.Module]) -> Iterator[list[tuple[str, tuple, dict, torch.Tensor]]]:
+    """Record (layer's name, its inputs, those given by keyword, its output) of every call inside.
 
     What follows a layer is given a copy of the output, because it may work in place.
     """
-    calls: list[tuple[str, tuple, torch.Tensor]] = []
+    calls: list[tuple[str, tuple, dict, torch.Tensor]] = []
 
     def record(name: str) -> Callable:
-        def hook(layer: nn.Module, inputs: tuple, output: torch.Tensor) -> torch.Tensor:
-            calls.append((name, tuple(each.detach() for each in inputs), output))
+        def hook(layer: nn.Module, inputs: tuple, named: dict, output: torch.Tensor) -> torch.Tensor:
+            detached = tree_map_only(torch.Tensor, torch.Tensor.detach, (inputs, named))
+            calls.append((name, *detached, output))
             return output.clone()
 
         return hook
 
-    handles = [layer.register_forward_hook(record(name)) for name, layer in layers.items()]
+    handles = [layer.register_forward_hook(record(name), with_kwargs=True) for name, layer in layers.items()]
     try:
         yield calls
     finally:

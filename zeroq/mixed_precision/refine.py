@@ -18,7 +18,7 @@ from zeroq.mixed_precision.frontier import ParetoFrontier, budget_bits
 from zeroq.mixed_precision.plan import BitPlan
 from zeroq.modules import evaluating
 from zeroq.quantization.affine import FLOAT_BITS
-from zeroq.quantization.convert import convert
+from zeroq.rounding.quantize import Rounding, quantize
 
 # Plans below this share of the budget give away more size than their sensitivity can win back.
 NEAR = 0.97
@@ -42,6 +42,7 @@ def refine(
     direction: Direction = "forward",
     per_channel: bool = True,
     symmetric: bool = False,
+    rounding: Rounding = "nearest",
     on_plan: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[MeasuredPlan]:
     """Measure up to ``count`` frontier plans near the budget jointly; the best comes first.
@@ -56,12 +57,15 @@ def refine(
     last = frontier.index_within(budget)
     first = min(int(numpy.searchsorted(frontier.size_bits, NEAR * budget)), last)
     indices = numpy.unique(numpy.linspace(first, last, count).round().astype(int))
+    how = {"per_channel": per_channel, "symmetric": symmetric, "rounding": rounding}
+    if rounding != "nearest":
+        how["images"] = images
     with evaluating(model), torch.no_grad():
         reference = class_scores(model, images)
         measured = []
         for done, index in enumerate(indices, start=1):
             plan = frontier[index].plan
-            quantized = convert(model, plan, FLOAT_BITS, per_channel=per_channel, symmetric=symmetric)
+            quantized = quantize(model, plan, FLOAT_BITS, **how)
             changed = class_scores(quantized, images)
             measured.append(MeasuredPlan(plan, divergence(reference, changed, direction)))
             on_plan(done, len(indices))

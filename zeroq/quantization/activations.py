@@ -68,6 +68,8 @@ class ActivationQuantizer(nn.Module, Leaf):
         self.zero_point.copy_(parameters.zero_point)
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
+        if not values.numel():  # of a part of the network that is called with no image at all
+            return values
         if self._recording:
             self._record(values.detach())
             return values

@@ -43,7 +43,9 @@ def correct_biases(quantized: nn.Module, model: nn.Module, images: torch.Tensor)
                 return None
             change = pending.pop(name)[0] - found
             shift_bias(layer, change)
-            return output + (change if isinstance(layer, nn.Linear) else change.view(-1, *(1,) * (output.dim() - 2)))
+            return output + (
+                change if isinstance(layer, nn.Linear) else change.view(-1, *(1,) * (layer.weight.dim() - 2))
+            )
 
         with _watched(quantized, correct), evaluating(quantized), torch.no_grad():
             forward(quantized, images)
@@ -67,10 +69,17 @@ def mean_outputs(model: nn.Module, images: torch.Tensor) -> dict[str, list[torch
 
 @contextmanager
 def _watched(model: nn.Module, see) -> Iterator[None]:
-    """Call ``see`` with (name, layer, output) for every layer inside; what it returns replaces the output."""
+    """Call ``see`` with (name, layer, output) for every layer inside; what it returns replaces the output.
+
+    Outputs of no image at all have no mean and are left out.
+    """
+
+    def seen(name: str, layer: nn.Module, output: torch.Tensor) -> torch.Tensor | None:
+        return see(name, layer, output) if output.numel() else None
+
     with ExitStack() as hooks:
         for name, layer in weighted_layers(model).items():
             hooks.enter_context(
-                layer.register_forward_hook(lambda layer, inputs, output, name=name: see(name, layer, output))
+                layer.register_forward_hook(lambda layer, inputs, output, name=name: seen(name, layer, output))
             )
         yield

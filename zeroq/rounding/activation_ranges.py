@@ -13,7 +13,7 @@ from zeroq.quantization.affine import AffineParameters, affine_parameters, fake_
 
 # Of the recorded range; the whole comes first, so that of equal errors it is kept.
 SHARES = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5, 0.45, 0.4, 0.35, 0.3)
-# Enough to tell the shares apart.
+# Enough to tell the shares apart; evenly spread, since the caller's may be in some order.
 IMAGES = 16
 
 
@@ -27,24 +27,31 @@ def narrow_ranges(quantized: nn.Module, model: nn.Module, images: torch.Tensor) 
         images: float [N, C, H, W], normalised.
 
     Clipping the few largest values makes the steps between all others smaller. The whole range is one of the
-    candidates, so that no layer's output gets worse on the images.
+    candidates, so that no layer's output gets worse on the images that are looked at, 16 of them.
     """
     quantizers = {name: getattr(layer, "input_quantizer", None) for name, layer in weighted_layers(quantized).items()}
     candidates = {name: _candidates(found) for name, found in quantizers.items() if found and found.calibrated}
     errors: dict[str, torch.Tensor] = defaultdict(lambda: torch.zeros(len(SHARES), dtype=torch.float64))
 
-    def measure(name: str, layer: nn.Module, inputs: tuple, named: dict, output: torch.Tensor) -> None:
-        values = inputs[0] if inputs else next(iter(named.values()))
-        for index, parameters in enumerate(candidates[name]):
-            changed = layer.forward(fake_quantize(values, parameters))
-            errors[name][index] += (changed - output).double().square().sum().cpu()
+    def measure(name: str, layer: nn.Module, inputs: tuple, named: dict) -> None:
+        def output(values: torch.Tensor) -> torch.Tensor:  # without the caller's hooks, which may change it
+            if inputs:
+                return layer.forward(values, *inputs[1:], **named)
+            return layer.forward(**named | {next(iter(named)): values})
 
+        values = inputs[0] if inputs else next(iter(named.values()))
+        expected = output(values)
+        for index, parameters in enumerate(candidates[name]):
+            changed = output(fake_quantize(values, parameters))
+            errors[name][index] += (changed - expected).double().square().sum().cpu()
+
+    chosen = images[torch.linspace(0, len(images) - 1, min(IMAGES, len(images))).round().long()]
     with ExitStack() as hooks, evaluating(model), torch.no_grad():
         for name, layer in weighted_layers(model).items():
             if name in candidates:
-                hook = lambda layer, inputs, named, output, name=name: measure(name, layer, inputs, named, output)  # noqa: E731
-                hooks.enter_context(layer.register_forward_hook(hook, with_kwargs=True))
-        forward(model, images[:IMAGES])
+                hook = lambda layer, inputs, named, name=name: measure(name, layer, inputs, named)  # noqa: E731
+                hooks.enter_context(layer.register_forward_pre_hook(hook, with_kwargs=True))
+        forward(model, chosen)
     for name, found in errors.items():
         quantizers[name].set_parameters(candidates[name][int(found.argmin())])
 

@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
+from zeroq.errors import ZeroQError
 from zeroq.layers import channel_axis, is_affine, weighted_layers
 from zeroq.modules import evaluating, forward
 from zeroq.quantization.affine import fake_quantize, quantized_weights, weight_parameters
 from zeroq.rounding.columns import weight_of_rows, weight_rows
 from zeroq.rounding.compensated import Grid, compensated
-from zeroq.rounding.layer_by_layer import grid_of_rows, inputs_of, number_of_calls
+from zeroq.rounding.layer_by_layer import grid_of_rows, inputs_of, moments_of, number_of_calls
 from zeroq.rounding.second_moments import SecondMoments
 from zeroq.rounding.trust import statistics_mismatch
 
@@ -32,7 +33,7 @@ def compensated_weights(
     """
     layers = weighted_layers(model)
     how = {"per_channel": per_channel, "symmetric": symmetric}
-    calls = number_of_calls(model, images[:1])
+    calls = number_of_calls(model, images)
     weights = {
         name: quantized_weights(layer.weight, widths, axis=channel_axis(layer), **how)
         for name, layer in layers.items()
@@ -44,17 +45,17 @@ def compensated_weights(
     def visit(name: str, values: torch.Tensor) -> None:
         if name in weights:
             return
-        seen[name].append(values)
+        seen[name].append(values.clone() if calls[name] > 1 else values)  # what follows may change it in place
         if len(seen[name]) == calls[name]:
             weights[name] = at_widths(
-                layers[name], SecondMoments(layers[name], seen.pop(name)), mismatch[name], widths, **how
+                layers[name], moments_of(name, layers[name], seen.pop(name)), mismatch[name], widths, **how
             )
             on_layer(len(weights) - (len(layers) - total), total)
 
     with evaluating(model), torch.no_grad(), inputs_of(layers, visit):
         forward(model, images)
-    for name, inputs in seen.items():  # called less often than for a single image
-        weights[name] = at_widths(layers[name], SecondMoments(layers[name], inputs), mismatch[name], widths, **how)
+    if seen:
+        raise ZeroQError(f"the network does not call {next(iter(seen))!r} as often every time")
     return weights
 
 

@@ -1,6 +1,6 @@
 """Quantize weights layer by layer, in order of execution, each on what the quantized layers before it hand on."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
 import torch
@@ -61,7 +61,7 @@ def round_layer_by_layer(
     if correct and activation_quantizers(quantized):
         correct_biases(quantized, model, images)
     layers, originals = weighted_layers(quantized), weighted_layers(model)
-    calls = number_of_calls(quantized, images[:1])
+    calls = number_of_calls(quantized, images)
     pending = {name: calls[name] for name in calls if plan[name] != FLOAT_BITS and is_affine(originals[name])}
     for name in layers.keys() - pending.keys():
         _round_to_nearest(layers[name], plan[name], per_channel=per_channel, symmetric=symmetric)
@@ -71,10 +71,7 @@ def round_layer_by_layer(
 
     def settle(name: str, inputs: list[torch.Tensor]) -> None:
         layer, bits = layers[name], plan[name]
-        try:
-            moments = SecondMoments(originals[name], inputs)
-        except ZeroQError as error:
-            raise ZeroQError(f"layer {name!r} cannot be rounded: {error}") from error
+        moments = moments_of(name, originals[name], inputs)
         axis = channel_axis(layer)
         parameters = weight_parameters(layer.weight, bits, per_channel=per_channel, symmetric=symmetric, axis=axis)
         rows = weight_rows(layer, layer.weight.detach().double())
@@ -93,7 +90,7 @@ def round_layer_by_layer(
             return
         several = pending[name] > 1
         seen = gathered.setdefault(name, [])
-        seen.append(values)
+        seen.append(values.clone() if several else values)  # what follows may change it in place
         if len(seen) == pending[name]:
             gathered.clear()
             settle(name, seen)
@@ -102,17 +99,18 @@ def round_layer_by_layer(
 
     with evaluating(quantized), torch.no_grad(), inputs_of(layers, visit):
         while pending:
+            before = len(pending)
             try:
                 forward(quantized, images)
             except _PassOverError:
                 continue
-            for name in gathered or list(pending):  # called less often than for a single image
-                settle(name, gathered.pop(name))
+            if len(pending) == before:
+                raise ZeroQError(f"the network does not call {next(iter(pending))!r} as often every time")
     return shares
 
 
 def number_of_calls(network: nn.Module, images: torch.Tensor) -> dict[str, int]:
-    """How often images pass through each Conv and Linear layer, in order of first execution."""
+    """How often images pass through each Conv and Linear layer that they reach, in order of first execution."""
     calls: dict[str, int] = {}
 
     def count(name: str, values: torch.Tensor) -> None:
@@ -121,6 +119,14 @@ def number_of_calls(network: nn.Module, images: torch.Tensor) -> dict[str, int]:
     with evaluating(network), torch.no_grad(), inputs_of(weighted_layers(network), count):
         forward(network, images)
     return calls
+
+
+def moments_of(name: str, layer: nn.Module, inputs: Sequence[torch.Tensor]) -> SecondMoments:
+    """Second moments of a layer's inputs; raises ZeroQError that names the layer where they are not finite."""
+    try:
+        return SecondMoments(layer, inputs)
+    except ZeroQError as error:
+        raise ZeroQError(f"layer {name!r} cannot be rounded: {error}") from error
 
 
 def grid_of_rows(layer: nn.Module, parameters: AffineParameters) -> Grid:
@@ -145,10 +151,15 @@ def _round_to_nearest(layer: nn.Module, bits: int, *, per_channel: bool, symmetr
 
 @contextmanager
 def inputs_of(layers: Mapping[str, nn.Module], see: Callable[[str, torch.Tensor], None]) -> Iterator[None]:
-    """Call ``see`` with (name, what the layer multiplies its weight with) before every call of a layer inside."""
+    """Call ``see`` with (name, what the layer multiplies its weight with) before every call of a layer inside.
+
+    Calls with no image at all, as of an expert that is not chosen, are left out.
+    """
 
     def before(name: str, layer: nn.Module, inputs: tuple, named: dict) -> None:
         values = inputs[0] if inputs else next(iter(named.values()))
+        if not values.numel():
+            return
         quantizer = getattr(layer, "input_quantizer", None)
         see(name, values if quantizer is None else quantizer(values))
 

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from zeroq.errors import ZeroQError
+from zeroq.layers import with_batch
 from zeroq.rounding.columns import input_columns
 
 # An image counts as one independent sample, however many places it has; fewer images are cut into so many parts.
@@ -24,7 +25,8 @@ class SecondMoments:
     """
 
     def __init__(self, layer: nn.Module, inputs: list[torch.Tensor]):
-        """``inputs`` are what the layer is called with, [N, …] each. Raises ZeroQError where they are not finite."""
+        """``inputs`` are what the layer is called with, none of them empty. Raises ZeroQError for values not finite."""
+        inputs = [with_batch(layer, values) for values in inputs]
         images = sum(len(values) for values in inputs)
         parts = ceil(FEWEST_SAMPLES / images)
         generator = torch.Generator().manual_seed(0)

@@ -25,6 +25,7 @@ from zeroq.networks import efficientnet_lite
 BELOW_EIGHT = ("W6/A6", "W4/A8", "W4/A4", "MP6/A6", "MP4/A8")
 PER_TENSOR = {"granularity": "per_tensor"}
 PER_CHANNEL = {"granularity": "per_channel"}
+NOISE = {"method.images": "gaussian"}
 NO_EQUALIZATION = {"method.equalize": "false"}
 UNEQUAL = ("resnet50", "resnet152", "shufflenet")
 
@@ -34,6 +35,7 @@ def passages() -> Iterator[str]:
     yield from eight_bits()
     yield from mixed_precision()
     yield from distilled_or_gaussian()
+    yield from zeroq_plus()
     yield from dfq()
     yield from equalization()
     yield from efficientnet()
@@ -138,6 +140,32 @@ def distilled_or_gaussian() -> Iterator[str]:
     (exception,) = [pair for pair, gain in real.items() if gain >= 0]
     ((gain, _),) = [against_gaussian(exception[0], BOUNDED)[exception[1]]]
     yield f"the sixth differs by {-gain:.2f}"
+
+
+def zeroq_plus() -> Iterator[str]:
+    widths = ("W8/A8", "W4/A8", "MP4/A8", "W3/A8", "MP3/A8", "W4/A4")
+    rows = (("`zeroq+`", "zeroq+", {}), ("the same, Gaussian noise", "zeroq+", NOISE), ("`zeroq`", "zeroq", {}))
+    for title, method, own in rows:
+        columns = widths if method == "zeroq+" else [bits for bits in widths if "3" not in bits]
+        lost = {bits: {n: float_score(n) - score(n, method, bits, own) for n in BUNDLED} for bits in columns}
+        worst = {bits: max(lost[bits][name] for name in CLASSIFIERS) for bits in columns}
+        cells = [
+            f"{signed(worst[bits], 2)}, {signed(lost[bits]['retinanet'], 3)}" if bits in lost else "–"
+            for bits in widths
+        ]
+        yield f"| {title} | {' | '.join(cells)} |"
+    pairs = [(score(n, "zeroq+", bits), score(n, "zeroq+", bits, NOISE)) for n in BUNDLED for bits in widths]
+    above, below = (
+        sum(round(sign * (ours - noise), 6) > CHANCE[ours.metric] for ours, noise in pairs) for sign in (1, -1)
+    )
+    yield f"above Gaussian noise by more than chance in {above} of {len(pairs)} comparisons, below in {below}"
+    lower = [bits for bits in widths if "3" not in bits and bits != "W8/A8"]
+    gains = [
+        (score(n, "zeroq+", bits) - score(n, "zeroq", bits), CHANCE[score(n, "zeroq", bits).metric])
+        for n in BUNDLED
+        for bits in lower
+    ]
+    yield f"It is above `zeroq` in {sum(gain > 0 for gain, _ in gains)} of {len(gains)}"
 
 
 def dfq() -> Iterator[str]:

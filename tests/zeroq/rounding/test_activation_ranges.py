@@ -73,6 +73,29 @@ def test_the_float_network_is_left_alone_and_others_keep_their_ranges(network, o
     assert not any(module._forward_hooks for module in network.modules())
 
 
+def test_hooks_of_the_caller_s_are_no_error(network, outliers):
+    found = []
+    for hooked in (False, True):
+        quantized = convert(network, 8, 4)
+        zeroq.calibrate(quantized, outliers)
+        handle = network[0].register_forward_hook(lambda layer, inputs, output: output * 0.5) if hooked else None
+        narrow_ranges(quantized, network, outliers)
+        found.append(quantized[0].input_quantizer.scale)
+        if handle:
+            handle.remove()
+    assert found[0] == found[1]
+
+
+def test_images_in_some_order(network):
+    images = torch.randn(32, 3, 9, 9, generator=torch.Generator().manual_seed(1))
+    images = torch.cat([images[:16] / 10, images[16:]])
+    quantized = convert(network, 8, 4)
+    zeroq.calibrate(quantized, images)
+    before = output_error(network, quantized, images)
+    narrow_ranges(quantized, network, images)
+    assert output_error(network, quantized, images) <= before
+
+
 def test_it_is_a_setting(network, outliers):
     with pytest.raises(zeroq.ZeroQError, match="clipping must be one of none, output_error"):
         zeroq.Settings(8, 4, mixed=False, clipping="best").check_values()

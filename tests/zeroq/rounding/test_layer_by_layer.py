@@ -189,3 +189,90 @@ def test_what_is_refused(several, photos):
     damaged.norm.running_var.fill_(float("nan"))
     with pytest.raises(zeroq.ZeroQError, match="NaN or infinite"):
         zeroq.quantize(damaged, 4, 32, rounding="compensated", images=photos)
+
+
+class Unusual(nn.Module):
+    """One way to call layers that is not a plain chain; input (3, 10, 10)."""
+
+    def __init__(self, way: str):
+        super().__init__()
+        torch.manual_seed(0)
+        self.way = way
+        self.stem, self.again = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if self.way == "one image after the other":
+            features = torch.cat([self.stem(image[None]) for image in images])
+        elif self.way == "without a batch":
+            features = torch.stack([self.stem(image) for image in images])
+        else:
+            features = self.stem(images)
+        if self.way == "more often for one image":
+            features = self.again(self.again(features)) if len(images) == 1 else self.again(features)
+        elif self.way == "only for one image" and len(images) == 1:
+            features = self.again(features)
+        elif self.way == "overwritten":
+            twice = self.again(features)
+            twice = self.again(twice.relu())
+            features = twice + features.mul_(0)
+        elif self.way == "by keyword":
+            features = self.again(input=features)
+        pooled = features.mean((2, 3))
+        if self.way == "vectors":
+            return torch.stack([self.head(vector) for vector in pooled])
+        if self.way == "no image at all":
+            return self.head(pooled) + self.again(features[:0]).sum()
+        return self.head(pooled)
+
+
+WAYS = (
+    "one image after the other",
+    "without a batch",
+    "more often for one image",
+    "only for one image",
+    "overwritten",
+    "by keyword",
+    "vectors",
+    "no image at all",
+)
+
+
+@pytest.mark.parametrize("activation_bits", [32, 8])
+@pytest.mark.parametrize("way", WAYS)
+def test_unusual_calls(photos, way, activation_bits):
+    network = Unusual(way).eval()
+    plan = {"stem": 3, "again": 3, "head": 3}
+    if way == "only for one image" and activation_bits == 8:
+        plan["again"] = 32
+    rounded = zeroq.quantize(network, plan, activation_bits, rounding="compensated", images=photos)
+    assert all(int(layer.weight_bits) == plan[name] for name, layer in weighted_layers(rounded).items())
+    with torch.no_grad():
+        assert (rounded(photos) - network(photos)).abs().mean() < 0.5 * network(photos).abs().mean()
+    words = {"images": photos, "method": "zeroq+", "mixed": way != "vectors"}
+    if way not in ("overwritten", "more often for one image"):  # as for zeroq, sensitivities want a gradient
+        result = zeroq.zero_shot_quantize(network, (3, 10, 10), 4, activation_bits, **words)
+        assert result.report["quantized_weight_layers"] == 3
+
+
+def test_one_image_after_the_other_is_as_good_as_all_at_once(photos):
+    ways = [
+        zeroq.quantize(Unusual(way).eval(), 3, 32, rounding="compensated", images=photos).stem.weight
+        for way in ("one image after the other", "without a batch", "plain")
+    ]
+    assert torch.equal(ways[0], ways[1])
+    assert (ways[0] == ways[2]).float().mean() > 0.95  # all but roundings of the second moments
+
+
+def test_inputs_that_are_overwritten_later(photos):
+    class Spelled(Unusual):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            features = self.stem(images)
+            twice = self.again(self.again(features).relu())
+            return self.head((twice + features * 0).mean((2, 3)))
+
+    in_place, plain = (
+        zeroq.quantize(kind("overwritten").eval(), 3, 32, rounding="compensated", images=photos).again.weight
+        for kind in (Unusual, Spelled)
+    )
+    assert torch.equal(in_place, plain)
