@@ -35,16 +35,7 @@ def convert(
     Every Conv and Linear weight is rounded to the nearest value of its grid, once, here. Activations need ``calibrate``
     first, unless ``dynamic``. The copy's state dict carries scales, zero points and bits.
 
-    Args:
-        weight_bits: 2…8 for every layer, 32 for float, or a mapping that names each Conv and Linear layer.
-        activation_bits: 2…8, or 32 for float.
-        placement: ``layer_inputs`` quantizes the input of every Conv and Linear layer, the network's image
-            included; ``after_relu`` the output of every ReLU and ReLU6 module (the published code); ``integer`` all
-            that an integer runtime keeps quantized (``place_quantizers``), for which the network is traced.
-        per_channel: one weight range for each output channel, or one for the tensor.
-        symmetric: weight zero points fixed at 0; None: where the placement is ``integer``, since the integer kernels
-            of runtimes are slow with any other.
-        dynamic: activation ranges are each batch's own min–max; no calibration.
+    Arguments as in ``zeroq.quantize``, which also rounds in other ways.
 
     Raises:
         ZeroQError: bits out of range, a mapping that does not fit the network, an unknown placement, a

@@ -1,7 +1,7 @@
 """Every layer's weight at several widths, as compensated rounding gives it: what sensitivities are measured with."""
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -24,7 +24,6 @@ def compensated_weights(
     *,
     per_channel: bool = True,
     symmetric: bool = False,
-    on_layer: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, list[torch.Tensor]]:
     """Each Conv and Linear weight by its layer's name, at each of the widths (2…8), on the float network's inputs.
 
@@ -40,7 +39,7 @@ def compensated_weights(
         if name not in calls or not is_affine(layer)
     }
     mismatch = statistics_mismatch(model, images)
-    total, seen = len(layers) - len(weights), defaultdict(list)
+    seen = defaultdict(list)
 
     def visit(name: str, values: torch.Tensor) -> None:
         if name in weights:
@@ -50,7 +49,6 @@ def compensated_weights(
             weights[name] = at_widths(
                 layers[name], moments_of(name, layers[name], seen.pop(name)), mismatch[name], widths, **how
             )
-            on_layer(len(weights) - (len(layers) - total), total)
 
     with evaluating(model), torch.no_grad(), inputs_of(layers, visit):
         forward(model, images)
