@@ -67,6 +67,11 @@ def quantize_weight(layer: nn.Module, bits: int, *, per_channel: bool = True, sy
     """Convert a Conv or Linear layer in place and quantize its weight; 32 bits leave the weight float."""
     _convert(layer, QuantizedWeight)
     layer.register_buffer("weight_bits", torch.tensor(FLOAT_BITS, dtype=torch.int32, device=layer.weight.device))
+    round_to_nearest(layer, bits, per_channel=per_channel, symmetric=symmetric)
+
+
+def round_to_nearest(layer: nn.Module, bits: int, *, per_channel: bool = True, symmetric: bool = False) -> None:
+    """Quantize the float weight of a layer that ``quantize_weight`` converted; 32 bits leave it float."""
     if bits == FLOAT_BITS:
         return
     axis = channel_axis(layer)

@@ -13,7 +13,7 @@ from zeroq.modules import evaluating, forward
 from zeroq.quantization.affine import FLOAT_BITS, AffineParameters, weight_parameters
 from zeroq.quantization.bias_correction import correct_biases
 from zeroq.quantization.convert import activation_quantizers
-from zeroq.quantization.layers import store_weight
+from zeroq.quantization.layers import round_to_nearest, store_weight
 from zeroq.rounding.columns import weight_of_rows, weight_rows
 from zeroq.rounding.compensated import Grid, compensated
 from zeroq.rounding.second_moments import SecondMoments
@@ -64,7 +64,7 @@ def round_layer_by_layer(
     calls = number_of_calls(quantized, images)
     pending = {name: calls[name] for name in calls if plan[name] != FLOAT_BITS and is_affine(originals[name])}
     for name in layers.keys() - pending.keys():
-        _round_to_nearest(layers[name], plan[name], per_channel=per_channel, symmetric=symmetric)
+        round_to_nearest(layers[name], plan[name], per_channel=per_channel, symmetric=symmetric)
     shares: dict[str, float] = {}
     mismatch = statistics_mismatch(model, images)
     total = len(pending)
@@ -140,13 +140,6 @@ def grid_of_rows(layer: nn.Module, parameters: AffineParameters) -> Grid:
 
     zero = for_rows(zero_point)
     return Grid(for_rows(scale), lowest - zero, highest - zero)
-
-
-def _round_to_nearest(layer: nn.Module, bits: int, *, per_channel: bool, symmetric: bool) -> None:
-    if bits != FLOAT_BITS:
-        axis = channel_axis(layer)
-        parameters = weight_parameters(layer.weight, bits, per_channel=per_channel, symmetric=symmetric, axis=axis)
-        store_weight(layer, layer.weight, parameters, bits)
 
 
 @contextmanager
