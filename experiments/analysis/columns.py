@@ -30,6 +30,8 @@ class Column:
     calibration: str = ""
     # As reported.csv names it.
     reported: str = ""
+    # Whether it was published after the paper: what was reported of it stands in a table of its own.
+    later: bool = False
     # Whether runs without some of DFQ's steps go to the table of these steps.
     ablated: bool = False
 
@@ -77,6 +79,23 @@ COLUMNS = (
     Column("Real data*", "real", color="#222222", images="real", pictures=(GIVEN,), calibration="Real data*"),
     Column("Random data (others')", reported="random-data"),
     Column("ZeroQ-MP (others')", reported="zeroq-mp reproduction"),
+    Column("Real data (others')*", reported="real-data"),
+    Column("DFQ folded alone", reported="dfq, BatchNorm folding alone"),
+    Column("DFQ equalized", reported="dfq, + equalization"),
+    Column("DFQ equalized and absorbed", reported="dfq, + equalization and absorption"),
+    Column("DFQ (others')", reported="dfq reproduction"),
+    Column("DFQ (others') equalized", reported="dfq reproduction, + equalization"),
+    Column("DFQ (others') equalized and absorbed", reported="dfq reproduction, + equalization and absorption"),
+    Column("DFQ (others') with distilled ranges", reported="dfq reproduction + distilled ranges"),
+    Column("GDFQ", reported="gdfq", later=True),
+    Column("DSG", reported="dsg", later=True),
+    Column("Qimera", reported="qimera", later=True),
+    Column("ZeroQ's images, fine-tuned", reported="zeroq's images, fine-tuned (IntraQ)", later=True),
+    Column("IntraQ", reported="intraq", later=True),
+    Column("SQuant", reported="squant", later=True),
+    Column("GENIE", reported="genie", later=True),
+    Column("SynQ", reported="synq", later=True),
+    Column("SynQ on GENIE", reported="synq on genie", later=True),
 )
 
 
