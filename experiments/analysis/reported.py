@@ -60,9 +60,12 @@ def all_reported() -> pandas.DataFrame:
 
 def reported_range(values: pandas.Series, metric: str) -> str:
     """A score as tables show it, the lowest and the highest where sources differ, – where no source has one."""
-    known = values.dropna()
-    ends = [known.min(), known.max()] if len(known) else []
-    return " to ".join(dict.fromkeys(formatted(end, metric) for end in ends)) or NONE
+    return " to ".join(dict.fromkeys(score_text(end, metric) for end in (values.min(), values.max())))
+
+
+def score_text(value: float, metric: str) -> str:
+    """A score as tables show it, – where there is none."""
+    return NONE if pandas.isna(value) else formatted(value, metric)
 
 
 def costs(own: pandas.DataFrame, reported: pandas.DataFrame) -> tuple[str, str]:

@@ -10,14 +10,17 @@ from experiments.analysis.cell import NONE, Table, float_cell, frame_of, mean_ce
 from experiments.analysis.columns import column_order
 from experiments.analysis.labels import bits_order, scores_label
 from experiments.analysis.notes import data_notes, measured_notes
-from experiments.analysis.reported import BASELINE, LATER, costs, read_reported, reported_range
+from experiments.analysis.reported import BASELINE, LATER, costs, read_reported, reported_range, score_text
 from experiments.analysis.selection import plain_runs
 
 ORDER = 105
+SETTING = ["model", "bits"]
+KEY = [*SETTING, "column"]
 NOTES = (
     "No D: needs no data. No FT: no fine-tuning. Reported FP32: of the network that a source started from.",
-    "A range is what the sources say that differ. Sources: the numbers of those below, with the score that each has "
-    "where they differ. Nothing of what was reported was measured here, and placements and granularities may differ.",
+    "Ranges: the lowest and the highest score of sources that differ. Sources: their numbers below, behind each score "
+    "where they differ. A source that does not state the bits of activations is taken to mean the weights'.",
+    "What was reported was not measured here. Placements, granularities and the widths of first and last layers differ.",
 )
 
 
@@ -27,15 +30,15 @@ def tables(records: list[dict]) -> dict[str, Table]:
     later = reported[reported.column.isin(LATER)]
     if not runs.dataset.isin(later.dataset).any():
         return {}
-    settings = {(row.model, row.bits) for row in later.itertuples()}
-    own = compared(runs, settings)
-    elsewhere = compared(reported[reported.column != BASELINE], settings)
+    settings = later[SETTING].drop_duplicates()
+    own = runs.merge(settings)
+    elsewhere = reported[reported.column != BASELINE].merge(settings)
+    measured, seen = (dict(list(frame.groupby(KEY))) for frame in (own, elsewhere))
     places = {place: number for number, place in enumerate(elsewhere.seen_in.unique(), start=1)}
-    keys = {(row.model, row.bits, row.column) for frame in (own, elsewhere) for row in frame.itertuples()}
     rows = []
-    for model, bits, column in sorted(keys, key=lambda key: (key[0], bits_order(key[1]), column_order(key[2]))):
-        group, seen = ((f[(f.model == model) & (f.bits == bits) & (f.column == column)]) for f in (own, elsewhere))
-        rows.append({"Network": model, "Bits": bits, "Method": column} | method_row(group, seen, places))
+    for key in sorted(measured.keys() | seen.keys(), key=row_order):
+        groups = measured.get(key, own.head(0)), seen.get(key, elsewhere.head(0))
+        rows.append(dict(zip(("Network", "Bits", "Method"), key, strict=True)) | method_row(*groups, places))
     frame = frame_of(rows)
     notes = [*NOTES, *([] if own.empty else measured_notes(own))]
     notes += [f"Source {number}: {place}." for place, number in places.items()]
@@ -43,9 +46,10 @@ def tables(records: list[dict]) -> dict[str, Table]:
     return {"later_methods": Table(title, frame, (*notes, *data_notes(frame)))}
 
 
-def compared(frame: pandas.DataFrame, settings: set[tuple[str, str]]) -> pandas.DataFrame:
-    """The rows whose network and bits are among the settings."""
-    return frame[[(row.model, row.bits) in settings for row in frame.itertuples()]]
+def row_order(key: tuple[str, str, str]) -> tuple:
+    """By network, then wide before narrow, then as columns are ordered."""
+    model, bits, column = key
+    return model, bits_order(bits), column_order(column)
 
 
 def method_row(own: pandas.DataFrame, seen: pandas.DataFrame, places: dict[str, int]) -> dict[str, str]:
@@ -67,7 +71,7 @@ def sources(seen: pandas.DataFrame, metric: str, places: dict[str, int]) -> str:
     """The numbers of the sources, behind the score that they have where they differ."""
     by_score: dict[str, list[str]] = {}
     for row in seen.sort_values("value", kind="stable").itertuples():
-        by_score.setdefault(reported_range(pandas.Series([row.value]), metric), []).append(str(places[row.seen_in]))
+        by_score.setdefault(score_text(row.value, metric), []).append(str(places[row.seen_in]))
     if len(by_score) > 1:
         return "; ".join(f"{score}: {', '.join(numbers)}" for score, numbers in by_score.items())
     return ", ".join(*by_score.values()) if by_score else NONE

@@ -10,7 +10,15 @@ from experiments.analysis.cell import NONE, Cell, Table, frame_of, mean_cell, mi
 from experiments.analysis.columns import column_order
 from experiments.analysis.labels import METRICS, bits_order
 from experiments.analysis.notes import data_notes, measured_notes
-from experiments.analysis.reported import BASELINE, LATER, costs, read_reported, read_seconds, reported_range
+from experiments.analysis.reported import (
+    BASELINE,
+    LATER,
+    costs,
+    read_reported,
+    read_seconds,
+    reported_range,
+    score_text,
+)
 from experiments.analysis.selection import plain_runs
 from experiments.core.record import formatted
 
@@ -45,7 +53,7 @@ def tables(records: list[dict]) -> dict[str, Table]:
 
 def source_notes(elsewhere: pandas.DataFrame) -> list[str]:
     """Where each row was seen, with the score where another source has another one."""
-    texts = [reported_range(pandas.Series([row.value]), row.metric) for row in elsewhere.itertuples()]
+    texts = [score_text(row.value, row.metric) for row in elsewhere.itertuples()]
     shown = elsewhere.assign(text=texts)
     shown["differs"] = shown.groupby(["column", "bits"]).text.transform("nunique") > 1
     notes = []
