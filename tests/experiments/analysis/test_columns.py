@@ -5,7 +5,6 @@ import pytest
 
 from experiments.analysis.columns import COLUMNS, column_and_settings, column_of, column_order
 from experiments.analysis.notes import DATA_NOTE, data_notes
-from experiments.analysis.reported import REPORTED, read_reported
 from tests.experiments.analysis.records import record
 
 
@@ -37,13 +36,6 @@ def test_a_method_without_a_row_has_a_column_behind_the_others():
     assert not own.needs_data
     titles = ["mine", *(column.title for column in COLUMNS)]
     assert sorted(titles, key=column_order) == [*titles[1:], "mine"]
-
-
-def test_every_reported_method_has_a_column():
-    reported = read_reported()
-    assert set(reported[reported.method == "zeroq"].column) == {"ZeroQ"}
-    known = {column.reported for column in COLUMNS} | {"fp32"}
-    assert set(pandas.read_csv(REPORTED).method) <= known
 
 
 def test_a_table_with_a_method_that_needs_data_says_so():
