@@ -20,7 +20,7 @@ NOTES = (
     "No D: needs no data. No FT: no fine-tuning. Reported FP32: of the network that a source started from.",
     "Ranges: the lowest and the highest score of sources that differ. Sources: their numbers below, behind each score "
     "where they differ. A source that does not state the bits of activations is taken to mean the weights'.",
-    "What was reported was not measured here. Placements, granularities and the widths of first and last layers differ.",
+    "Reported scores were not measured here. Placements, granularities and the bits of outer layers may differ.",
 )
 
 
