@@ -3,6 +3,7 @@
 from .baselines.dfq import Steps as Steps
 from .distillation.batch_norm import batch_norm_loss as batch_norm_loss
 from .distillation.fast import distill_fast as distill_fast
+from .distillation.natural import distill_natural as distill_natural
 from .distillation.published import distill as distill
 from .distillation.recipe import Distillation as Distillation
 from .distillation.recipe import DistillationDivergedError as DistillationDivergedError

@@ -30,7 +30,7 @@ def zero_shot_quantize(
     iterations: int | None = None,
     seed: int = 0,
     statistics: Statistics = "image",
-    learning_rate: float = 0.5,
+    learning_rate: float | None = None,
     limits: Limits | None = None,
     size: int | None = None,
     run_stage: RunStage = run_plainly,
@@ -46,8 +46,8 @@ def zero_shot_quantize(
         mixed: choose each layer's bits; None: where the method measures sensitivities.
         method: ``zeroq``, or a baseline by its name, such as ``dfq`` or ``gaussian``.
         images: your own, float [N, C, H, W] and normalised, for method ``real``, or instead of the method's.
-        recipe: ``published`` (``distill``) or ``fast`` (``distill_fast``), None: the method's own; ``count`` to
-            ``limits`` are their arguments, ``iterations=None`` is the recipe's own number.
+        recipe: ``published`` (``distill``), ``fast`` (``distill_fast``) or ``natural`` (``distill_natural``), None: the
+            method's own; ``count`` to ``limits`` are their arguments, None is the recipe's own number.
         size: the height and width of distilled images in pixels, where it is not the network's own.
         settings: the other fields of ``Settings``.
 

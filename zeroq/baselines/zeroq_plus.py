@@ -9,5 +9,5 @@ METHOD = Method(
     clipping="output_error",
     candidates=(2, 3, 4, 5, 6, 7, 8),
     sensitivity="estimated",
-    recipe="fast",
+    recipe="natural",
 )

@@ -54,21 +54,37 @@ def distill_fast(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda iteration: 1 - iteration / iterations)
     with torch.no_grad():
         matching = StatisticsMatching(model, images, statistics)
-        unreported: list[torch.Tensor] = []
-        for iteration in range(iterations):
+        losses = Losses(iterations, learning_rate, on_iteration)
+        for _ in range(iterations):
             loss, images.grad = matching.loss_and_gradient(images)
             optimizer.step()
             schedule.step()
             images.clamp_(lowest, highest)
-            unreported.append(loss)
-            if len(unreported) == REPORT_EVERY or iteration == iterations - 1:
-                for earlier, value in enumerate(torch.stack(unreported).tolist(), iteration + 1 - len(unreported)):
-                    check_loss(value, earlier, learning_rate)
-                    on_iteration(earlier, value)
-                unreported.clear()
+            losses.add(loss)
     images.grad = None
     check_finite(images, learning_rate)
     return images
+
+
+class Losses:
+    """Reports losses in order, several at a time, so that a device is not waited for at every iteration."""
+
+    def __init__(self, iterations: int, learning_rate: float, report: Callable[[int, float], None]):
+        self._iterations, self._learning_rate, self._report = iterations, learning_rate, report
+        self._reported = 0
+        self._waiting: list[torch.Tensor] = []
+
+    def add(self, loss: torch.Tensor) -> None:
+        """The next iteration's loss, a scalar; raises DistillationDivergedError for one reported that is not finite."""
+        self._waiting.append(loss)
+        done = self._reported + len(self._waiting)
+        if len(self._waiting) < REPORT_EVERY and done < self._iterations:
+            return
+        for iteration, value in enumerate(torch.stack(self._waiting).tolist(), self._reported):
+            check_loss(value, iteration, self._learning_rate)
+            self._report(iteration, value)
+        self._reported = done
+        self._waiting.clear()
 
 
 RECIPE = Recipe("fast", distill_fast, iterations=200)

@@ -16,6 +16,8 @@ from zeroq.modules import forward, model_device
 
 # At most as many as an image's: oneDNN's vectors, of 16 channels, stay nearly empty.
 FEW_CHANNELS = 4
+# Of a layer's mean variance, what a channel's counts for at least in the relative loss.
+LEAST_SHARE = 1e-3
 # Of a convolution, for each value of its output: with as many, bfloat16 saves more than the conversions cost.
 MANY_PRODUCTS = 256
 
@@ -40,12 +42,15 @@ class StatisticsMatching:
     images nothing waits for the device.
     """
 
-    def __init__(self, model: nn.Module, images: torch.Tensor, statistics: Statistics):
+    def __init__(self, model: nn.Module, images: torch.Tensor, statistics: Statistics, *, relative: bool = False):
         """``images`` [N, C, H, W] stand for those to come, of the same number and shape.
+
+        ``relative``: not Eq. 3, but each channel's squares over its recorded variance, averaged over the layer, so that
+        no layer counts more for the scale of its features, which its BatchNorm takes out again.
 
         Raises ZeroQError for a network without BatchNorm, and for images that it does not accept.
         """
-        self._statistics = statistics
+        self._statistics, self._relative = statistics, relative
         self._network = copy.deepcopy(model).eval().requires_grad_(False)
         on_cpu = model_device(model).type == "cpu"
         for layer in self._network.modules() if on_cpu else ():
@@ -75,7 +80,7 @@ class StatisticsMatching:
         with torch.enable_grad():
             self._run(leaf)
         if self._targets is None or not self._targets.fit(self._calls):
-            self._targets = _Targets(self._calls)
+            self._targets = _Targets(self._calls, relative=self._relative)
         loss = self._targets.differentiate(self._calls, 1 if self._statistics == "batch" else len(images))
         tokens = [token for token in self._tokens if token.requires_grad]
         (gradient,) = torch.autograd.grad(tokens, [leaf], tokens)
@@ -146,6 +151,11 @@ class _Layer:
         layer.forward, layer.scales = norm.forward, None
         return layer
 
+    def weights(self) -> torch.Tensor:
+        """What each channel's squares count in the relative loss; one that hardly varied counts as if it had a bit."""
+        variance = self.std.square()
+        return 1 / variance.clamp_min(LEAST_SHARE * variance.mean()) / len(variance)
+
     def examine(self, features: torch.Tensor) -> None:
         """Find out whether the layer only scales and shifts, around what it saw in training."""
         shape = (64, len(self.mean), *(2,) * (features.dim() - 2))
@@ -203,7 +213,7 @@ class _Match(torch.autograd.Function):
 class _Targets:
     """What the statistics of all calls should be, one value for each channel of each call."""
 
-    def __init__(self, calls: list[_Call]):
+    def __init__(self, calls: list[_Call], *, relative: bool):
         self.calls = [(call.layer, call.places) for call in calls]
         self.channels = [len(call.layer.mean) for call in calls]
 
@@ -216,6 +226,7 @@ class _Targets:
         self.varies = spread(lambda call: call.places > 1)
         self.eps = spread(lambda call: call.layer.eps)
         self.std = torch.cat([call.layer.std for call in calls])
+        self.weights = torch.cat([call.layer.weights() for call in calls]) if relative else 1.0
 
     def fit(self, calls: list[_Call]) -> bool:
         """Whether a forward pass called the same layers on maps of the same size."""
@@ -229,9 +240,10 @@ class _Targets:
         variance = (squares - sums * off_mean) / self.others
         std = (variance.clamp_min(SMALLEST_VARIANCE) + self.eps).sqrt()
         off_std = (std - self.std) * self.varies
-        loss = (off_mean.square() + off_std.square()).sum() / images
-        slopes = (2 / images) * off_std / (std * self.others) * (variance > SMALLEST_VARIANCE)
-        offsets = (2 / images) * off_mean / self.places - slopes * off_mean
+        loss = (self.weights * (off_mean.square() + off_std.square())).sum() / images
+        factor = 2 * self.weights / images
+        slopes = factor * off_std / (std * self.others) * (variance > SMALLEST_VARIANCE)
+        offsets = factor * off_mean / self.places - slopes * off_mean
         for call, slope, offset in zip(
             calls, slopes.split(self.channels, 1), offsets.split(self.channels, 1), strict=True
         ):

@@ -27,11 +27,12 @@ class DistillationDivergedError(ZeroQError):
 
 @dataclass(frozen=True)
 class Recipe:
-    """A way to distil images; ``distil`` has the arguments of ``zeroq.distill``, ``iterations`` is its own number."""
+    """A way to distil images; ``distil`` has the arguments of ``zeroq.distill``, the numbers are its defaults."""
 
     name: str
     distil: Callable[..., torch.Tensor]
     iterations: int
+    learning_rate: float = 0.5
 
 
 @cache
@@ -54,8 +55,8 @@ def recipe_by_name(name: str) -> Recipe:
 class Distillation:
     """How images are distilled: the arguments of ``zeroq.distill``, for a recipe by its name.
 
-    ``iterations=None`` is the recipe's own number. ``size`` is the images' height and width in pixels where it is not
-    the network's own.
+    ``iterations=None`` and ``learning_rate=None`` are the recipe's own. ``size`` is the images' height and width in
+    pixels where it is not the network's own.
     """
 
     recipe: str = "published"
@@ -63,7 +64,7 @@ class Distillation:
     iterations: int | None = None
     seed: int = 0
     statistics: Statistics = "image"
-    learning_rate: float = 0.5
+    learning_rate: float | None = None
     limits: Limits | None = None
     size: int | None = None
 
@@ -72,6 +73,11 @@ class Distillation:
         """How many iterations there will be."""
         return recipe_by_name(self.recipe).iterations if self.iterations is None else self.iterations
 
+    @property
+    def rate(self) -> float:
+        """The learning rate that there will be."""
+        return recipe_by_name(self.recipe).learning_rate if self.learning_rate is None else self.learning_rate
+
     def check(self) -> None:
         """Raise ZeroQError for a recipe that does not exist, and for what no recipe can work with."""
         recipe_by_name(self.recipe)
@@ -79,7 +85,7 @@ class Distillation:
             raise ZeroQError(f"distill.size is a number of pixels, not {self.size}")
         if not isinstance(self.seed, int) or not 0 <= self.seed < 2**63:
             raise ZeroQError(f"seed must be a whole number from 0 to 2⁶³ − 1, not {self.seed}")
-        check_settings(self.count, self.statistics, self.total, self.learning_rate)
+        check_settings(self.count, self.statistics, self.total, self.rate)
 
     def run(
         self, model: nn.Module, input_shape: tuple[int, int, int], on_iteration: Callable[[int, float], None]
@@ -93,7 +99,7 @@ class Distillation:
             self.total,
             seed=self.seed,
             statistics=self.statistics,
-            learning_rate=self.learning_rate,
+            learning_rate=self.rate,
             limits=self.limits,
             on_iteration=on_iteration,
         )

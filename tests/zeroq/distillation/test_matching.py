@@ -41,6 +41,49 @@ def test_loss_and_gradient_are_those_of_equation_3(images, name, statistics):
             assert (gradient - expected_gradient).norm() < tolerance * expected_gradient.norm()
 
 
+@pytest.mark.parametrize("statistics", ["image", "batch"])
+def test_relative_distances(hand_written, images, statistics):
+    """The mean over each layer's channels of squares over recorded variances, and its gradient, in float64."""
+    model, images = hand_written.double(), images.double()
+    leaf = images.clone().requires_grad_()
+    with batch_norm_inputs(model) as recorded:
+        model(leaf)
+    places = (2, 3) if statistics == "image" else (0, 2, 3)
+    seen = [(leaf, torch.zeros(3), torch.ones(3), 0.0)]
+    seen += [(features, norm.running_mean, norm.running_var + norm.eps, norm.eps) for norm, features in recorded]
+    expected = 0
+    for features, mean, variance, eps in seen:
+        deviation = (features.var(places) + eps).sqrt()
+        squares = (features.mean(places) - mean).square() + (deviation - variance.sqrt()).square()
+        expected = expected + (squares / variance).mean()
+    expected.backward()
+    loss, gradient = StatisticsMatching(model, images, statistics, relative=True).loss_and_gradient(images)
+    torch.testing.assert_close(loss, expected.detach())
+    torch.testing.assert_close(gradient, leaf.grad)
+
+
+def test_relative_distances_do_not_depend_on_the_scale_of_features(images):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4, eps=0), nn.ReLU()).eval()
+    found = []
+    for factor in (1, 100):
+        with torch.no_grad():
+            model[0].weight *= factor
+            model[1].running_var *= factor**2
+        found.append(StatisticsMatching(model, images, "image", relative=True).loss_and_gradient(images))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-7)
+
+
+def test_a_channel_that_hardly_varied_does_not_count_for_all(images):
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).eval()
+    plain, _ = StatisticsMatching(model, images, "image", relative=True).loss_and_gradient(images)
+    model[1].running_var[0] = 1e-20
+    loss, gradient = StatisticsMatching(model, images, "image", relative=True).loss_and_gradient(images)
+    assert loss < 1e4 * plain
+    assert gradient.isfinite().all()
+
+
 @pytest.mark.skipif(not has_bfloat16(), reason="this processor has no instructions for bfloat16")
 def test_many_products_in_bfloat16(images):
     torch.manual_seed(0)

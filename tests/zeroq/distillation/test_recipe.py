@@ -15,4 +15,5 @@ def test_a_recipe_by_name(hand_written):
         results[recipe] = zeroq.zero_shot_quantize(hand_written, SHAPE, 8, 8, **arguments)
     assert torch.equal(results["published"].images, zeroq.distill(hand_written, SHAPE, 2, 3))
     assert torch.equal(results["fast"].images, zeroq.distill_fast(hand_written, SHAPE, 2, 3))
+    assert torch.equal(results["natural"].images, zeroq.distill_natural(hand_written, SHAPE, 2, 3))
     assert len(results["fast"].report["distill_losses"]) == 3
