@@ -19,7 +19,7 @@ def distill_natural(
     model: nn.Module,
     input_shape: tuple[int, int, int],
     count: int = 32,
-    iterations: int = 100,
+    iterations: int = 150,
     *,
     seed: int = 0,
     statistics: Statistics = "image",
@@ -64,4 +64,4 @@ def distill_natural(
     return images
 
 
-RECIPE = Recipe("natural", distill_natural, iterations=100, learning_rate=0.1)
+RECIPE = Recipe("natural", distill_natural, iterations=150, learning_rate=0.1)

@@ -11,11 +11,11 @@ from zeroq.images import check_images
 from zeroq.layers import beside_weight, channel_axis, is_affine, shift_bias, weighted_layers
 from zeroq.modules import evaluating, forward
 from zeroq.quantization.affine import FLOAT_BITS, AffineParameters, weight_parameters
-from zeroq.quantization.bias_correction import correct_biases
 from zeroq.quantization.convert import activation_quantizers
 from zeroq.quantization.layers import round_to_nearest, store_weight
 from zeroq.rounding.columns import weight_of_rows, weight_rows
 from zeroq.rounding.compensated import Grid, compensated
+from zeroq.rounding.drift import correct_drift
 from zeroq.rounding.second_moments import SecondMoments
 from zeroq.rounding.trust import statistics_mismatch
 
@@ -43,7 +43,7 @@ def round_layer_by_layer(
         images: float [N, C, H, W], normalised; all pass through at once.
         plan: bits of each Conv and Linear weight by its name.
         per_channel, symmetric: as in ``quantize``.
-        correct: shift biases by the mean errors that quantized activations make (``correct_biases``, before any weight
+        correct: shift biases by the mean errors that quantized activations make (``correct_drift``, before any weight
             is rounded), and by the one that a layer's own weight makes. What other layers' weights do to its inputs is
             left alone: on images that are not real these errors have another mean than on real ones.
         on_layer: receives (layers done, layers in all).
@@ -58,15 +58,15 @@ def round_layer_by_layer(
     Raises ZeroQError for images that the network does not accept, and for inputs of a layer that are not finite.
     """
     check_images(images)
+    mismatch = statistics_mismatch(model, images)
     if correct and activation_quantizers(quantized):
-        correct_biases(quantized, model, images)
+        correct_drift(quantized, model, images, mismatch)
     layers, originals = weighted_layers(quantized), weighted_layers(model)
     calls = number_of_calls(quantized, images)
     pending = {name: calls[name] for name in calls if plan[name] != FLOAT_BITS and is_affine(originals[name])}
     for name in layers.keys() - pending.keys():
         round_to_nearest(layers[name], plan[name], per_channel=per_channel, symmetric=symmetric)
     shares: dict[str, float] = {}
-    mismatch = statistics_mismatch(model, images)
     total = len(pending)
 
     def settle(name: str, inputs: list[torch.Tensor]) -> None:

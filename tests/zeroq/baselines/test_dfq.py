@@ -29,7 +29,7 @@ from zeroq.modules import batch_norms
 from zeroq.networks import zoo
 from zeroq.networks.pytorchcv_models import CHECKPOINTS
 from zeroq.networks.retinanet import RawRetinaNet
-from zeroq.quantization.bias_correction import mean_outputs
+from zeroq.quantization.bias_correction import measured_outputs
 from zeroq.quantization.convert import activation_quantizers
 from zeroq.settings import Settings
 from zeroq.zero_shot import quantize_with_dfq
@@ -158,8 +158,8 @@ def test_ranges_and_sensitivities_from_images(mixed, activation_bits, distance):
     settings = Settings(4, activation_bits, mixed=mixed, bias_correction="empirical")
     result = quantize_with_dfq(network.module, network.input.shape, settings, images=images, ranges_from_images=True)
     assert len(result.sensitivity) == len(result.plan) == 54
-    wanted = mean_outputs(Steps()(network.module, network.input.shape), images)
-    for name, (found,) in mean_outputs(result.model, images).items():
+    wanted = measured_outputs(Steps()(network.module, network.input.shape), images)
+    for name, (found,) in measured_outputs(result.model, images).items():
         assert torch.allclose(found, wanted[name][0], atol=distance), name
 
 

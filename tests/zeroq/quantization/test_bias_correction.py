@@ -6,16 +6,16 @@ from torch import nn
 
 import zeroq
 from tests.networks import HandWritten
-from zeroq.quantization.bias_correction import correct_biases, mean_outputs
+from zeroq.quantization.bias_correction import correct_biases, measured_outputs
 from zeroq.settings import Settings
 
 
 def test_empirical_correction_of_shared_layers_and_those_without_bias(hand_written, images):
-    wanted, distances = mean_outputs(hand_written, images), {}
+    wanted, distances = measured_outputs(hand_written, images), {}
     for correction in ("none", "empirical"):
         settings = Settings(3, 8, mixed=False, bias_correction=correction)
         result = zeroq.quantize_with_images(hand_written, images, settings)
-        found = mean_outputs(result.model, images)
+        found = measured_outputs(result.model, images)
         distances[correction] = {
             name: (torch.stack(found[name]).mean(0) - torch.stack(wanted[name]).mean(0)).abs().max() for name in wanted
         }
