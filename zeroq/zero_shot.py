@@ -23,7 +23,7 @@ def zero_shot_quantize(
     activation_bits: int = 8,
     mixed: bool | None = None,
     *,
-    method: str = "zeroq",
+    method: str = "zeroq+",
     images: torch.Tensor | None = None,
     recipe: str | None = None,
     count: int = 32,
@@ -44,7 +44,7 @@ def zero_shot_quantize(
         weight_bits: the mean of a mixed-precision plan if ``mixed``, else every layer's width or a plan.
         activation_bits: 2…8, or 32 for float.
         mixed: choose each layer's bits; None: where the method measures sensitivities.
-        method: ``zeroq``, or a baseline by its name, such as ``dfq`` or ``gaussian``.
+        method: ``zeroq+``, the best that is known; ``zeroq``, the paper's; or a baseline by its name, such as ``dfq``.
         images: your own, float [N, C, H, W] and normalised, for method ``real``, or instead of the method's.
         recipe: ``published`` (``distill``), ``fast`` (``distill_fast``) or ``natural`` (``distill_natural``), None: the
             method's own; ``count`` to ``limits`` are their arguments, None is the recipe's own number.

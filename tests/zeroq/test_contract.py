@@ -173,7 +173,7 @@ def test_settings_are_refused_before_distilling(timm_network, monkeypatch):
         ({"method": ["zeroq"]}, "method must be one of"),
         ({"method": "gaussian", "recipe": "slow"}, "recipe must be one of"),
         ({"method": "naive", "count": -3}, "count must be at least 1"),
-        ({"recipe": "slow"}, "recipe must be one of fast, published"),
+        ({"recipe": "slow"}, "recipe must be one of fast, natural, published"),
     ]:
         with pytest.raises(zeroq.ZeroQError, match=sentence):
             zeroq.zero_shot_quantize(timm_network, SHAPE, **arguments)
