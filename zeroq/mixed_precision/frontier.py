@@ -1,20 +1,19 @@
 """The Pareto frontier of size against sensitivity, exact (section 3.3).
 
-Minimising Σ Ω_i(k_i) subject to Σ P_i·k_i ≤ budget is a multiple-choice knapsack: an item for each layer, an option
-for each of its candidate widths. A plan is on the frontier where no other is both smaller (or equal) and less
-sensitive, and ``zeroq.mixed_precision.knapsack`` finds all of them.
+Minimising Σ Ω_i(k_i) subject to Σ P_i·k_i ≤ budget: the costs of ``zeroq.mixed_precision.choices`` are sizes, and the
+options of a layer are its candidate widths.
 """
 
-from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from math import isfinite
 from numbers import Real
 from typing import NamedTuple
 
 import numpy
+import pandas
 
 from zeroq.errors import ZeroQError
-from zeroq.mixed_precision.knapsack import Frontier, Options, knapsack_frontier, non_dominated
+from zeroq.mixed_precision.choices import CostFrontier, cost_frontier, fixed_without_sensitivity
 from zeroq.mixed_precision.plan import BitPlan
 from zeroq.mixed_precision.sensitivity import SensitivityTable
 from zeroq.quantization.size import BITS_PER_MIB
@@ -35,15 +34,12 @@ class ParetoFrontier(Sequence[FrontierPoint]):
     is asked for.
     """
 
-    def __init__(self, omega: SensitivityTable, widths: Sequence[Sequence[int]], knapsack: Frontier):
-        # ``widths`` are those of the options that each layer has in ``knapsack``, whose sizes count from the narrowest.
-        parameters = _parameters(omega)
-        self._narrowest = sum(parameters[name] * own[0] for name, own in zip(parameters, widths, strict=True))
-        self.size_bits: numpy.ndarray = knapsack.selections.sizes + self._narrowest
-        self.sensitivities: numpy.ndarray = knapsack.selections.costs
-        self.parameters = sum(parameters.values())
-        self._widths = dict(zip(parameters, widths, strict=True))
-        self._knapsack = knapsack
+    def __init__(self, choices: CostFrontier, parameters: int):
+        # The costs of ``choices`` are sizes in bits.
+        self.size_bits: numpy.ndarray = choices.costs
+        self.sensitivities: numpy.ndarray = choices.sensitivities
+        self.parameters = parameters
+        self._choices = choices
 
     def __len__(self) -> int:
         return len(self.size_bits)
@@ -51,19 +47,15 @@ class ParetoFrontier(Sequence[FrontierPoint]):
     def __getitem__(self, index):
         if isinstance(index, slice):
             return [self[position] for position in range(*index.indices(len(self)))]
-        position = range(len(self))[index]
-        size, cost = int(self.size_bits[position]), float(self.sensitivities[position])
-        options = self._knapsack.options_of(size - self._narrowest)
-        bits = {name: own[options.get(layer, 0)] for layer, (name, own) in enumerate(self._widths.items())}
-        plan = BitPlan(bits, size_bits=size, sensitivity=cost, parameters=self.parameters)
-        return FrontierPoint(size, cost, plan)
+        size, cost, bits = self._choices[index]
+        return FrontierPoint(size, cost, BitPlan(bits, size_bits=size, sensitivity=cost, parameters=self.parameters))
 
     def index_within(self, size_bits: float) -> int:
         """Index of the least sensitive point of at most ``size_bits``.
 
         Raises ZeroQError where even the smallest point is larger.
         """
-        index = bisect_right(self.size_bits, size_bits) - 1
+        index = int(numpy.searchsorted(self.size_bits, size_bits, side="right")) - 1
         if index < 0:
             smallest = self.size_bits[0]
             raise ZeroQError(
@@ -80,23 +72,13 @@ def pareto_frontier(omega: SensitivityTable, *, fixed: Mapping[str, int] | None 
     ``fixed`` names layers whose width is no choice, with that width. Of plans equal in both, one is kept. Raises
     ZeroQError where the table holds NaN, infinite or negative values, and where ``fixed`` is not in it.
     """
-    fixed = fixed or {}
-    parameters = _parameters(omega)
-    values = omega.to_numpy(dtype=float)
-    if not numpy.isfinite(values).all() or (values < 0).any():
-        raise ZeroQError("the sensitivity table holds NaN, infinite or negative values; measure it again")
-    widths = numpy.array([int(bits) for bits in omega.columns])
-    if strange := {name: bits for name, bits in fixed.items() if name not in omega.index or bits not in widths}:
-        raise ZeroQError(f"fixed names layers or widths that are not in the sensitivity table: {strange}")
-    counts = numpy.array([parameters[name] for name in omega.index], dtype=numpy.int64)
+    return ParetoFrontier(cost_frontier(omega, size_costs(omega), fixed=fixed), sum(_parameters(omega).values()))
 
-    options, widths_of = [], []
-    for name, count, row in zip(omega.index, counts, values, strict=True):
-        allowed = numpy.flatnonzero(widths == fixed[name]) if name in fixed else numpy.arange(len(widths))
-        own = allowed[non_dominated(count * widths[allowed], row[allowed])]
-        options.append(Options(count * (widths[own] - widths[own[0]]), row[own]))
-        widths_of.append(widths[own].tolist())
-    return ParetoFrontier(omega, widths_of, knapsack_frontier(options))
+
+def size_costs(omega: SensitivityTable) -> pandas.DataFrame:
+    """The size in bits of each layer's weights at each width; raises ZeroQError for a table without ``parameters``."""
+    parameters = pandas.Series(_parameters(omega), dtype=numpy.int64)
+    return pandas.DataFrame({bits: parameters * bits for bits in omega.columns}, index=omega.index)
 
 
 def allocate(
@@ -117,14 +99,10 @@ def allocate(
 def widths_without_sensitivity(omega: SensitivityTable, average_bits: float) -> dict[str, int]:
     """The width of each layer whose Ω is 0 at every width: one close to the budget's mean.
 
-    The class scores do not depend on such a layer, as on a detector's box regression, but what the network is used
-    for does. Its Ω measures nothing, and the frontier would give it the narrowest candidate. It gets the widest one
-    that is not above the mean, so that it takes nothing from the layers that were measured.
+    It gets the widest one that is not above the mean, so that it takes nothing from the layers that were measured
+    (``fixed_without_sensitivity``).
     """
-    layers = [name for name in omega.index if (omega.loc[name] == 0).all()]
-    candidates = sorted(int(bits) for bits in omega.columns)
-    not_above = [bits for bits in candidates if bits <= average_bits]
-    return dict.fromkeys(layers, not_above[-1] if not_above else candidates[0])
+    return fixed_without_sensitivity(omega, size_costs(omega), average_bits * sum(_parameters(omega).values()))
 
 
 def budget_bits(parameters: int, *, average_bits: float | None, weights_mib: float | None) -> float:
