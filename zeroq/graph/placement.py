@@ -60,6 +60,16 @@ def insert_behind(graph: fx.GraphModule, node: fx.Node, name: str) -> fx.Node:
     return call
 
 
+def remove_quantizer(graph: fx.GraphModule, name: str) -> None:
+    """Take out the quantizer that ``place_quantizers`` put into the graph as the submodule ``name``."""
+    for node in list(graph.graph.nodes):
+        if node.op == "call_module" and node.target == name:
+            node.replace_all_uses_with(node.args[0])
+            graph.graph.erase_node(node)
+    graph.delete_submodule(name)
+    graph.recompile()
+
+
 def tensor_nodes(graph: fx.GraphModule) -> set[fx.Node]:
     """The nodes that give tensors, or several; not those that give sizes and what is computed from them."""
     found: set[fx.Node] = set()

@@ -6,7 +6,7 @@ from torch import nn
 
 from zeroq.errors import ZeroQError
 from zeroq.graph.tracing import Leaf
-from zeroq.quantization.affine import AffineParameters, affine_parameters, fake_quantize
+from zeroq.quantization.affine import AffineParameters, affine_parameters, check_bits, fake_quantize
 
 
 class NotCalibratedError(ZeroQError):
@@ -42,6 +42,14 @@ class ActivationQuantizer(nn.Module, Leaf):
     def recorded_finite(self) -> bool:
         """Whether everything recorded so far is finite."""
         return self._range is None or bool(torch.stack(self._range).isfinite().all())
+
+    def set_bits(self, bits: int) -> None:
+        """Quantize to another width, 2…8; the range is forgotten, since its scale was of the width before."""
+        check_bits(bits)
+        self.bits.fill_(bits)
+        self.scale.fill_(float("nan"))
+        self.zero_point.zero_()
+        self._read_buffers()
 
     def start_recording(self, percentile: float | None) -> None:
         """Forget the range and record a new one from what passes through."""

@@ -9,12 +9,12 @@ from torch import nn
 
 from zeroq.errors import ZeroQError
 from zeroq.graph.operators import RELUS
-from zeroq.graph.placement import place_quantizers
+from zeroq.graph.placement import HOLDER, place_quantizers, remove_quantizer
 from zeroq.graph.tracing import trace
 from zeroq.layers import weighted_layers
 from zeroq.modules import model_device
 from zeroq.quantization.activations import ActivationQuantizer
-from zeroq.quantization.affine import FLOAT_BITS, check_bits
+from zeroq.quantization.affine import FLOAT_BITS, LARGEST_BITS, check_bits
 from zeroq.quantization.layers import QuantizedOutput, QuantizedWeight, quantize_input, quantize_output, quantize_weight
 
 Placement = Literal["layer_inputs", "after_relu", "integer"]
@@ -23,7 +23,7 @@ Placement = Literal["layer_inputs", "after_relu", "integer"]
 def convert(
     model: nn.Module,
     weight_bits: int | Mapping[str, int] = 8,
-    activation_bits: int = 8,
+    activation_bits: int | Mapping[str, int] = 8,
     placement: Placement = "layer_inputs",
     *,
     per_channel: bool = True,
@@ -43,9 +43,9 @@ def convert(
             ``integer``, one that cannot be traced.
     """
     check_placement(placement)
+    check_activation_bits(activation_bits)
     if any(isinstance(module, QuantizedWeight | QuantizedOutput) for module in model.modules()):
         raise ZeroQError("the network is quantized already; quantize the float network instead")
-    check_bits(activation_bits)
     plan = resolve_weight_bits(model, weight_bits)
 
     symmetric = is_symmetric(symmetric, placement)
@@ -57,7 +57,9 @@ def convert(
     if activation_bits == FLOAT_BITS:
         return quantized
 
-    quantizer = partial(ActivationQuantizer, activation_bits, dynamic=dynamic, device=model_device(quantized))
+    # Where they stand has no say in how wide they are: a mapping's widths follow once all are there.
+    widest = LARGEST_BITS if isinstance(activation_bits, Mapping) else activation_bits
+    quantizer = partial(ActivationQuantizer, widest, dynamic=dynamic, device=model_device(quantized))
     if placement == "layer_inputs":
         for layer in layers.values():
             quantize_input(layer, quantizer())
@@ -72,6 +74,8 @@ def convert(
             )
         for relu in relus:
             quantize_output(relu, quantizer())
+    if isinstance(activation_bits, Mapping):
+        _set_widths(quantized, activation_bits)
     return quantized
 
 
@@ -93,6 +97,12 @@ def resolve_weight_bits(model: nn.Module, weight_bits: int | Mapping[str, int]) 
     return {name: int(weight_bits[name]) for name in names}
 
 
+def check_activation_bits(activation_bits: int | Mapping[str, int]) -> None:
+    """Raise ZeroQError unless every width is 2…8, or 32 for float; which places a mapping must name, a network says."""
+    for bits in activation_bits.values() if isinstance(activation_bits, Mapping) else (activation_bits,):
+        check_bits(bits)
+
+
 def is_symmetric(symmetric: bool | None, placement: Placement) -> bool:
     """Whether zero points of weights are fixed at 0; None means the placement's own."""
     return placement == "integer" if symmetric is None else symmetric
@@ -107,3 +117,35 @@ def check_placement(placement: str) -> None:
 def activation_quantizers(quantized: nn.Module) -> dict[str, ActivationQuantizer]:
     """Every activation quantizer of a quantized network, by name."""
     return {name: module for name, module in quantized.named_modules() if isinstance(module, ActivationQuantizer)}
+
+
+def quantizer_places(quantized: nn.Module) -> dict[str, str]:
+    """{place: quantizer's name} of a quantized network, as ``activation_bits`` names places.
+
+    With placement ``layer_inputs`` a place is the layer's name, with ``after_relu`` the ReLU module's, and with
+    ``integer`` that of the graph's node.
+    """
+    names = activation_quantizers(quantized)
+    return {
+        name.removeprefix(f"{HOLDER}.") if name.startswith(f"{HOLDER}.") else name.rpartition(".")[0]: name
+        for name in names
+    }
+
+
+def _set_widths(quantized: nn.Module, activation_bits: Mapping[str, int]) -> None:
+    """Give each quantizer its own width; one of 32 bits is taken out. Raises ZeroQError where names do not fit."""
+    places = quantizer_places(quantized)
+    unknown, missing = activation_bits.keys() - places.keys(), places.keys() - activation_bits.keys()
+    if unknown or missing:
+        raise ZeroQError(
+            f"activation_bits must name every activation quantizer once, with placement layer_inputs by the layer's "
+            f"name: missing {sorted(missing)}, unknown {sorted(unknown)}"
+        )
+    for place, name in places.items():
+        if (bits := activation_bits[place]) != FLOAT_BITS:
+            quantized.get_submodule(name).set_bits(bits)
+        elif name.startswith(f"{HOLDER}."):
+            remove_quantizer(quantized, name)
+        else:
+            owner, _, role = name.rpartition(".")
+            setattr(quantized.get_submodule(owner), role, None)

@@ -18,7 +18,7 @@ Rounding = Literal["nearest", "compensated"]
 def quantize(
     model: nn.Module,
     weight_bits: int | Mapping[str, int] = 8,
-    activation_bits: int = 8,
+    activation_bits: int | Mapping[str, int] = 8,
     placement: Placement = "layer_inputs",
     *,
     per_channel: bool = True,
@@ -35,7 +35,9 @@ def quantize(
 
     Args:
         weight_bits: 2…8 for every layer, 32 for float, or a mapping that names each Conv and Linear layer.
-        activation_bits: 2…8, or 32 for float.
+        activation_bits: 2…8, or 32 for float, for every activation, or a mapping that names each quantizer: with
+            placement ``layer_inputs`` by the layer's name, with ``after_relu`` by the ReLU module's, with ``integer``
+            by the graph's node (``quantizer_places``).
         placement: ``layer_inputs`` quantizes the input of every Conv and Linear layer, the network's image
             included; ``after_relu`` the output of every ReLU and ReLU6 module (the published code); ``integer`` all
             that an integer runtime keeps quantized (``place_quantizers``), for which the network is traced.

@@ -12,7 +12,7 @@ from torchvision import models
 import zeroq
 from tests.networks import SubclassedConv
 from zeroq.quantization.affine import quantized_weight
-from zeroq.quantization.convert import activation_quantizers
+from zeroq.quantization.convert import activation_quantizers, quantizer_places
 from zeroq.quantization.layers import QuantizedWeight
 
 
@@ -203,3 +203,30 @@ def test_small_parameters_may_stay_float():
     network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(8 * 36, 100))
     network.register_parameter("position", nn.Parameter(torch.zeros(1, 8)))
     assert isinstance(zeroq.quantize(network, 4, 8)[0], QuantizedWeight)
+
+
+@pytest.mark.parametrize("placement", ["layer_inputs", "after_relu", "integer"])
+def test_activations_may_have_widths_of_their_own(placement, images):
+    torch.manual_seed(3)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Conv2d(4, 5, 3)).eval()
+    places = {"layer_inputs": ["0", "2", "4"], "after_relu": ["1", "3"]}.get(placement, ["input_1", "_1", "_3"])
+    assert list(quantizer_places(zeroq.quantize(network, 32, 8, placement))) == places
+    widths = dict(zip(places, (3, 32, 5), strict=False))
+    quantized = zeroq.quantize(network, 32, widths, placement)
+    found = activation_quantizers(quantized)
+    assert [int(each.bits) for each in found.values()] == [bits for bits in widths.values() if bits != 32]
+    zeroq.calibrate(quantized, images)
+    # Every width is that of a network where all have it: the quantizers see the same floats while they are calibrated.
+    for name, quantizer in found.items():
+        uniform = zeroq.quantize(network, 32, int(quantizer.bits), placement)
+        zeroq.calibrate(uniform, images)
+        assert torch.equal(activation_quantizers(uniform)[name].scale, quantizer.scale)
+    assert len(quantized(images)[:, 0].unique()) > 100
+    again = zeroq.quantize(network, 32, widths | dict.fromkeys(set(places) - {places[1]}, 8), placement)
+    again.load_state_dict(quantized.state_dict())
+    assert torch.equal(again(images), quantized(images))
+    for wrong in ({places[0]: 3}, widths | {"other": 4}):
+        with pytest.raises(zeroq.ZeroQError, match="activation_bits must name every activation quantizer once"):
+            zeroq.quantize(network, 8, wrong, placement)
+    with pytest.raises(zeroq.ZeroQError, match="bits must be 2…8"):
+        zeroq.quantize(network, 8, widths | {places[0]: 9}, placement)
