@@ -20,8 +20,8 @@ from torch.utils._pytree import tree_map_only
 
 from zeroq.errors import ZeroQError
 from zeroq.mixed_precision.divergence import scores_of
-from zeroq.mixed_precision.exact import Candidates
-from zeroq.modules import forward, replaced_weight, without_weight_gradients
+from zeroq.mixed_precision.exact import Variants
+from zeroq.modules import forward, without_weight_gradients
 
 # Of the calibration images, evenly spread; each is seen by that many random directions.
 IMAGES = 16
@@ -31,7 +31,7 @@ DIRECTIONS = 2
 def estimates(
     model: nn.Module,
     images: torch.Tensor,
-    candidates: Candidates,
+    candidates: Variants,
     *,
     count: int = IMAGES,
     directions: int = DIRECTIONS,
@@ -60,8 +60,8 @@ def estimates(
     with torch.no_grad():
         for row, (name, layer) in enumerate(candidates.layers.items()):
             own = [place for place in places[name] if gradients[0][place] is not None and outputs[place].numel()]
-            for column, weight in enumerate(candidates.weights(name) if own else []):
-                with replaced_weight(layer, weight):
+            for column, changed in enumerate(candidates.variants(name) if own else []):
+                with changed:
                     changes = [layer(*calls[place][1], **calls[place][2]).sub_(outputs[place]) for place in own]
                 # Of a layer that is used several times, the changes add up before they are squared.
                 products = sum(

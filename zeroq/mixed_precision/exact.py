@@ -1,7 +1,9 @@
 """Sensitivities by definition: the class scores with one layer quantized against those without."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import nn
@@ -18,6 +20,18 @@ ROUNDINGS = 1e-3
 # The share of the memory bound that may hold quantized weights for the next images.
 WEIGHTS_SHARE = 0.25
 MIB = 2**20
+
+
+class Variants(Protocol):
+    """What sensitivities are of: ``layers`` by name, modules of a network that can be changed one at a time.
+
+    ``variants`` are contexts, one for each of ``widths``, in which a layer computes at that width.
+    """
+
+    layers: Mapping[str, nn.Module]
+    widths: Sequence[int]
+
+    def variants(self, name: str) -> Sequence[AbstractContextManager]: ...
 
 
 @dataclass(frozen=True)
@@ -38,6 +52,10 @@ class Candidates:
             return self.rounded[name]
         layer = self.layers[name]
         return quantized_weights(layer.weight, self.widths, axis=channel_axis(layer), **self.granularity)
+
+    def variants(self, name: str) -> list[AbstractContextManager]:
+        """A layer with its weight at each width, while the context lasts."""
+        return [replaced_weight(self.layers[name], weight) for weight in self.weights(name)]
 
     @property
     def bytes(self) -> int:
@@ -120,16 +138,16 @@ def with_full_forwards(
     model: nn.Module,
     parts: Sequence[torch.Tensor],
     references: Sequence[torch.Tensor],
-    candidates: Candidates,
+    candidates: Variants,
     direction: Direction,
     on_layer: Callable[[int, int], None],
 ) -> torch.Tensor:
     """Summed divergences, float64 [layers, widths], with one forward of the whole network for each."""
     sums = _zeros(references[0], candidates)
-    own = shard(list(enumerate(candidates.layers.items())))
-    for done, (row, (name, layer)) in enumerate(own, start=1):
-        for column, weight in enumerate(candidates.weights(name)):
-            with replaced_weight(layer, weight):
+    own = shard(list(enumerate(candidates.layers)))
+    for done, (row, name) in enumerate(own, start=1):
+        for column, changed in enumerate(candidates.variants(name)):
+            with changed:
                 for part, reference in zip(parts, references, strict=True):
                     sums[row, column] += DivergenceFrom(reference, direction)(scores_of(forward(model, part)))
         on_layer(done, len(own))
@@ -165,5 +183,5 @@ def with_suffixes(
     return sums
 
 
-def _zeros(like: torch.Tensor, candidates: Candidates) -> torch.Tensor:
+def _zeros(like: torch.Tensor, candidates: Variants) -> torch.Tensor:
     return like.new_zeros((len(candidates.layers), len(candidates.widths)), dtype=torch.float64)

@@ -1,0 +1,134 @@
+"""How much the output moves when one activation alone is quantized (Ω of activations)."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+
+import pandas
+import torch
+from torch import nn
+
+from zeroq.errors import ZeroQError
+from zeroq.graph.tracing import Leaf
+from zeroq.images import check_images
+from zeroq.mixed_precision.divergence import NOT_FINITE, Direction, check_direction, class_scores
+from zeroq.mixed_precision.estimated import estimates
+from zeroq.mixed_precision.exact import with_full_forwards
+from zeroq.mixed_precision.sensitivity import Mode, SensitivityTable, check_candidates, check_mode
+from zeroq.modules import evaluating, model_device, model_dtype
+from zeroq.quantization.affine import FLOAT_BITS, LARGEST_BITS, AffineParameters, fake_quantize
+from zeroq.quantization.calibrate import calibrate, check_percentile
+from zeroq.quantization.convert import Placement, activation_quantizers, convert, quantizer_places
+from zeroq.quantization.operations import activation_elements
+from zeroq.rounding.activation_ranges import narrow_ranges
+
+
+class Probe(nn.Module, Leaf):
+    """Stands where a quantizer will: hands values on as they are, or quantizes them with given parameters."""
+
+    def __init__(self):
+        super().__init__()
+        self.parameters_now: AffineParameters | None = None
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        # Without parameters a tensor of its own, whose gradient is not that of the other uses of the values.
+        return values.view_as(values) if self.parameters_now is None else fake_quantize(values, self.parameters_now)
+
+    @contextmanager
+    def quantizing(self, parameters: AffineParameters) -> Iterator[None]:
+        """Quantize inside, hand on again outside."""
+        self.parameters_now = parameters
+        try:
+            yield
+        finally:
+            self.parameters_now = None
+
+
+@dataclass(frozen=True)
+class Activations:
+    """Each activation at each width: what ``zeroq.mixed_precision.exact`` takes for ``Variants``.
+
+    ``parameters`` are those of each place at each width, without the places that no image reaches.
+    """
+
+    layers: dict[str, Probe]
+    widths: Sequence[int]
+    parameters: dict[str, list[AffineParameters]]
+
+    def variants(self, name: str) -> list[AbstractContextManager]:
+        """The activation at each width, while the context lasts; none where no image reaches it."""
+        return [self.layers[name].quantizing(each) for each in self.parameters.get(name, ())]
+
+
+def activation_sensitivity(
+    model: nn.Module,
+    images: torch.Tensor,
+    bits: Sequence[int] = (2, 4, 8),
+    *,
+    placement: Placement = "layer_inputs",
+    percentile: float | None = None,
+    clipped: bool = False,
+    direction: Direction = "forward",
+    mode: Mode = "exact",
+    on_layer: Callable[[int, int], None] = lambda done, total: None,
+) -> SensitivityTable:
+    """Measure Ω_a(k), the mean over images of KL(softmax M(x) ‖ softmax M_a,k(x)), for every activation and width.
+
+    M_a,k quantizes only activation a, to k bits, with the range that it has on the images. Everything else stays float.
+    ``exact`` runs the whole network for each activation and width.
+
+    Args:
+        model: as in ``sensitivity``; left as it came.
+        images: float [N, C, H, W], normalised; all pass through at once.
+        bits: candidate widths, any subset of 2…8.
+        placement: which activations are quantized, as in ``quantize``.
+        percentile: as in ``calibrate``.
+        clipped: ranges are cut to what disturbs the layer behind them least, at each width (``narrow_ranges``).
+        direction, mode: as in ``sensitivity``.
+        on_layer: receives (activations done, activations in all).
+
+    Returns:
+        Place of the activation × bits → KL in nats, where ``parameters`` counts the values of each activation for one
+        image, so that ``allocate(…, average_bits=…)`` gives ``activation_bits`` whose mean over values keeps a budget.
+        Rows of activations that no image reaches are 0.
+
+    Raises:
+        ZeroQError: bits, images, placement, percentile, direction or mode out of range, an output that has no class
+            scores.
+    """
+    check_images(images)
+    widths = check_candidates(bits)
+    check_direction(direction)
+    check_mode(mode)
+    check_percentile(percentile)
+    images = images.detach().to(model_device(model), model_dtype(model))
+    quantized = convert(model, FLOAT_BITS, LARGEST_BITS, placement)
+    calibrate(quantized, images, percentile)
+    counts = activation_elements(quantized, images)
+    found = activation_quantizers(quantized)
+    reached = {place: name for place, name in quantizer_places(quantized).items() if found[name].calibrated}
+    parameters: dict[str, list[AffineParameters]] = {place: [] for place in reached}
+    for width in widths:
+        at_width = convert(model, FLOAT_BITS, width, placement)
+        calibrate(at_width, images, percentile)
+        if clipped:
+            narrow_ranges(at_width, model, images)
+        for place, name in reached.items():
+            quantizer = at_width.get_submodule(name)
+            parameters[place].append(AffineParameters(quantizer.scale, quantizer.zero_point, 0, 2**width - 1))
+    places = quantizer_places(quantized)
+    probes = {place: Probe() for place in places}
+    for place, name in places.items():
+        quantized.set_submodule(name, probes[place])
+    candidates = Activations(probes, widths, parameters)
+    with evaluating(quantized), torch.no_grad():
+        if mode == "estimated":
+            values = estimates(quantized, images, candidates, on_layer=on_layer)
+        else:
+            reference = class_scores(quantized, images)
+            sums = with_full_forwards(quantized, [images], [reference], candidates, direction, on_layer)
+            values = (sums / reference[..., 0].numel()).clamp_min(0).cpu()
+    if not values.isfinite().all():
+        raise ZeroQError(NOT_FINITE)
+    table = pandas.DataFrame(values.numpy(), index=list(probes), columns=list(widths))
+    return SensitivityTable.of(table, counts)
