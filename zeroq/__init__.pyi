@@ -19,9 +19,17 @@ from .export.runtime import OnnxNetwork as OnnxNetwork
 from .export.runtime import latencies as latencies
 from .images import gaussian_images as gaussian_images
 from .methods import Method as Method
+from .mixed_precision.activations import activation_sensitivity as activation_sensitivity
+from .mixed_precision.choices import CostFrontier as CostFrontier
+from .mixed_precision.choices import cost_frontier as cost_frontier
 from .mixed_precision.frontier import ParetoFrontier as ParetoFrontier
 from .mixed_precision.frontier import allocate as allocate
 from .mixed_precision.frontier import pareto_frontier as pareto_frontier
+from .mixed_precision.pairs import PairPlan as PairPlan
+from .mixed_precision.pairs import allocate_pairs as allocate_pairs
+from .mixed_precision.pairs import bit_operation_costs as bit_operation_costs
+from .mixed_precision.pairs import pair_sensitivities as pair_sensitivities
+from .mixed_precision.pairs import time_costs as time_costs
 from .mixed_precision.plan import BitPlan as BitPlan
 from .mixed_precision.refine import refine as refine
 from .mixed_precision.sensitivity import SensitivityTable as SensitivityTable
@@ -30,6 +38,8 @@ from .pipeline import QuantizationResult as QuantizationResult
 from .pipeline import quantize_by_method as quantize_by_method
 from .quantization.activations import NotCalibratedError as NotCalibratedError
 from .quantization.calibrate import calibrate as calibrate
+from .quantization.operations import bit_operations as bit_operations
+from .quantization.operations import multiply_accumulates as multiply_accumulates
 from .quantization.size import size_mib as size_mib
 from .rounding.layer_by_layer import round_layer_by_layer as round_layer_by_layer
 from .rounding.quantize import quantize as quantize
