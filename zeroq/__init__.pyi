@@ -20,6 +20,8 @@ from .export.runtime import latencies as latencies
 from .images import gaussian_images as gaussian_images
 from .methods import Method as Method
 from .mixed_precision.activations import activation_sensitivity as activation_sensitivity
+from .mixed_precision.budget import BitOperations as BitOperations
+from .mixed_precision.budget import Latency as Latency
 from .mixed_precision.choices import CostFrontier as CostFrontier
 from .mixed_precision.choices import cost_frontier as cost_frontier
 from .mixed_precision.frontier import ParetoFrontier as ParetoFrontier

@@ -65,7 +65,7 @@ class Method:
     def settings(
         self,
         weight_bits: float | Mapping[str, int] = 4,
-        activation_bits: int = 8,
+        activation_bits: float | Mapping[str, int] = 8,
         mixed: bool | None = None,
         **others,
     ) -> Settings:
@@ -124,6 +124,11 @@ class Method:
             raise ZeroQError(
                 f"method {self.name} measures no sensitivities, so it has no mixed precision; take the ranges from "
                 f"images, or mixed=False"
+            )
+        if settings.mixed_activations:
+            raise ZeroQError(
+                f"method {self.name} measures no sensitivities, so its activations have one width; take the ranges "
+                f"from images, or mixed_activations=False"
             )
         if settings.sensitivity != "exact":
             raise ZeroQError(f"method {self.name} measures no sensitivities, so there is none to estimate")

@@ -1,8 +1,8 @@
 """The order of the stages, for every method: images → sensitivity → allocate → quantize → calibrate."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,49 +15,23 @@ from zeroq.graph.tracing import check_traced, trace
 from zeroq.images import Limits, check_images, check_input_shape, check_limits, gaussian_images
 from zeroq.layers import weighted_layers
 from zeroq.methods import Method
+from zeroq.mixed_precision.choices import CostFrontier
 from zeroq.mixed_precision.divergence import class_scores
-from zeroq.mixed_precision.frontier import ParetoFrontier, budget_bits, pareto_frontier, widths_without_sensitivity
-from zeroq.mixed_precision.refine import refine
-from zeroq.mixed_precision.sensitivity import SensitivityTable, sensitivity
+from zeroq.mixed_precision.frontier import ParetoFrontier
+from zeroq.mixed_precision.sensitivity import SensitivityTable
 from zeroq.modules import channels_last, evaluating, is_channels_last
+from zeroq.planning import allocating, measuring, measuring_activations
 from zeroq.quantization.affine import FLOAT_BITS
 from zeroq.quantization.bias_correction import correct_biases
 from zeroq.quantization.calibrate import calibrate
 from zeroq.quantization.convert import activation_quantizers, convert, resolve_weight_bits
 from zeroq.quantization.layers import QuantizedWeight
+from zeroq.quantization.operations import mean_activation_bits
 from zeroq.quantization.size import mean_bits, size_mib
 from zeroq.rounding.activation_ranges import narrow_ranges
 from zeroq.rounding.layer_by_layer import round_layer_by_layer
 from zeroq.settings import Settings
-
-Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A stage's work.
-
-    ``compute`` does it and calls its argument with (done, total). ``inputs`` is all that the result depends on beside
-    the library, the device and PyTorch: networks, tensors and plain values; None where it takes no time worth keeping.
-    ``pack`` turns a result into tensors, numbers, strings, lists and dicts, ``unpack`` turns those into the result.
-    """
-
-    name: str
-    compute: Callable[[Progress], Any]
-    inputs: Mapping[str, Any] | None = None
-    pack: Callable[[Any], Any] = lambda result: result
-    unpack: Callable[[Any], Any] = lambda stored: stored
-
-
-class RunStage(Protocol):
-    """Runs one stage. A caller's own can time it, show its progress, or return a stored result."""
-
-    def __call__(self, stage: Stage) -> Any: ...
-
-
-def run_plainly(stage: Stage) -> Any:
-    """Run a stage and nothing else."""
-    return stage.compute(lambda done, total: None)
+from zeroq.stages import Progress, RunStage, Stage, run_plainly
 
 
 @dataclass(frozen=True)
@@ -68,7 +42,9 @@ class QuantizationResult:
     of the activations that no image reached, where images were distilled the loss of each iteration
     (``distill_losses``), for DFQ the steps that had nothing to work on (``skipped_steps``), and for compensated
     rounding by layer the share of its inputs' correlations that so few images cannot vouch for
-    (``distrusted_correlations``; 1 is rounding to the nearest).
+    (``distrusted_correlations``; 1 is rounding to the nearest). Where activations have widths of their own,
+    ``activation_plan`` (by place) and, where the mean is planned, ``mean_activation_bits``; with another budget than
+    size what the plan has of it (``bops_share`` or ``planned_ms``).
     """
 
     model: nn.Module
@@ -76,8 +52,9 @@ class QuantizationResult:
     settings: Settings
     images: torch.Tensor | None = None
     sensitivity: SensitivityTable | None = None
-    frontier: ParetoFrontier | None = None
+    frontier: ParetoFrontier | CostFrontier | None = None
     report: dict[str, Any] = field(default_factory=dict)
+    activation_sensitivity: SensitivityTable | None = None
 
 
 def quantize_by_method(
@@ -117,10 +94,14 @@ def quantize_by_method(
     if images is None:
         images, losses = calibration_images(model, input_shape, method, settings, distillation, run_stage)
     with channels_last(model, input_shape):
-        omega = frontier = None
+        omega = frontier = activation_omega = None
+        activation_bits, planned = settings.activation_bits, {}
         if method.measures_sensitivities:
             omega = run_stage(measuring(network, images, settings))
-            frontier, plan = run_stage(allocating(network, images, settings, omega))
+            if settings.mixed_activations:
+                activation_omega = run_stage(measuring_activations(network, images, settings))
+            found = run_stage(allocating(network, images, settings, omega, activation_omega))
+            frontier, plan, activation_bits, planned = found
         else:
             plan = resolve_weight_bits(network, settings.weight_bits)
 
@@ -129,7 +110,7 @@ def quantize_by_method(
             quantized = convert(
                 network,
                 plan if nearest else FLOAT_BITS,
-                settings.activation_bits,
+                activation_bits,
                 settings.placement,
                 dynamic=method.ranges == "batch",
                 **how,
@@ -156,14 +137,18 @@ def quantize_by_method(
         quantized = run_stage(Stage("calibrate", quantized_network))
     if not is_channels_last(model):
         quantized.to(memory_format=torch.contiguous_format)  # a state dict then reloads to the same outputs
-    report = describe(model, quantized, plan)
+    report = describe(model, quantized, plan) | planned
+    if isinstance(activation_bits, Mapping):
+        report["activation_plan"] = dict(activation_bits)
+    if activation_omega is not None:
+        report["mean_activation_bits"] = mean_activation_bits(activation_omega.parameters, activation_bits)
     if settings.rounding != "nearest":
         report["distrusted_correlations"] = shares
     if losses is not None:
         report["distill_losses"] = losses
     if isinstance(method.steps, Steps):
         report["skipped_steps"] = skipped_steps(network, method.steps, settings.bias_correction)
-    return QuantizationResult(quantized, plan, settings, images, omega, frontier, report)
+    return QuantizationResult(quantized, plan, settings, images, omega, frontier, report, activation_omega)
 
 
 def check(
@@ -225,64 +210,6 @@ def calibration_images(
         unpack=lambda stored: (stored["images"], stored["losses"]),
     )
     return run_stage(stage)
-
-
-def measuring(network: nn.Module, images: torch.Tensor, settings: Settings) -> Stage:
-    """The stage that measures how sensitive the output is to each layer's bits.
-
-    With the rounding that a plan will be used with; without a plan to choose, with the nearest, which is quicker.
-    """
-    rounding = settings.rounding if settings.mixed else "nearest"
-
-    def compute(progress: Progress) -> SensitivityTable:
-        return sensitivity(
-            network,
-            images,
-            settings.candidates,
-            direction=settings.direction,
-            mode=settings.sensitivity,
-            rounding=rounding,
-            devices=settings.devices,
-            on_layer=progress,
-            **settings.granularity,
-        )
-
-    inputs = {
-        "network": network,
-        "images": images,
-        "candidates": sorted(settings.candidates),
-        "mode": settings.sensitivity,
-        "direction": settings.direction,
-        "rounding": rounding,
-        **settings.granularity,
-    }
-    return Stage("sensitivity", compute, inputs, pack=SensitivityTable.to_plain, unpack=SensitivityTable.from_plain)
-
-
-def allocating(network: nn.Module, images: torch.Tensor, settings: Settings, omega: SensitivityTable) -> Stage:
-    """The stage that chooses each layer's bits: (the Pareto frontier, the plan)."""
-
-    def compute(progress: Progress) -> tuple[ParetoFrontier, dict[str, int]]:
-        if not settings.mixed:
-            return pareto_frontier(omega), resolve_weight_bits(network, settings.weight_bits)
-        frontier = pareto_frontier(omega, fixed=widths_without_sensitivity(omega, settings.weight_bits))
-        if settings.refine:
-            measured = refine(
-                network,
-                images,
-                frontier,
-                average_bits=settings.weight_bits,
-                count=settings.refine,
-                direction=settings.direction,
-                rounding=settings.rounding,
-                on_plan=progress,
-                **settings.granularity,
-            )
-            return frontier, measured[0].plan
-        budget = budget_bits(frontier.parameters, average_bits=settings.weight_bits, weights_mib=None)
-        return frontier, frontier[frontier.index_within(budget)].plan
-
-    return Stage("allocate", compute)
 
 
 def describe(model: nn.Module, quantized: nn.Module, plan: Mapping[str, int]) -> dict[str, Any]:

@@ -3,16 +3,26 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
+from numbers import Real
 from typing import Literal, get_args
 
 from torch import nn
 
 from zeroq.errors import ZeroQError
+from zeroq.layers import weighted_layers
+from zeroq.mixed_precision.budget import Budget, Latency
 from zeroq.mixed_precision.divergence import Direction, check_direction
 from zeroq.mixed_precision.sensitivity import Mode, check_candidates, check_mode
-from zeroq.quantization.affine import check_bits
+from zeroq.quantization.affine import FLOAT_BITS
 from zeroq.quantization.calibrate import check_percentile
-from zeroq.quantization.convert import Placement, check_placement, is_symmetric, resolve_weight_bits
+from zeroq.quantization.convert import (
+    Placement,
+    check_activation_bits,
+    check_placement,
+    convert,
+    is_symmetric,
+    resolve_weight_bits,
+)
 from zeroq.rounding.quantize import Rounding, check_rounding
 
 BiasCorrection = Literal["none", "analytic", "empirical"]
@@ -24,7 +34,9 @@ class Settings:
     """How a network is quantized.
 
     ``weight_bits`` is the mean of a mixed-precision plan over ``candidates`` if ``mixed``, else every layer's width
-    or a plan.
+    or a plan. ``activation_bits`` is the mean over values of a plan over ``candidates`` if ``mixed_activations``, else
+    every activation's width or a plan by place (``quantize``).
+    Instead of mean bits, ``budget`` may bound bit operations or time (``zeroq.mixed_precision.budget``).
     ``refine`` > 0 measures that many plans near the budget jointly and keeps the best. ``bias_correction`` is
     ``empirical`` where the images correct the biases (``correct_biases``), and for DFQ also ``analytic``. ``rounding``
     is ``nearest`` or ``compensated`` (``round_layer_by_layer``). ``clipping`` is ``output_error`` where the ranges of
@@ -34,7 +46,7 @@ class Settings:
     """
 
     weight_bits: float | Mapping[str, int] = 4
-    activation_bits: int = 8
+    activation_bits: float | Mapping[str, int] = 8
     mixed: bool = True
     candidates: Sequence[int] = (2, 4, 8)
     direction: Direction = "forward"
@@ -48,6 +60,8 @@ class Settings:
     clipping: Clipping = "none"
     sensitivity: Mode = "exact"
     devices: Sequence[str] = ()
+    mixed_activations: bool = False
+    budget: Budget | None = None
 
     @property
     def granularity(self) -> dict[str, bool]:
@@ -59,10 +73,13 @@ class Settings:
         self.check_values()
         if not self.mixed:
             resolve_weight_bits(model, self.weight_bits)
+        if isinstance(self.activation_bits, Mapping):
+            convert(model, FLOAT_BITS, self.activation_bits, self.placement)  # knows which places there are
+        if isinstance(self.budget, Latency):
+            self.budget.check_layers(weighted_layers(model))
 
     def check_values(self) -> None:
         """``check``, of what can be told without a network."""
-        check_bits(self.activation_bits)
         candidates = check_candidates(self.candidates)
         check_direction(self.direction)
         check_mode(self.sensitivity)
@@ -75,20 +92,46 @@ class Settings:
             raise ZeroQError("clipping chooses the ends of activation ranges, and so does percentile; leave one out")
         if not isinstance(self.refine, int) or self.refine < 0:
             raise ZeroQError(f"refine is a number of plans, 0 for none, not {self.refine}")
-        if not self.mixed:
-            return
-        if isinstance(self.weight_bits, Mapping):
+        if self.mixed and isinstance(self.weight_bits, Mapping):
             raise ZeroQError("weight_bits names every layer's bits already; give the mean bits, or mixed=False")
-        if not candidates[0] <= self.weight_bits < inf:
+        if self.mixed_activations and isinstance(self.activation_bits, Mapping):
             raise ZeroQError(
-                f"the budget is below the smallest candidate, or no number: mean weight bits must be at least "
-                f"{candidates[0]}, not {self.weight_bits}; raise the budget or add narrower candidate bits"
+                "activation_bits names every activation's bits already; give the mean bits, or mixed_activations=False"
             )
-        if self.weight_bits > candidates[-1]:
-            raise ZeroQError(
-                f"the budget is above the widest candidate: mean weight bits must be at most {candidates[-1]}, not "
-                f"{self.weight_bits:g}; lower the budget or add wider candidate bits"
-            )
+        if self.mixed and self.budget is None:
+            check_mean("weight", self.weight_bits, candidates)
+        if not self.mixed_activations:
+            check_activation_bits(self.activation_bits)
+        elif self.budget is None:
+            check_mean("activation", self.activation_bits, candidates)
+        if self.budget is not None:
+            self._check_budget(candidates)
+
+    def _check_budget(self, candidates: Sequence[int]) -> None:
+        """Raise ZeroQError for a budget beside what it does not go with."""
+        if not isinstance(self.budget, Budget):
+            raise ZeroQError(f"budget must be zeroq.BitOperations or zeroq.Latency, not {self.budget!r}")
+        if not self.mixed:
+            raise ZeroQError("a budget is for mixed precision, which chooses widths; leave it out, or mixed=True")
+        if self.refine:
+            raise ZeroQError("refine measures plans of one size; leave it out where operations or time are the budget")
+        if isinstance(self.activation_bits, Mapping):
+            raise ZeroQError("a budget of operations or time counts one width of activations, or chooses them all")
+        self.budget.check(candidates, self.activation_bits, self.placement, mixed_activations=self.mixed_activations)
+
+
+def check_mean(what: str, mean: float, candidates: Sequence[int]) -> None:
+    """Raise ZeroQError for mean bits that no plan over the candidates, in ascending order, has; ``what`` is planned."""
+    if isinstance(mean, bool) or not isinstance(mean, Real) or not candidates[0] <= mean < inf:
+        raise ZeroQError(
+            f"the budget is below the smallest candidate, or no number: mean {what} bits must be at least "
+            f"{candidates[0]}, not {mean}; raise the budget or add narrower candidate bits"
+        )
+    if mean > candidates[-1]:
+        raise ZeroQError(
+            f"the budget is above the widest candidate: mean {what} bits must be at most {candidates[-1]}, not "
+            f"{mean:g}; lower the budget or add wider candidate bits"
+        )
 
 
 def check_bias_correction(bias_correction: str) -> None:

@@ -20,7 +20,7 @@ def zero_shot_quantize(
     model: nn.Module,
     input_shape: tuple[int, int, int],
     weight_bits: float | Mapping[str, int] = 4,
-    activation_bits: int = 8,
+    activation_bits: float | Mapping[str, int] = 8,
     mixed: bool | None = None,
     *,
     method: str = "zeroq+",
@@ -42,7 +42,7 @@ def zero_shot_quantize(
         model: a trained network, in any mode, on any device; it is left as it came.
         input_shape: (channels, height, width) in pixels.
         weight_bits: the mean of a mixed-precision plan if ``mixed``, else every layer's width or a plan.
-        activation_bits: 2…8, or 32 for float.
+        activation_bits: 2…8, or 32 for float, or a plan; with ``mixed_activations=True`` the mean of one.
         mixed: choose each layer's bits; None: where the method measures sensitivities.
         method: ``zeroq+``, the best that is known; ``zeroq``, the paper's; or a baseline by its name, such as ``dfq``.
         images: your own, float [N, C, H, W] and normalised, for method ``real``, or instead of the method's.

@@ -30,7 +30,8 @@ def with_one(model: nn.Module, images: torch.Tensor, place: str, bits: int, plac
 
 
 @pytest.mark.parametrize(
-    ("placement", "clipped"), [("layer_inputs", False), ("layer_inputs", True), ("after_relu", False), ("integer", False)]
+    ("placement", "clipped"),
+    [("layer_inputs", False), ("layer_inputs", True), ("after_relu", False), ("integer", False)],
 )
 def test_exact_ones_are_those_of_the_definition(placement, clipped, images):
     torch.manual_seed(0)

@@ -1,0 +1,122 @@
+"""The stages that measure sensitivities and choose bits."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from zeroq.mixed_precision.activations import activation_sensitivity
+from zeroq.mixed_precision.choices import CostFrontier
+from zeroq.mixed_precision.frontier import (
+    ParetoFrontier,
+    allocate,
+    budget_bits,
+    pareto_frontier,
+    widths_without_sensitivity,
+)
+from zeroq.mixed_precision.refine import refine
+from zeroq.mixed_precision.sensitivity import SensitivityTable, sensitivity
+from zeroq.quantization.convert import resolve_weight_bits
+from zeroq.settings import Settings
+from zeroq.stages import Progress, Stage
+
+
+def measuring(network: nn.Module, images: torch.Tensor, settings: Settings) -> Stage:
+    """The stage that measures how sensitive the output is to each layer's bits.
+
+    With the rounding that a plan will be used with; without a plan to choose, with the nearest, which is quicker.
+    """
+    rounding = settings.rounding if settings.mixed else "nearest"
+
+    def compute(progress: Progress) -> SensitivityTable:
+        return sensitivity(
+            network,
+            images,
+            settings.candidates,
+            direction=settings.direction,
+            mode=settings.sensitivity,
+            rounding=rounding,
+            devices=settings.devices,
+            on_layer=progress,
+            **settings.granularity,
+        )
+
+    inputs = {
+        "network": network,
+        "images": images,
+        "candidates": sorted(settings.candidates),
+        "mode": settings.sensitivity,
+        "direction": settings.direction,
+        "rounding": rounding,
+        **settings.granularity,
+    }
+    return Stage("sensitivity", compute, inputs, pack=SensitivityTable.to_plain, unpack=SensitivityTable.from_plain)
+
+
+def measuring_activations(network: nn.Module, images: torch.Tensor, settings: Settings) -> Stage:
+    """The stage that measures how sensitive the output is to each activation's bits, with the ranges of the method."""
+    how = {
+        "placement": settings.placement,
+        "percentile": settings.percentile,
+        "clipped": settings.clipping == "output_error",
+        "direction": settings.direction,
+        "mode": settings.sensitivity,
+    }
+
+    def compute(progress: Progress) -> SensitivityTable:
+        return activation_sensitivity(network, images, settings.candidates, on_layer=progress, **how)
+
+    inputs = {"network": network, "images": images, "candidates": sorted(settings.candidates), **how}
+    pack, unpack = SensitivityTable.to_plain, SensitivityTable.from_plain
+    return Stage("activation_sensitivity", compute, inputs, pack=pack, unpack=unpack)
+
+
+def allocating(
+    network: nn.Module,
+    images: torch.Tensor,
+    settings: Settings,
+    omega: SensitivityTable,
+    activation_omega: SensitivityTable | None = None,
+) -> Stage:
+    """The stage that chooses bits: (the frontier, bits of weights, bits of activations, what to report of the budget).
+
+    ``activation_omega`` are the sensitivities of activations that have a plan of their own.
+    """
+
+    def compute(progress: Progress) -> tuple[ParetoFrontier | CostFrontier, dict[str, int], Any, dict[str, float]]:
+        activation_bits = settings.activation_bits
+        if settings.budget is not None:
+            widths = activation_bits if activation_omega is None else activation_omega
+            chosen = settings.budget.plan(network, images, omega, widths)
+            one_width = set(chosen.activations.values()) == {activation_bits}
+            activation_bits = activation_bits if one_width else chosen.activations
+            return chosen.frontier, chosen.weights, activation_bits, settings.budget.found(chosen, network, images)
+        if activation_omega is not None:
+            activation_bits = allocate(activation_omega, average_bits=activation_bits)
+        return *weight_plan(network, images, settings, omega, progress), activation_bits, {}
+
+    return Stage("allocate", compute)
+
+
+def weight_plan(
+    network: nn.Module, images: torch.Tensor, settings: Settings, omega: SensitivityTable, progress: Progress
+) -> tuple[ParetoFrontier, dict[str, int]]:
+    """The frontier of size, and each layer's bits: a plan of at most the mean bits, or what the settings say."""
+    if not settings.mixed:
+        return pareto_frontier(omega), resolve_weight_bits(network, settings.weight_bits)
+    frontier = pareto_frontier(omega, fixed=widths_without_sensitivity(omega, settings.weight_bits))
+    if settings.refine:
+        measured = refine(
+            network,
+            images,
+            frontier,
+            average_bits=settings.weight_bits,
+            count=settings.refine,
+            direction=settings.direction,
+            rounding=settings.rounding,
+            on_plan=progress,
+            **settings.granularity,
+        )
+        return frontier, measured[0].plan
+    budget = budget_bits(frontier.parameters, average_bits=settings.weight_bits, weights_mib=None)
+    return frontier, frontier[frontier.index_within(budget)].plan
