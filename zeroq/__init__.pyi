@@ -12,6 +12,7 @@ from .export.calibration_reader import CalibrationReader as CalibrationReader
 from .export.calibration_set import export_calibration_set as export_calibration_set
 from .export.calibration_set import read_calibration_set as read_calibration_set
 from .export.integer_arithmetic import integer_arithmetic as integer_arithmetic
+from .export.layer_times import layer_times as layer_times
 from .export.onnx_file import ExportReport as ExportReport
 from .export.onnx_file import export_float_onnx as export_float_onnx
 from .export.onnx_file import export_onnx as export_onnx

@@ -84,16 +84,15 @@ def allocating(
     """
 
     def compute(progress: Progress) -> tuple[ParetoFrontier | CostFrontier, dict[str, int], Any, dict[str, float]]:
-        activation_bits = settings.activation_bits
-        if settings.budget is not None:
-            widths = activation_bits if activation_omega is None else activation_omega
-            chosen = settings.budget.plan(network, images, omega, widths)
-            one_width = set(chosen.activations.values()) == {activation_bits}
-            activation_bits = activation_bits if one_width else chosen.activations
-            return chosen.frontier, chosen.weights, activation_bits, settings.budget.found(chosen, network, images)
-        if activation_omega is not None:
+        budget, activation_bits = settings.budget, settings.activation_bits
+        if activation_omega is not None and not (budget and budget.counts_activations):
             activation_bits = allocate(activation_omega, average_bits=activation_bits)
-        return *weight_plan(network, images, settings, omega, progress), activation_bits, {}
+        if budget is None:
+            return *weight_plan(network, images, settings, omega, progress), activation_bits, {}
+        chosen = budget.plan(network, images, omega, activation_bits if activation_omega is None else activation_omega)
+        if activation_omega is not None and budget.counts_activations:
+            activation_bits = chosen.activations
+        return chosen.frontier, chosen.weights, activation_bits, budget.found(chosen, network, images)
 
     return Stage("allocate", compute)
 

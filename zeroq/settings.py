@@ -102,12 +102,12 @@ class Settings:
             check_mean("weight", self.weight_bits, candidates)
         if not self.mixed_activations:
             check_activation_bits(self.activation_bits)
-        elif self.budget is None:
+        elif not getattr(self.budget, "counts_activations", False):
             check_mean("activation", self.activation_bits, candidates)
         if self.budget is not None:
-            self._check_budget(candidates)
+            self._check_budget()
 
-    def _check_budget(self, candidates: Sequence[int]) -> None:
+    def _check_budget(self) -> None:
         """Raise ZeroQError for a budget beside what it does not go with."""
         if not isinstance(self.budget, Budget):
             raise ZeroQError(f"budget must be zeroq.BitOperations or zeroq.Latency, not {self.budget!r}")
@@ -115,9 +115,7 @@ class Settings:
             raise ZeroQError("a budget is for mixed precision, which chooses widths; leave it out, or mixed=True")
         if self.refine:
             raise ZeroQError("refine measures plans of one size; leave it out where operations or time are the budget")
-        if isinstance(self.activation_bits, Mapping):
-            raise ZeroQError("a budget of operations or time counts one width of activations, or chooses them all")
-        self.budget.check(candidates, self.activation_bits, self.placement, mixed_activations=self.mixed_activations)
+        self.budget.check(self)
 
 
 def check_mean(what: str, mean: float, candidates: Sequence[int]) -> None:

@@ -1,5 +1,6 @@
 """An exported file in onnxruntime, as a network that the project's own evaluation scores."""
 
+import json
 import tempfile
 import time
 from collections import Counter
@@ -21,6 +22,10 @@ with imported_from_extra():
     from onnxruntime.capi import onnxruntime_pybind11_state as onnxruntime_errors
 
 QUIET = 3  # errors only
+# onnxruntime would round float weights between quantized activations to 8 bits of its own, and compute something else
+# than the file says.
+ROUNDS_BY_ITSELF = ("WeightBiasQuantization",)
+KERNEL = "_kernel_time"
 INTEGER_CONVOLUTION = "QLinearConv"
 
 
@@ -47,9 +52,10 @@ class OnnxNetwork(nn.Module):
 
 
 def session(
-    path: Path | str, *, threads: int | None = None, optimized: Path | None = None
+    path: Path | str, *, threads: int | None = None, optimized: Path | None = None, profiled: Path | None = None
 ) -> onnxruntime.InferenceSession:
-    """onnxruntime's session of a file; ``optimized`` is where to write the graph that it really runs.
+    """onnxruntime's session of a file; ``optimized`` is where to write the graph that it really runs,
+    ``profiled`` the folder for a profile.
 
     Raises ZeroQError for a file that onnxruntime does not take.
     """
@@ -60,8 +66,12 @@ def session(
     options.intra_op_num_threads = threads or torch.get_num_threads()
     if optimized is not None:
         options.optimized_model_filepath = str(optimized)
+    if profiled is not None:
+        options.enable_profiling, options.profile_file_prefix = True, str(profiled / "profile")
     try:
-        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(
+            path, options, providers=["CPUExecutionProvider"], disabled_optimizers=ROUNDS_BY_ITSELF
+        )
     except Exception as error:  # onnxruntime's own have no base class of theirs
         raise ZeroQError(f"onnxruntime does not take {path}: {str(error).splitlines()[0]}") from error
 
@@ -82,6 +92,25 @@ def kernels(path: Path) -> Counter[str]:
         optimized = Path(folder) / "optimized.onnx"
         session(path, optimized=optimized)
         return Counter(node.op_type for node in onnx.load(optimized).graph.node)
+
+
+def profile(
+    path: Path | str, images: torch.Tensor, *, threads: int | None = None, repetitions: int = 50
+) -> tuple[onnx.GraphProto, list[tuple[str, float]]]:
+    """The graph that onnxruntime runs, and (node's name, milliseconds) of all its runs, without the first of the file.
+
+    Arguments and errors as in ``latencies``.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        optimized = Path(folder) / "optimized.onnx"
+        runtime = session(path, threads=threads, optimized=optimized, profiled=Path(folder))
+        for _ in range(repetitions + 1):
+            _run(runtime, images)
+        events = json.loads(Path(runtime.end_profiling()).read_text())
+        graph = onnx.load(optimized).graph
+    kernels = [each for each in events if each["cat"] == "Node" and each["name"].endswith(KERNEL)]
+    first = len(kernels) // (repetitions + 1)  # every run has the same kernels
+    return graph, [(each["name"].removesuffix(KERNEL), each["dur"] / 1000) for each in kernels[first:]]
 
 
 def latencies(

@@ -3,8 +3,9 @@
 A budget gives each layer's options, pairs (weight bits, bits of its input), what each costs, and how much all may cost.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar, Protocol
 
 import pandas
 import torch
@@ -30,33 +31,41 @@ from zeroq.quantization.operations import multiply_accumulates
 BITS_OF_W8A8 = 64
 
 
+class Widths(Protocol):
+    """What a budget looks at in ``Settings``."""
+
+    activation_bits: float | Mapping[str, int]
+    candidates: Sequence[int]
+    placement: Placement
+    mixed_activations: bool
+
+
 @dataclass(frozen=True)
 class BitOperations:
     """At most ``share`` of the bit operations that the network has at W8/A8: 0.25 is what W4/A4 has."""
 
     share: float
 
-    def check(
-        self, candidates: Sequence[int], activation_bits: int, placement: Placement, *, mixed_activations: bool
-    ) -> None:
-        """Raise ZeroQError for a share that no plan has, and where a layer's input has no width of its own.
+    counts_activations: ClassVar = True
 
-        ``candidates`` are in ascending order.
-        """
+    def check(self, settings: Widths) -> None:
+        """Raise ZeroQError for a share that no plan has, and where a layer's input has no width of its own."""
         check_amount("the share of W8/A8's bit operations", self.share)
-        if placement == "after_relu" or (mixed_activations and placement != "layer_inputs"):
+        if isinstance(settings.activation_bits, Mapping):
+            raise ZeroQError("a budget of bit operations counts one width of activations, or chooses them all")
+        if settings.placement == "after_relu" or (settings.mixed_activations and settings.placement != "layer_inputs"):
             raise ZeroQError(
-                f"bit operations count the width of each layer's input, which placement {placement} does not give "
-                f"every layer for itself; use placement='layer_inputs'"
+                f"bit operations count the width of each layer's input, which placement {settings.placement} does not "
+                f"give every layer for itself; use placement='layer_inputs'"
             )
-        products = [
-            bits * (bits if mixed_activations else activation_bits) / BITS_OF_W8A8
-            for bits in (candidates[0], candidates[-1])
-        ]
-        if not products[0] <= self.share <= products[1]:
+        lowest, highest = (
+            bits * (bits if settings.mixed_activations else settings.activation_bits) / BITS_OF_W8A8
+            for bits in (min(settings.candidates), max(settings.candidates))
+        )
+        if not lowest <= self.share <= highest:
             raise ZeroQError(
-                f"the candidates have {products[0]:g} to {products[1]:g} of W8/A8's bit operations, and {self.share:g} "
-                f"is {'below' if self.share < products[0] else 'above'}; change the budget, or the candidate bits"
+                f"the candidates have {lowest:g} to {highest:g} of W8/A8's bit operations, and {self.share:g} is "
+                f"{'below' if self.share < lowest else 'above'}; change the budget, or the candidate bits"
             )
 
     def plan(
@@ -79,27 +88,19 @@ class Latency:
     """At most so many milliseconds for all Conv and Linear layers, one image at a time.
 
     ``times`` is a table in milliseconds, layer × (8, 32), as ``zeroq.layer_times`` measures it on a machine. Runtimes
-    have integer kernels of 8 bits only: every candidate takes the time of 8. The other option of a layer is to stay
-    float, weights and input, with Ω = 0.
+    have integer kernels of 8 bits only: every candidate takes the time of 8. The other option of a layer is to keep its
+    weights float, with Ω = 0. Activations have no part in it.
     """
 
     milliseconds: float
     times: pandas.DataFrame = field(compare=False, repr=False)
+    counts_activations: ClassVar = False
 
-    def check(
-        self, candidates: Sequence[int], activation_bits: int, placement: Placement, *, mixed_activations: bool
-    ) -> None:
+    def check(self, settings: Widths) -> None:
         """Raise ZeroQError for a budget that is no time, and for settings whose widths would have no say."""
         check_amount("the budget in milliseconds", self.milliseconds)
         check_times(self.times)
-        if mixed_activations:
-            raise ZeroQError("activations of all widths up to 8 bits take the same time; leave mixed_activations out")
-        if placement != "layer_inputs":
-            raise ZeroQError(
-                f"a layer stays float with its input, which placement {placement} does not give every layer for "
-                f"itself; use placement='layer_inputs'"
-            )
-        if activation_bits > LARGEST_BITS:
+        if settings.activation_bits == FLOAT_BITS:
             raise ZeroQError("with float activations no layer runs in integers, so that there is no time to save")
 
     def check_layers(self, layers: Collection[str]) -> None:
@@ -116,8 +117,8 @@ class Latency:
     def plan(
         self, network: nn.Module, images: torch.Tensor, omega: SensitivityTable, activations: SensitivityTable | int
     ) -> PairPlan:
-        """The least sensitive plan; ``activations`` is the width that all quantized ones have."""
-        pairs = pair_sensitivities(omega, activations, with_float=True)
+        """The least sensitive plan; its widths of activations are those of the kernels."""
+        pairs = pair_sensitivities(omega, LARGEST_BITS, with_float=True)
         costs = time_costs(self.times, pairs)
         # At least the fastest plan, whose times are rounded one by one.
         budget = max(round(self.milliseconds / TIME_UNIT_MS, 3), costs.min(axis=1).sum())
@@ -125,7 +126,7 @@ class Latency:
 
     def found(self, plan: PairPlan, network: nn.Module, images: torch.Tensor) -> dict[str, float]:
         """What a plan's layers take, in milliseconds."""
-        return {"planned_ms": plan.cost * TIME_UNIT_MS}
+        return {"planned_ms": round(plan.cost * TIME_UNIT_MS, 4)}
 
 
 Budget = BitOperations | Latency

@@ -18,7 +18,6 @@ from zeroq.mixed_precision.choices import CostFrontier, cost_frontier, fixed_wit
 from zeroq.mixed_precision.sensitivity import SensitivityTable
 from zeroq.quantization.affine import FLOAT_BITS, LARGEST_BITS
 
-FLOAT_PAIR = (FLOAT_BITS, FLOAT_BITS)
 # Times are whole numbers of this unit in milliseconds, finer than what a clock repeats.
 TIME_UNIT_MS = 1e-4
 
@@ -45,24 +44,23 @@ def pair_sensitivities(
         omega: sensitivities of weights.
         activations: those of layers' inputs (``activation_sensitivity`` with placement ``layer_inputs``), of which the
             sum is taken; or the width that all of them have, whose own sensitivity is then left out.
-        with_float: (32, 32) is an option too, with Ω = 0.
+        with_float: float weights are an option too, whose own Ω is 0.
 
     Raises ZeroQError where the two tables are of other layers.
     """
+    weights = {int(bits): omega[bits].to_numpy() for bits in omega.columns}
+    if with_float:
+        weights[FLOAT_BITS] = numpy.zeros(len(omega))
     if isinstance(activations, int):
-        columns = {(int(bits), activations): omega[bits].to_numpy() for bits in omega.columns}
+        inputs = {activations: numpy.zeros(len(omega))}
     elif list(activations.index) != list(omega.index):
         raise ZeroQError(
             "the sensitivities of activations are not those of the layers' inputs; measure them with "
             "placement='layer_inputs'"
         )
     else:
-        columns = {
-            (int(bits), int(other)): omega[bits].to_numpy() + activations[other].to_numpy()
-            for bits, other in product(omega.columns, activations.columns)
-        }
-    if with_float:
-        columns[FLOAT_PAIR] = numpy.zeros(len(omega))
+        inputs = {int(bits): activations[bits].to_numpy() for bits in activations.columns}
+    columns = {(bits, other): weights[bits] + inputs[other] for bits, other in product(weights, inputs)}
     return pandas.DataFrame(columns, index=omega.index)
 
 
@@ -82,7 +80,7 @@ def time_costs(times: pandas.DataFrame, pairs: pandas.DataFrame) -> pandas.DataF
     that narrower widths take the time of 8.
     """
     whole = (times.loc[pairs.index] / TIME_UNIT_MS).round().astype(numpy.int64)
-    kernel = {pair: FLOAT_BITS if pair == FLOAT_PAIR else LARGEST_BITS for pair in pairs.columns}
+    kernel = {pair: FLOAT_BITS if pair[0] == FLOAT_BITS else LARGEST_BITS for pair in pairs.columns}
     return pandas.DataFrame({pair: whole[kernel[pair]] for pair in pairs.columns}, index=pairs.index)
 
 

@@ -116,7 +116,7 @@ def test_bit_operations_with_one_width_of_activations(weights):
 
 def test_times_tell_which_layers_may_stay_float(weights):
     pairs = pair_sensitivities(weights, 8, with_float=True)
-    assert pairs[32, 32].tolist() == [0, 0, 0]
+    assert pairs[32, 8].tolist() == [0, 0, 0]
     times = pandas.DataFrame({8: [0.5, 0.25, 1.0], 32: [1.5, 0.125, 1.0]}, index=weights.index)
     costs = time_costs(times, pairs)
     assert costs[2, 8].tolist() == costs[8, 8].tolist() == [5000, 2500, 10000]
@@ -124,7 +124,7 @@ def test_times_tell_which_layers_may_stay_float(weights):
         plan = allocate_pairs(pairs, costs, budget / TIME_UNIT_MS)
         within = [omega for cost, omega in all_plans(pairs, costs) if cost * TIME_UNIT_MS <= budget]
         assert plan.sensitivity == min(within)
-        assert plan.activations == {name: 32 if bits == 32 else 8 for name, bits in plan.weights.items()}
+        assert set(plan.activations.values()) == {8}
     # The second layer is faster in float, and the first one's time is left only in the largest budget.
     assert plan.weights == {"layer0": 32, "layer1": 32, "layer2": 8}
     with pytest.raises(zeroq.ZeroQError, match="below the cheapest plan"):
