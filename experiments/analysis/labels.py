@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 # Settings that other columns of a table show already.
 SHOWN = ("model.name", "placement", "method.per_channel", "bits.weight", "bits.activation", "bits.mixed")
+SHOWN += ("bits.mixed_activations",)
 GRANULARITIES = {"per_channel": "per channel", "per_tensor": "per tensor"}
 METRICS = {"top1": "Top-1 accuracy (%)", "map": "Mean average precision (IoU 0.50:0.95)"}
 SHORT_METRICS = {"top1": "Top-1 (%)", "map": "mAP"}
@@ -16,7 +17,7 @@ def scores_label(metrics: Iterable[str]) -> str:
 
 
 def bits_label(record: dict) -> str:
-    """``W8/A8`` for uniform widths, ``MP4/A8`` for mixed precision."""
+    """``W8/A8`` for uniform widths, ``MP4/A8`` for mixed precision, ``MP4/AMP6`` where activations are mixed too."""
     width = str(record["w_bits"])
     return f"{width if width.startswith('MP') else 'W' + width}/A{record['a_bits']}"
 
@@ -25,7 +26,12 @@ def bits_order(label: str) -> tuple:
     """Uniform before mixed, wide before narrow."""
     weight, activation = label.split("/")
     mixed = weight.startswith("MP")
-    return mixed, -float(weight.removeprefix("MP").removeprefix("W")), -float(activation[1:])
+    return mixed, -float(weight.removeprefix("MP").removeprefix("W")), -activation_width(activation[1:])
+
+
+def activation_width(a_bits: int | str) -> float:
+    """The bits of activations that a record names, or their mean."""
+    return float(str(a_bits).removeprefix("MP"))
 
 
 def extra_settings(record: dict) -> dict[str, str]:

@@ -38,6 +38,8 @@ OTHER_NETWORK = ("model.", "data")
 NO_SWEEP = ("distill", "bits.weight")
 # What a default is called that this copy of the repository does not know.
 UNKNOWN = "default"
+# What the records say whose plans keep another budget than one of size.
+OTHER_BUDGETS = {"bops_share", "planned_ms"}
 
 
 class Subject(NamedTuple):
@@ -204,6 +206,8 @@ def zeroq_by_setting(records: list[dict]) -> dict[tuple[str, ...], list[dict]]:
 
 
 def mixed(records: list[dict]) -> list[dict]:
-    """Those in mixed precision, the widest first."""
-    chosen = [record for record in records if str(record["w_bits"]).startswith("MP")]
+    """Those in mixed precision of a size, the widest first: plans of other budgets are on no frontier of sizes."""
+    chosen = [
+        record for record in records if str(record["w_bits"]).startswith("MP") and not OTHER_BUDGETS & set(record)
+    ]
     return sorted(chosen, key=lambda record: bits_order(bits_label(record)))

@@ -13,12 +13,16 @@ from zeroq.distillation.recipe import Distillation
 from zeroq.errors import ZeroQError
 from zeroq.images import Limits
 from zeroq.methods import OWN_SETTINGS, Method, methods
+from zeroq.mixed_precision.budget import BitOperations, Budget, Latency
 from zeroq.quantization.affine import check_bits
 from zeroq.settings import Settings
 
 TRACKER_MODES = ("offline", "online", "disabled")
 # What a search can go by: the quantized network's distance from the float one, without data, or its score.
 OBJECTIVES = ("divergence", "value")
+
+# Budgets other than mean bits, and their units.
+BUDGETS = {"size_mib": "MiB", "bops_share": "bit operations", "latency_ms": "milliseconds"}
 
 
 @dataclass
@@ -70,11 +74,21 @@ class MethodConfig:
 @dataclass
 class BitsConfig:
     weight: float
-    activation: int
+    activation: float
     mixed: bool
     candidates: list[int]
+    mixed_activations: bool
     size_mib: float | None
+    bops_share: float | None
+    latency_ms: float | None
     refine: int
+
+    @property
+    def budget(self) -> Budget | None:
+        """The budget that is not of size; layers' times are measured later."""
+        if self.bops_share is not None:
+            return BitOperations(self.bops_share)
+        return None if self.latency_ms is None else Latency(self.latency_ms)
 
 
 @dataclass
@@ -141,6 +155,8 @@ class RunConfig:
             percentile=self.percentile,
             devices=devices,
             sensitivity=self.sensitivity,
+            mixed_activations=self.bits.mixed_activations,
+            budget=self.bits.budget,
         )
 
 
@@ -175,11 +191,20 @@ def typed(config: DictConfig) -> RunConfig:
 def check_bits_of(run: RunConfig) -> None:
     """Raise ZeroQError for wrong bits; a method without sensitivities gives every layer the mean width."""
     bits, method = run.bits, run.method.build()
-    if bits.size_mib is not None and not method.measures_sensitivities:
-        raise ZeroQError(f"method {method.name} measures no sensitivities, so it cannot keep a budget in MiB")
+    given = {key: unit for key, unit in BUDGETS.items() if getattr(bits, key) is not None}
+    if len(given) > 1:
+        raise ZeroQError(f"a plan has one budget; leave out one of bits.{' and bits.'.join(given)}")
+    if given and not method.measures_sensitivities:
+        (unit,) = given.values()
+        raise ZeroQError(f"method {method.name} measures no sensitivities, so it cannot keep a budget in {unit}")
     bits.mixed = bits.mixed and method.measures_sensitivities
+    bits.mixed_activations = bits.mixed_activations and method.measures_sensitivities
+    if not bits.mixed_activations:
+        check_bits(bits.activation)
+        bits.activation = int(bits.activation)
     if not bits.mixed:
         check_bits(bits.weight)
         bits.weight = int(bits.weight)
-    if bits.size_mib is not None and not bits.mixed:
-        raise ZeroQError("bits.size_mib is a budget for mixed precision; choose bits=mp4a8 or set bits.mixed=true")
+    if given and not bits.mixed:
+        (key,) = given
+        raise ZeroQError(f"bits.{key} is a budget for mixed precision; choose bits=mp4a8 or set bits.mixed=true")

@@ -22,6 +22,8 @@ from zeroq.distillation.batch_norm import batch_norm_loss
 from zeroq.evaluation import classification
 from zeroq.images import gaussian_images
 from zeroq.layers import weighted_layers
+from zeroq.mixed_precision.budget import Latency
+from zeroq.mixed_precision.frontier import ParetoFrontier
 from zeroq.modules import batch_norms, channels_last, model_device
 from zeroq.networks.pretrained import PretrainedNetwork
 from zeroq.pipeline import QuantizationResult
@@ -30,6 +32,8 @@ from zeroq.quantization.size import size_mib
 # In the picture of a record: sixteen small images, or two of 224 pixels, some 300 KB.
 SHOWN_IMAGES = 16
 SHOWN_PIXELS = 2**17
+# What a report says of plans that not every run has.
+PLANNED = ("activation_plan", "mean_activation_bits", "bops_share", "planned_ms")
 # Data whose licence (MIT) lets anyone pass them on.
 FREE_DATA = (FashionMNIST.name, FashionScenes.name)
 
@@ -75,8 +79,8 @@ def record_content(
         "model": config.model.label,
         "dataset": config.data.name,
         "method": config.method.name,
-        "w_bits": weight_label(config, result.settings.weight_bits),
-        "a_bits": config.bits.activation,
+        "w_bits": weight_label(config, result),
+        "a_bits": activation_label(config, result),
         "placement": config.placement,
         "granularity": "per_channel" if config.method.per_channel else "per_tensor",
         "rounding": result.settings.rounding,
@@ -106,24 +110,45 @@ def record_content(
         "images": test_images,
         "git_commit": git_commit(),
     }
+    content.update({key: report[key] for key in PLANNED if key in report})
     if isinstance(score, classification.Classification):
         content["top5"] = round(score.top5, 4)
         content["agreement"] = round(score.agreement(reference.predictions), 6)
     return content
 
 
-def weight_label(config: RunConfig, mean_bits: float) -> str:
-    """``8`` for uniform widths, ``MP4`` for mixed precision of at most 4 bits on average."""
+def weight_label(config: RunConfig, result: QuantizationResult) -> str:
+    """``8`` for uniform widths, ``MP4`` for mixed precision of at most 4 bits on average.
+
+    Where the budget is not of size, the mean is the plan's own.
+    """
     if not config.bits.mixed:
         return str(config.bits.weight)
+    own = result.report["mean_weight_bits"] if config.bits.budget else result.settings.weight_bits
+    return mixed_label(own)
+
+
+def activation_label(config: RunConfig, result: QuantizationResult) -> int | str:
+    """8 for one width, ``MP6`` for a plan of at most 6 bits on average, as ``weight_label``."""
+    if not config.bits.mixed_activations:
+        return config.bits.activation
+    budget = config.bits.budget
+    joint = budget is not None and budget.counts_activations
+    return mixed_label(result.report["mean_activation_bits"] if joint else config.bits.activation)
+
+
+def mixed_label(mean_bits: float) -> str:
+    """``MP4`` for at most 4 bits on average, with two digits."""
     return f"MP{ceil(100 * round(mean_bits, 6)) / 100:g}"
 
 
 def frontier_table(result: QuantizationResult) -> pandas.DataFrame | None:
-    """Size in bits and sensitivity of every frontier point."""
-    if result.frontier is None:
+    """Size in bits, or what else is the budget, and sensitivity of every frontier point."""
+    if (frontier := result.frontier) is None:
         return None
-    return pandas.DataFrame({"size_bits": result.frontier.size_bits, "sensitivity": result.frontier.sensitivities})
+    is_size = isinstance(frontier, ParetoFrontier)
+    budget = {"size_bits": frontier.size_bits} if is_size else {"cost": frontier.costs}
+    return pandas.DataFrame({**budget, "sensitivity": frontier.sensitivities})
 
 
 def write_files(folder: Path, config: RunConfig, losses: list[float], result: QuantizationResult) -> Path | None:
@@ -137,6 +162,10 @@ def write_files(folder: Path, config: RunConfig, losses: list[float], result: Qu
         pandas.DataFrame({"loss": losses}).to_csv(folder / "distill_loss.csv", index_label="iteration")
     if result.sensitivity is not None:
         result.sensitivity.to_csv(folder / "sensitivity.csv")
+    if result.activation_sensitivity is not None:
+        result.activation_sensitivity.to_csv(folder / "activation_sensitivity.csv", index_label="activation")
+    if isinstance(result.settings.budget, Latency):
+        result.settings.budget.times.to_csv(folder / "layer_times.csv")
     images = result.images
     if images is None or (config.method.images == "real" and config.data.name not in FREE_DATA):
         return None

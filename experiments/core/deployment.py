@@ -44,7 +44,7 @@ def export(folder: Path, file: Path, data_root: str | None = None) -> tuple[Reco
     network.module.to(choose_device(config.device))
     dataset = load_dataset(config.data, network)
     result = quantized(config, network, Stages(config.outputs / "cache", network.module))
-    if result.plan != record["plan"]:
+    if (result.plan, result.report.get("activation_plan")) != (record["plan"], record.get("activation_plan")):
         raise ZeroQError(f"{folder} has another plan than its stages give now; run it again with force=true")
     example = gaussian_images(network.input.shape, 1)
     words = {key: str(record[key]) for key in ("run", "model", "method", "w_bits", "a_bits", "placement", "git_commit")}

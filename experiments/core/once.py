@@ -1,14 +1,18 @@
 """One run: load → quantize → score → record."""
 
 import time
-from dataclasses import astuple
+from collections.abc import Callable
+from dataclasses import astuple, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pandas
+import torch
 import wandb
 from torch import nn
 
+import zeroq
 from experiments.core import record, tracker
 from experiments.core.config import DataConfig, ModelConfig, RunConfig
 from experiments.core.content import distances, frontier_table, record_content, write_files
@@ -20,9 +24,11 @@ from experiments.core.stages import Stages
 from experiments.core.store import fingerprint, locked
 from zeroq.datasets.photographs import check_readable
 from zeroq.errors import ZeroQError
+from zeroq.images import gaussian_images
+from zeroq.mixed_precision.budget import Latency
 from zeroq.modules import model_device
 from zeroq.networks.pretrained import PretrainedNetwork
-from zeroq.pipeline import QuantizationResult, RunStage, quantize_by_method
+from zeroq.pipeline import QuantizationResult, RunStage, Stage, quantize_by_method
 from zeroq.quantization.size import average_bits_for
 from zeroq.settings import Settings
 
@@ -96,7 +102,7 @@ def quantized(config: RunConfig, network: PretrainedNetwork, run_stage: RunStage
         network.module,
         network.input.shape,
         config.method.build(),
-        settings_of(config, network.module),
+        timed(settings_of(config, network.module), network, run_stage),
         distillation=config.distill.distillation(config.seed, network.input.limits),
         images=images,
         limits=network.input.limits,
@@ -111,6 +117,25 @@ def settings_of(config: RunConfig, module: nn.Module) -> Settings:
     if bits.size_mib is not None:
         mean_bits = min(average_bits_for(module, bits.size_mib), max(bits.candidates, default=0))
     return config.settings(mean_bits, devices_beside(model_device(module)))
+
+
+def timed(settings: Settings, network: PretrainedNetwork, run_stage: RunStage) -> Settings:
+    """The settings with the layers' times on this machine, where those are a budget."""
+    if not isinstance(settings.budget, Latency):
+        return settings
+    how = {"placement": settings.placement, **settings.granularity, "threads": torch.get_num_threads()}
+
+    def compute(progress: Callable[[int, int], None]) -> pandas.DataFrame:
+        return zeroq.layer_times(network.module, gaussian_images(network.input.shape, 1), **how)
+
+    stage = Stage(
+        "layer_times",
+        compute,
+        {"network": network.module, "input_shape": network.input.shape, **how},
+        pack=lambda times: times.to_dict("split"),
+        unpack=lambda stored: pandas.DataFrame(**stored),
+    )
+    return replace(settings, budget=replace(settings.budget, times=run_stage(stage)))
 
 
 def check_same_inputs(config: RunConfig, folder: Path) -> None:

@@ -15,6 +15,7 @@ from typing import (
     Literal,
     NotRequired,
     TypedDict,
+    Union,
     get_args,
     get_origin,
     get_type_hints,
@@ -31,7 +32,7 @@ NAMED_GROUPS = ("model", "method", "bits")
 SILENT_KEYS = ("force", "outputs", "tracker", "device", "data.root", "hydra", "objective")
 SILENT_KEYS += ("experiment", *EXPERIMENT_KEYS)  # an experiment is the runs that it names
 # Settings whose 99 is 99.0.
-REAL_NUMBERS = ("percentile", "distill.learning_rate", "bits.size_mib")
+REAL_NUMBERS = ("percentile", "distill.learning_rate", "bits.size_mib", "bits.bops_share", "bits.latency_ms")
 # Of the fields of a record; a program reads only its own.
 SCHEMA = 1
 
@@ -70,7 +71,9 @@ class Record(TypedDict):
 
     ``value`` and ``fp32_value`` are of the ``metric``. ``plan`` has the bits of every Conv and Linear weight, and
     ``parameters`` their numbers. ``network`` is a hash of the weights, ``images`` the number of test images. Losses are
-    of Eq. 3, ``divergence`` is KL in nats.
+    of Eq. 3, ``divergence`` is KL in nats. Only where activations have a plan there are ``activation_plan`` (by place)
+    and ``mean_activation_bits`` (over values), and only where that is the budget ``bops_share`` (of W8/A8's bit
+    operations) or ``planned_ms`` (of all Conv and Linear layers).
     """
 
     schema: int
@@ -78,7 +81,7 @@ class Record(TypedDict):
     dataset: str
     method: str
     w_bits: Annotated[str, re.compile(r"(MP)?\d+(\.\d+)?")]
-    a_bits: int
+    a_bits: int | Annotated[str, re.compile(r"MP\d+(\.\d+)?")]
     placement: str
     granularity: Granularity
     rounding: str
@@ -110,6 +113,10 @@ class Record(TypedDict):
     network: str
     images: int
     git_commit: str | None
+    activation_plan: NotRequired[dict[str, int]]
+    mean_activation_bits: NotRequired[float]
+    bops_share: NotRequired[float]
+    planned_ms: NotRequired[float]
     deployed_mib: NotRequired[float]
     deployed_value: NotRequired[float]
     deployment: NotRequired[Deployment]
@@ -137,7 +144,7 @@ def fits(value: Any, kind: Any) -> bool:
         return fits(value, inner[0]) and inner[1].fullmatch(value) is not None
     if origin is Literal:
         return isinstance(value, str) and value in inner
-    if origin is UnionType:
+    if origin in (UnionType, Union):
         return any(fits(value, each) for each in inner)
     if origin is list:
         return isinstance(value, list) and all(fits(each, inner[0]) for each in value)

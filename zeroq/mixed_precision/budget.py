@@ -89,22 +89,25 @@ class Latency:
 
     ``times`` is a table in milliseconds, layer × (8, 32), as ``zeroq.layer_times`` measures it on a machine. Runtimes
     have integer kernels of 8 bits only: every candidate takes the time of 8. The other option of a layer is to keep its
-    weights float, with Ω = 0. Activations have no part in it.
+    weights float, with Ω = 0. Activations have no part in it. Without ``times`` there is no plan yet.
     """
 
     milliseconds: float
-    times: pandas.DataFrame = field(compare=False, repr=False)
+    times: pandas.DataFrame | None = field(default=None, compare=False, repr=False)
     counts_activations: ClassVar = False
 
     def check(self, settings: Widths) -> None:
         """Raise ZeroQError for a budget that is no time, and for settings whose widths would have no say."""
         check_amount("the budget in milliseconds", self.milliseconds)
-        check_times(self.times)
+        if self.times is not None:
+            check_times(self.times)
         if settings.activation_bits == FLOAT_BITS:
             raise ZeroQError("with float activations no layer runs in integers, so that there is no time to save")
 
     def check_layers(self, layers: Collection[str]) -> None:
-        """Raise ZeroQError for times of other layers, and for a budget that the fastest plan does not keep."""
+        """Raise ZeroQError without times, for those of other layers, and for a budget that no plan keeps."""
+        if self.times is None:
+            raise ZeroQError("a budget of time needs the layers' times; measure them, times=zeroq.layer_times(…)")
         if set(self.times.index) != set(layers):
             raise ZeroQError("the times are of other layers than the network's; measure them with zeroq.layer_times")
         fastest = self.times[[LARGEST_BITS, FLOAT_BITS]].min(axis=1).sum()

@@ -7,7 +7,7 @@ import pandas
 
 from experiments.analysis.columns import column_of, column_order
 from experiments.analysis.figures.scores import score_points
-from experiments.analysis.labels import METRICS
+from experiments.analysis.labels import METRICS, activation_width
 from experiments.analysis.selection import plain_runs
 from experiments.core.record import formatted
 
@@ -144,7 +144,7 @@ def chart_points(records: list[dict]) -> pandas.DataFrame:
     Runs of other settings are left out, and of the activation widths of a weight width all but the widest.
     """
     runs = plain_runs(records, besides=("placement",))
-    runs["activations"] = runs.a_bits.astype(float)
+    runs["activations"] = runs.a_bits.map(activation_width)
     widest = runs.activations == runs.groupby(["model", "placement", "column", "w_bits"]).activations.transform("max")
     groups = [described(same, *names) for names, same in runs[widest].groupby(["model", "placement"])]
     return pandas.concat(groups, ignore_index=True) if groups else pandas.DataFrame()

@@ -83,6 +83,18 @@ from zeroq.networks.pretrained import PretrainedNetwork
         (["method.bias_correction=magic"], "bias_correction must be one of"),
         (["method=naive", "method.dfq=true"], "belong to the naive method"),
         (["method=dfq", "bits=mp4a8", "bits.size_mib=0.4"], "cannot keep a budget in MiB"),
+        (["method=naive", "bits=mp4a8", "bits.bops_share=0.5"], "cannot keep a budget in bit operations"),
+        (
+            ["bits=mp4a8", "bits.size_mib=0.4", "bits.latency_ms=2"],
+            "leave out one of bits.size_mib and bits.latency_ms",
+        ),
+        (["bits.bops_share=0.5"], "bits.bops_share is a budget for mixed precision; choose bits=mp4a8"),
+        (["bits=mp4a8", "bits.bops_share=0.1"], "0.25 to 1 of W8/A8's bit operations, and 0.1 is below"),
+        (["bits=mp4a8", "bits.latency_ms=-1"], "must be a positive finite number, not -1"),
+        (["bits=mp4a8", "bits.latency_ms=0.00001", *QUICK], "ms is below"),
+        (["bits.activation=5.5"], "bits must be 2…8"),
+        (["bits.mixed_activations=true", "bits.activation=1"], "mean activation bits must be at least 2"),
+        (["bits=mp4a8", "bits.bops_share=0.5", "placement=after_relu"], "placement after_relu does not give"),
     ],
 )
 def test_mistakes_get_one_sentence_and_leave_nothing(command, outputs, capsys, arguments, sentence):
