@@ -165,7 +165,7 @@ def write_files(folder: Path, config: RunConfig, losses: list[float], result: Qu
     if result.activation_sensitivity is not None:
         result.activation_sensitivity.to_csv(folder / "activation_sensitivity.csv", index_label="activation")
     if isinstance(result.settings.budget, Latency):
-        result.settings.budget.times.to_csv(folder / "layer_times.csv")
+        result.settings.budget.times.to_csv(folder / "layer_times.csv", index_label="layer")
     images = result.images
     if images is None or (config.method.images == "real" and config.data.name not in FREE_DATA):
         return None

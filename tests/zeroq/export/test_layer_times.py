@@ -46,7 +46,7 @@ def test_a_table_that_a_budget_takes(residual, images):
     assert list(times.index) == LAYERS
     assert list(times.columns) == [8, 32]
     assert (times.to_numpy() > 0).all()
-    omega = zeroq.SensitivityTable.of(times[[8]], {name: 1 for name in LAYERS})
+    omega = zeroq.SensitivityTable.of(times[[8]], dict.fromkeys(LAYERS, 1))
     pairs = zeroq.pair_sensitivities(omega, 8, with_float=True)
     costs = zeroq.time_costs(times, pairs)
     assert numpy.abs(costs.to_numpy() * 1e-4 - times.to_numpy()).max() <= 0.5e-4
