@@ -16,6 +16,7 @@ from zeroq.images import Limits, check_images, check_input_shape, check_limits, 
 from zeroq.layers import weighted_layers
 from zeroq.methods import Method
 from zeroq.mixed_precision.choices import CostFrontier
+from zeroq.mixed_precision.clipping import clip_ranges
 from zeroq.mixed_precision.divergence import class_scores
 from zeroq.mixed_precision.frontier import ParetoFrontier
 from zeroq.mixed_precision.sensitivity import SensitivityTable
@@ -28,7 +29,6 @@ from zeroq.quantization.convert import activation_quantizers, convert, resolve_w
 from zeroq.quantization.layers import QuantizedWeight
 from zeroq.quantization.operations import mean_activation_bits
 from zeroq.quantization.size import mean_bits, size_mib
-from zeroq.rounding.activation_ranges import narrow_ranges
 from zeroq.rounding.layer_by_layer import round_layer_by_layer
 from zeroq.settings import Settings
 from zeroq.stages import Progress, RunStage, Stage, run_plainly
@@ -120,7 +120,7 @@ def quantize_by_method(
             elif method.ranges == "statistics":
                 set_ranges(quantized, *moments)
             if settings.clipping == "output_error":
-                narrow_ranges(quantized, network, images)
+                clip_ranges(quantized, network, images)
             correct = settings.bias_correction == "empirical"
             if not nearest:
                 shares.update(

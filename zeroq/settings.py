@@ -40,7 +40,7 @@ class Settings:
     ``refine`` > 0 measures that many plans near the budget jointly and keeps the best. ``bias_correction`` is
     ``empirical`` where the images correct the biases (``correct_biases``), and for DFQ also ``analytic``. ``rounding``
     is ``nearest`` or ``compensated`` (``round_layer_by_layer``). ``clipping`` is ``output_error`` where the ranges of
-    layers' inputs are cut to what disturbs the layer least (``narrow_ranges``). The rest is as in ``quantize``,
+    activations are cut to what disturbs least (``clip_ranges``). The rest is as in ``quantize``,
     ``sensitivity`` (``direction``, ``devices``, and its ``mode`` as ``sensitivity``) and ``calibrate``
     (``percentile``).
     """

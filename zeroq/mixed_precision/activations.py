@@ -11,6 +11,7 @@ from torch import nn
 from zeroq.errors import ZeroQError
 from zeroq.graph.tracing import Leaf
 from zeroq.images import check_images
+from zeroq.mixed_precision.clipping import clip_ranges
 from zeroq.mixed_precision.divergence import NOT_FINITE, Direction, check_direction, class_scores
 from zeroq.mixed_precision.estimated import estimates
 from zeroq.mixed_precision.exact import with_full_forwards
@@ -20,7 +21,6 @@ from zeroq.quantization.affine import FLOAT_BITS, LARGEST_BITS, AffineParameters
 from zeroq.quantization.calibrate import calibrate, check_percentile
 from zeroq.quantization.convert import Placement, activation_quantizers, convert, quantizer_places
 from zeroq.quantization.operations import activation_elements
-from zeroq.rounding.activation_ranges import narrow_ranges
 
 
 class Probe(nn.Module, Leaf):
@@ -83,7 +83,7 @@ def activation_sensitivity(
         bits: candidate widths, any subset of 2…8.
         placement: which activations are quantized, as in ``quantize``.
         percentile: as in ``calibrate``.
-        clipped: ranges are cut to what disturbs the layer behind them least, at each width (``narrow_ranges``).
+        clipped: ranges are cut to what disturbs the layer behind them least, at each width (``clip_ranges``).
         direction, mode: as in ``sensitivity``.
         on_layer: receives (activations done, activations in all).
 
@@ -112,7 +112,7 @@ def activation_sensitivity(
         at_width = convert(model, FLOAT_BITS, width, placement)
         calibrate(at_width, images, percentile)
         if clipped:
-            narrow_ranges(at_width, model, images)
+            clip_ranges(at_width, model, images)
         for place, name in reached.items():
             quantizer = at_width.get_submodule(name)
             parameters[place].append(AffineParameters(quantizer.scale, quantizer.zero_point, 0, 2**width - 1))

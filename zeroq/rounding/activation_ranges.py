@@ -30,7 +30,7 @@ def narrow_ranges(quantized: nn.Module, model: nn.Module, images: torch.Tensor) 
     candidates, so that no layer's output gets worse on the images that are looked at, 16 of them.
     """
     quantizers = {name: getattr(layer, "input_quantizer", None) for name, layer in weighted_layers(quantized).items()}
-    candidates = {name: _candidates(found) for name, found in quantizers.items() if found and found.calibrated}
+    candidates = {name: range_candidates(found) for name, found in quantizers.items() if found and found.calibrated}
     errors: dict[str, torch.Tensor] = defaultdict(lambda: torch.zeros(len(SHARES), dtype=torch.float64))
 
     def measure(name: str, layer: nn.Module, inputs: tuple, named: dict) -> None:
@@ -56,7 +56,8 @@ def narrow_ranges(quantized: nn.Module, model: nn.Module, images: torch.Tensor) 
         quantizers[name].set_parameters(candidates[name][int(found.argmin())])
 
 
-def _candidates(quantizer: ActivationQuantizer) -> list[AffineParameters]:
+def range_candidates(quantizer: ActivationQuantizer) -> list[AffineParameters]:
+    """The grids of each of the ``SHARES`` of a calibrated quantizer's range."""
     bits = int(quantizer.bits)
     low = -quantizer.scale * quantizer.zero_point
     high = quantizer.scale * (2**bits - 1 - quantizer.zero_point)

@@ -3,6 +3,8 @@
 import re
 from collections.abc import Iterator
 
+from experiments.analysis.labels import bits_label, extra_settings
+from experiments.core.record import formatted
 from tests.results.facts import (
     BOUNDED,
     BUNDLED,
@@ -26,9 +28,24 @@ from zeroq.networks import efficientnet_lite
 BELOW_EIGHT = ("W6/A6", "W4/A8", "W4/A4", "MP6/A6", "MP4/A8")
 PER_TENSOR = {"granularity": "per_tensor"}
 PER_CHANNEL = {"granularity": "per_channel"}
+TITLES = {
+    "resnet18": "ResNet18",
+    "resnet50": "ResNet50",
+    "resnet152": "ResNet152",
+    "mobilenetv2": "MobileNetV2",
+    "shufflenet": "ShuffleNet",
+    "squeezenext": "SqueezeNext",
+    "inceptionv3": "InceptionV3",
+    "retinanet": "RetinaNet",
+}
 SMALL = {"resnet18": "ResNet18", "mobilenetv2": "MobileNetV2", "squeezenext": "SqueezeNext"}
 NOISE = {"method.images": "gaussian"}
 NO_EQUALIZATION = {"method.equalize": "false"}
+PLUS = (("`zeroq+`", "zeroq+", {}), ("`zeroq+`, noise", "zeroq+", NOISE), ("`zeroq`", "zeroq", {}))
+PLUS_WIDTHS = (
+    *("W8/A8", "W6/A6", "MP4/A8", "MP3/A8", "MP2.5/A8"),
+    *("W4/A8", "W3/A8", "W2/A8", "W4/A4", "W3/A3"),
+)
 UNEQUAL = ("resnet50", "resnet152", "shufflenet")
 
 
@@ -146,18 +163,45 @@ def distilled_or_gaussian() -> Iterator[str]:
 
 
 def zeroq_plus() -> Iterator[str]:
-    widths = ("W8/A8", "W4/A8", "MP4/A8", "W3/A8", "MP3/A8", "W4/A4")
-    methods = (("`zeroq+`", "zeroq+", {}), ("`zeroq+`, noise", "zeroq+", NOISE), ("`zeroq`", "zeroq", {}))
-    for name, network in SMALL.items():
-        for title, method, own in methods:
-            known = [bits for bits in widths if method == "zeroq+" or "3" not in bits]
-            cells = [str(score(name, method, bits, own)).split()[0] if bits in known else "–" for bits in widths]
-            yield f"| {network}, {float_score(name)} | {title} | {' | '.join(cells)} |"
-    lost = max(float_score(name) - score(name, "zeroq+", "MP3/A8") for name in SMALL)
-    yield f"3 bits on average cost them at most {lost:.2f} points"
-    pairs = [(score(n, "zeroq+", bits), score(n, "zeroq+", bits, NOISE)) for n in SMALL for bits in widths]
-    above, below = (sum(round(sign * (ours - noise), 6) > CHANCE["top1"] for ours, noise in pairs) for sign in (1, -1))
+    for name in BUNDLED:
+        for title, method, own in PLUS:
+            cells = [
+                formatted(score(name, method, bits, own), own_metric(name))
+                if measured(name, method, bits, own)
+                else "–"
+                for bits in PLUS_WIDTHS
+            ]
+            if set(cells) != {"–"}:
+                yield f"| {TITLES[name]}, {float_score(name)} | {title} | {' | '.join(cells)} |"
+    for bits, words in (
+        ("MP3/A8", "3 bits on average cost the classifiers at most {} points, RetinaNet {} mAP"),
+        ("W4/A8", "uniform 4-bit weights at most {} points and {} mAP"),
+        ("W4/A4", "4-bit weights and activations at most {} points and {} mAP"),
+    ):
+        lost = {name: float_score(name) - score(name, "zeroq+", bits) for name in BUNDLED}
+        yield words.format(f"{max(lost[name] for name in CLASSIFIERS):.2f}", f"{lost['retinanet']:.3f}")
+    pairs = [(name, bits) for name in BUNDLED for bits in PLUS_WIDTHS[1:] if measured(name, "zeroq+", bits, NOISE)]
+    gains = [
+        round(score(name, "zeroq+", bits) - score(name, "zeroq+", bits, NOISE), 6) / CHANCE[own_metric(name)]
+        for name, bits in pairs
+    ]
+    above, below = sum(gain > 1 for gain in gains), sum(gain < -1 for gain in gains)
     yield f"above Gaussian noise by more than chance in {above} of {len(pairs)} comparisons, below in {below}"
+
+
+def measured(name: str, method: str, bits: str, settings: dict[str, str]) -> bool:
+    """Whether there is a record."""
+    return any(
+        (record["model"], record["method"], bits_label(record)) == (f"fashion/{name}", method, bits)
+        and record["placement"] == "layer_inputs"
+        and record["granularity"] == "per_channel"
+        and extra_settings(record) == settings
+        for record in records()
+    )
+
+
+def own_metric(name: str) -> str:
+    return float_score(name).metric
 
 
 def dfq() -> Iterator[str]:
