@@ -58,7 +58,7 @@ def test_a_checkpoint_becomes_a_file_in_ten_lines(monkeypatch, tmp_path, capsys)
     _, block = [code for language, code in FENCED.findall(README) if language == "python"]
     assert len([line for line in block.splitlines() if line.strip()]) <= 10
     torch.save(torchvision.models.resnet18().state_dict(), "mine.pt")
-    smaller = block.replace("224, 224", "64, 64").replace('recipe="fast"', 'recipe="fast", iterations=3, count=4')
+    smaller = block.replace("224, 224", "64, 64").replace('"integer")', '"integer", iterations=3, count=4)')
     found: dict = {}
     exec(smaller, found)
     assert "MiB, in float: {}" in capsys.readouterr().out

@@ -55,6 +55,7 @@ def passages() -> Iterator[str]:
     yield from mixed_precision()
     yield from distilled_or_gaussian()
     yield from zeroq_plus()
+    yield from zeroq_plus_on_photographs()
     yield from dfq()
     yield from equalization()
     yield from efficientnet()
@@ -187,6 +188,24 @@ def zeroq_plus() -> Iterator[str]:
     ]
     above, below = sum(gain > 1 for gain in gains), sum(gain < -1 for gain in gains)
     yield f"above Gaussian noise by more than chance in {above} of {len(pairs)} comparisons, below in {below}"
+
+
+def zeroq_plus_on_photographs() -> Iterator[str]:
+    small = {"distill.size": "112"}
+    found = [
+        f"{score(EFFICIENTNET, 'zeroq+', bits, small)} at {bits}" for bits in ("W8/A8", "MP4/A8", "W4/A8", "W4/A4")
+    ]
+    yield f"EfficientNet-Lite0 ({float_score(EFFICIENTNET)}) has {', '.join(found[:-1])} and {found[-1]}"
+    own = [score(EFFICIENTNET, "zeroq+", bits, small, placement="integer") for bits in ("W8/A8", "MP4/A8")]
+    yield f"For integer runtimes it has {own[0]} and {own[1]}"
+    worst = score(EFFICIENTNET, "zeroq", "W4/A8")
+    yield f"(`zeroq`: {worst} at W4/A8)"
+
+
+def plus_cell(name: str, method: str, bits: str, settings: dict[str, str]) -> str:
+    if not measured(name, method, bits, settings):
+        return "–"
+    return formatted(score(name, method, bits, settings), own_metric(name))
 
 
 def measured(name: str, method: str, bits: str, settings: dict[str, str]) -> bool:
