@@ -188,6 +188,8 @@ def zeroq_plus() -> Iterator[str]:
     ]
     above, below = sum(gain > 1 for gain in gains), sum(gain < -1 for gain in gains)
     yield f"above Gaussian noise by more than chance in {above} of {len(pairs)} comparisons, below in {below}"
+    ours, theirs = (score("mobilenetv2", "zeroq+", "W3/A3", own) for own in ({}, NOISE))
+    yield f"MobileNetV2 with W3/A3 has {ours} from them and {theirs} from noise"
 
 
 def zeroq_plus_on_photographs() -> Iterator[str]:
