@@ -164,6 +164,7 @@ def distilled_or_gaussian() -> Iterator[str]:
 
 
 def zeroq_plus() -> Iterator[str]:
+    yield f"| {' | '.join(PLUS_WIDTHS)} |"
     for name in BUNDLED:
         for title, method, own in PLUS:
             cells = [
