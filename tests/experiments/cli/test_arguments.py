@@ -23,7 +23,7 @@ from zeroq.networks.pretrained import PretrainedNetwork
         (["~bits.refine"], "bits.refine is missing"),
         (["seed=-1"], "seed must be"),
         (["distill.statistics=both", "method=gaussian"], "statistics must be one of"),
-        (["distill.recipe=slow", "method=gaussian"], "recipe must be one of fast, published"),
+        (["distill.recipe=slow", "method=gaussian"], "recipe must be one of fast, natural, published"),
         (["percentile=40", *QUICK], "percentile must be above 50"),
         (["sensitivity=guessed", *QUICK], "sensitivities are exact or estimated"),
         (["method=dfq", "sensitivity=estimated"], "measures no sensitivities"),
