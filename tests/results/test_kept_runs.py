@@ -1,6 +1,7 @@
 """What is committed of runs fits together: every line is a record, every hash is right, and nothing lies about."""
 
 import json
+from pathlib import Path
 
 from experiments.analysis.collection import from_folders
 from experiments.collect import shown_pictures
@@ -68,3 +69,9 @@ def test_what_is_committed_stays_small():
     assert len(files) <= MOST_FILES
     assert sum(path.stat().st_size for path in files) <= MOST_BYTES
     assert json.loads((RESULTS / "networks.json").read_text()).keys() == KEPT.parameters.keys()
+
+
+def test_no_line_holds_a_path_of_a_machine():
+    """Data lie in a folder of the clone; where a run found them elsewhere says nothing of what it did."""
+    roots = {Path(line["config"]["data"]["root"]) for line in KEPT.lines.values()}
+    assert not [root for root in roots if root.is_absolute()]
