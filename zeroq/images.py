@@ -52,6 +52,11 @@ def check_limits(limits: Limits | None, images: torch.Tensor) -> tuple[torch.Ten
     return lowest, highest
 
 
+def evenly_spread(images: torch.Tensor, count: int) -> torch.Tensor:
+    """At most ``count`` of the images, the first and the last among them: a caller's may be in some order."""
+    return images[torch.linspace(0, len(images) - 1, min(count, len(images))).round().long()]
+
+
 def gaussian_images(input_shape: tuple[int, int, int], count: int = 32, *, seed: int = 0) -> torch.Tensor:
     """N(0, 1) noise in the normalised input space: float32 [count, channels, height, width]."""
     check_input_shape(input_shape)

@@ -1,7 +1,8 @@
 """A caller's network: borrow it and give it back exactly as it came, run it, find its BatchNorm layers."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -116,6 +117,11 @@ def forward(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
             f"the network does not accept images of shape {tuple(images.shape[1:])}: {reason}; "
             f"give images as (channels, height, width) of its input"
         ) from error
+
+
+def first_argument(inputs: tuple, named: Mapping[str, Any]) -> Any:
+    """What a module is called with first, by its place or by keyword."""
+    return inputs[0] if inputs else next(iter(named.values()))
 
 
 def holds_statistics(module: nn.Module) -> bool:

@@ -9,7 +9,7 @@ from torch import nn
 
 from zeroq.errors import ZeroQError
 from zeroq.images import check_images
-from zeroq.modules import batch_norms, evaluating, forward, model_device
+from zeroq.modules import batch_norms, evaluating, first_argument, forward, model_device
 
 Statistics = Literal["image", "batch"]
 
@@ -39,7 +39,7 @@ def batch_norm_inputs(model: nn.Module) -> Iterator[list[tuple[nn.Module, torch.
     recorded: list[tuple[nn.Module, torch.Tensor]] = []
 
     def record(layer: nn.Module, inputs: tuple, named: dict) -> None:
-        recorded.append((layer, inputs[0] if inputs else next(iter(named.values()))))
+        recorded.append((layer, first_argument(inputs, named)))
 
     with ExitStack() as hooks:
         for layer in layers.values():

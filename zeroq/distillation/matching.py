@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from zeroq.distillation.batch_norm import SMALLEST_VARIANCE, Statistics, by_image, layers_to_match
 from zeroq.errors import ZeroQError
-from zeroq.modules import forward, model_device
+from zeroq.modules import first_argument, forward, model_device
 
 # At most as many as an image's: oneDNN's vectors, of 16 channels, stay nearly empty.
 FEW_CHANNELS = 4
@@ -103,7 +103,7 @@ class StatisticsMatching:
 
     def _match(self, layer: "_Layer", *inputs: Any, **named: Any) -> Any:
         """Stands in for a BatchNorm layer's forward."""
-        features = inputs[0] if inputs else next(iter(named.values()))
+        features = first_argument(inputs, named)
         if layer.scales is None:
             layer.examine(features)
         normalized = self._matched(layer, features)

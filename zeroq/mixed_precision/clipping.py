@@ -3,16 +3,17 @@
 import torch
 from torch import nn
 
+from zeroq.images import evenly_spread
 from zeroq.layers import weighted_layers
 from zeroq.mixed_precision.divergence import scores_of
-from zeroq.mixed_precision.estimated import backward, fisher_root, inner_products, outputs_of
+from zeroq.mixed_precision.estimated import changes_of_scores, outputs_of, score_gradients
 from zeroq.modules import evaluating, forward, without_weight_gradients
 from zeroq.quantization.activations import ActivationQuantizer
 from zeroq.quantization.affine import fake_quantize
 from zeroq.quantization.convert import activation_quantizers
 from zeroq.rounding.activation_ranges import SHARES, narrow_ranges, range_candidates
 
-# Evenly spread; each is seen by so many random directions.
+# Each is seen by so many random directions.
 IMAGES = 32
 DIRECTIONS = 4
 IMAGES_AT_ONCE = 4  # all activations of these are held
@@ -49,7 +50,7 @@ def _clip_by_scores(quantized: nn.Module, quantizers: dict[str, ActivationQuanti
     candidates = {name: range_candidates(quantizer) for name, quantizer in quantizers.items()}
     costs = {name: torch.zeros(len(SHARES), dtype=torch.float64) for name in quantizers}
     generator = torch.Generator().manual_seed(0)
-    chosen = images[torch.linspace(0, len(images) - 1, min(IMAGES, len(images))).round().long()].detach()
+    chosen = evenly_spread(images, IMAGES).detach()
     passing = activation_quantizers(quantized).values()
     for quantizer in passing:  # while they record, values pass as they are
         quantizer.start_recording(None)
@@ -71,24 +72,13 @@ def _costs(quantized, quantizers, candidates, images, generator):
     with torch.enable_grad(), outputs_of(quantizers) as calls:
         scores = scores_of(forward(quantized, images.clone().requires_grad_()))
     calls = [(name, output) for name, _, _, output in calls if output.requires_grad and output.numel()]
-    drawn = torch.randn(DIRECTIONS, *scores.shape, generator=generator).to(scores)
     outputs = [output for _, output in calls]
-    gradients = [
-        backward(scores, outputs, fisher_root(scores.detach(), each), again=done < DIRECTIONS)
-        for done, each in enumerate(drawn, start=1)
-    ]
+    gradients = score_gradients(scores, outputs, DIRECTIONS, generator)
     found = []
     with torch.no_grad():
         for name, options in candidates.items():
             places = [place for place, (own, _) in enumerate(calls) if own == name and gradients[0][place] is not None]
             for index, parameters in enumerate(options if places else ()):
-                # Of an activation that is quantized several times, the changes add up before they are squared.
-                products = sum(
-                    inner_products(
-                        [each[place] for each in gradients],
-                        fake_quantize(outputs[place], parameters).sub_(outputs[place]),
-                    )
-                    for place in places
-                )
-                found.append((name, index, products.double().square().sum().cpu()))
+                changes = (fake_quantize(outputs[place], parameters).sub_(outputs[place]) for place in places)
+                found.append((name, index, changes_of_scores(gradients, places, changes).square().sum().cpu()))
     return found

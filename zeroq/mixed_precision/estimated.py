@@ -11,7 +11,7 @@ Source: the Gauss–Newton form of the Hessian (Schraudolph, Neural Computation 
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -19,6 +19,7 @@ from torch import nn
 from torch.utils._pytree import tree_map_only
 
 from zeroq.errors import ZeroQError
+from zeroq.images import evenly_spread
 from zeroq.mixed_precision.divergence import scores_of
 from zeroq.mixed_precision.exact import Variants
 from zeroq.modules import forward, without_weight_gradients
@@ -42,17 +43,13 @@ def estimates(
 
     ``model`` is in evaluation mode. The mean is over ``count`` of the images and ``directions`` for each.
     """
-    chosen = images[torch.linspace(0, len(images) - 1, min(count, len(images))).round().long()].detach()
+    chosen = evenly_spread(images, count).detach()
     generator = torch.Generator().manual_seed(seed)
     with without_weight_gradients(model), torch.enable_grad():
         with outputs_of(candidates.layers) as calls:
             scores = scores_of(forward(model, chosen.requires_grad_()))
         outputs = [output for *_, output in calls]
-        drawn = torch.randn(directions, *scores.shape, generator=generator).to(scores)
-        gradients = [
-            backward(scores, outputs, fisher_root(scores.detach(), each), again=done < directions)
-            for done, each in enumerate(drawn, start=1)
-        ]
+        gradients = score_gradients(scores, outputs, directions, generator)
     places = defaultdict(list)
     for place, (name, *_) in enumerate(calls):
         places[name].append(place)
@@ -63,15 +60,34 @@ def estimates(
             for column, changed in enumerate(candidates.variants(name) if own else []):
                 with changed:
                     changes = [layer(*calls[place][1], **calls[place][2]).sub_(outputs[place]) for place in own]
-                # Of a layer that is used several times, the changes add up before they are squared.
-                products = sum(
-                    inner_products([each[place] for each in gradients], change)
-                    for place, change in zip(own, changes, strict=True)
-                )
-                values[row, column] = products.double().square().mean() / 2
+                values[row, column] = changes_of_scores(gradients, own, changes).square().mean() / 2
             on_layer(row + 1, len(candidates.layers))
     anchors = scores[0, ..., 0].numel()
     return (values / anchors).cpu()
+
+
+def score_gradients(
+    scores: torch.Tensor, outputs: list[torch.Tensor], directions: int, generator: torch.Generator
+) -> list[tuple[torch.Tensor | None, ...]]:
+    """Jᵀ B ξ at each of the outputs, for so many random directions ξ; raises as ``backward`` does."""
+    drawn = torch.randn(directions, *scores.shape, generator=generator).to(scores)
+    return [
+        backward(scores, outputs, fisher_root(scores.detach(), each), again=done < directions)
+        for done, each in enumerate(drawn, start=1)
+    ]
+
+
+def changes_of_scores(
+    gradients: Sequence[tuple[torch.Tensor | None, ...]], places: Sequence[int], changes: Iterable[torch.Tensor]
+) -> torch.Tensor:
+    """How far changes of the outputs at these places move the scores in each direction: float64 [directions, N].
+
+    Of a module that is used several times, the changes add up before anything is squared.
+    """
+    return sum(
+        inner_products([each[place] for each in gradients], change)
+        for place, change in zip(places, changes, strict=True)
+    ).double()
 
 
 def backward(

@@ -9,7 +9,7 @@ from torch import nn
 from zeroq.errors import ZeroQError
 from zeroq.images import check_images
 from zeroq.layers import TRANSPOSED, weighted_layers
-from zeroq.modules import evaluating, forward
+from zeroq.modules import evaluating, first_argument, forward
 from zeroq.quantization.convert import activation_quantizers, quantizer_places
 
 
@@ -91,7 +91,7 @@ def _watch(
 def _hooked(modules: Mapping[str, nn.Module], see: Callable[..., None]) -> Iterator[None]:
     def behind(name: str) -> Callable:
         def hook(module: nn.Module, inputs: tuple, named: dict, output: torch.Tensor) -> None:
-            see(name, module, inputs[0] if inputs else next(iter(named.values())), output)
+            see(name, module, first_argument(inputs, named), output)
 
         return hook
 

@@ -6,14 +6,15 @@ from contextlib import ExitStack
 import torch
 from torch import nn
 
+from zeroq.images import evenly_spread
 from zeroq.layers import weighted_layers
-from zeroq.modules import evaluating, forward
+from zeroq.modules import evaluating, first_argument, forward
 from zeroq.quantization.activations import ActivationQuantizer
 from zeroq.quantization.affine import AffineParameters, affine_parameters, fake_quantize
 
 # Of the recorded range; the whole comes first, so that of equal errors it is kept.
 SHARES = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5, 0.45, 0.4, 0.35, 0.3)
-# Enough to tell the shares apart; evenly spread, since the caller's may be in some order.
+# Enough to tell the shares apart.
 IMAGES = 16
 
 
@@ -39,13 +40,13 @@ def narrow_ranges(quantized: nn.Module, model: nn.Module, images: torch.Tensor) 
                 return layer.forward(values, *inputs[1:], **named)
             return layer.forward(**named | {next(iter(named)): values})
 
-        values = inputs[0] if inputs else next(iter(named.values()))
+        values = first_argument(inputs, named)
         expected = output(values)
         for index, parameters in enumerate(candidates[name]):
             changed = output(fake_quantize(values, parameters))
             errors[name][index] += (changed - expected).double().square().sum().cpu()
 
-    chosen = images[torch.linspace(0, len(images) - 1, min(IMAGES, len(images))).round().long()]
+    chosen = evenly_spread(images, IMAGES)
     with ExitStack() as hooks, evaluating(model), torch.no_grad():
         for name, layer in weighted_layers(model).items():
             if name in candidates:

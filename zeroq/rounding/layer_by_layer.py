@@ -9,7 +9,7 @@ from torch import nn
 from zeroq.errors import ZeroQError
 from zeroq.images import check_images
 from zeroq.layers import beside_weight, channel_axis, is_affine, shift_bias, weighted_layers
-from zeroq.modules import evaluating, forward
+from zeroq.modules import evaluating, first_argument, forward
 from zeroq.quantization.affine import FLOAT_BITS, AffineParameters, weight_parameters
 from zeroq.quantization.convert import activation_quantizers
 from zeroq.quantization.layers import round_to_nearest, store_weight
@@ -150,7 +150,7 @@ def inputs_of(layers: Mapping[str, nn.Module], see: Callable[[str, torch.Tensor]
     """
 
     def before(name: str, layer: nn.Module, inputs: tuple, named: dict) -> None:
-        values = inputs[0] if inputs else next(iter(named.values()))
+        values = first_argument(inputs, named)
         if not values.numel():
             return
         quantizer = getattr(layer, "input_quantizer", None)

@@ -8,7 +8,7 @@ from torch import nn
 
 from zeroq.errors import ZeroQError
 from zeroq.layers import weighted_layers
-from zeroq.modules import batch_norms, evaluating, forward
+from zeroq.modules import batch_norms, evaluating, first_argument, forward
 
 
 def statistics_mismatch(model: nn.Module, images: torch.Tensor) -> dict[str, float]:
@@ -54,7 +54,7 @@ def statistics_mismatch(model: nn.Module, images: torch.Tensor) -> dict[str, flo
             hook = lambda layer, inputs, output, name=name: remember(name, output)  # noqa: E731
             hooks.enter_context(layer.register_forward_hook(hook))
         for norm in batch_norms(model).values():
-            hook = lambda norm, inputs, named: compare(norm, inputs[0] if inputs else next(iter(named.values())))  # noqa: E731
+            hook = lambda norm, inputs, named: compare(norm, first_argument(inputs, named))  # noqa: E731
             hooks.enter_context(norm.register_forward_pre_hook(hook, with_kwargs=True))
         forward(model, images)
     rest = sum(found.values()) / len(found) if found else 0.0
