@@ -13,6 +13,16 @@ from tests.paths import RESULTS
 
 CLASSIFIERS = ("resnet18", "resnet50", "resnet152", "mobilenetv2", "shufflenet", "squeezenext", "inceptionv3")
 BUNDLED = (*CLASSIFIERS, "retinanet")
+TITLES = {
+    "resnet18": "ResNet18",
+    "resnet50": "ResNet50",
+    "resnet152": "ResNet152",
+    "mobilenetv2": "MobileNetV2",
+    "shufflenet": "ShuffleNet",
+    "squeezenext": "SqueezeNext",
+    "inceptionv3": "InceptionV3",
+    "retinanet": "RetinaNet",
+}
 EFFICIENTNET = "imagenet/efficientnet_lite0"
 BOUNDED = {"distill": "bounded"}
 FAST = {"distill": "fast"}
@@ -40,7 +50,7 @@ def full_name(model: str) -> str:
     return model if "/" in model else f"fashion/{model}"
 
 
-def find(
+def matching(
     model: str,
     method: str,
     bits: str,
@@ -49,8 +59,8 @@ def find(
     placement: str = "layer_inputs",
     granularity: str | None = None,
 ) -> list[dict[str, Any]]:
-    """The records of all seeds of one run."""
-    found = [
+    """The records of all seeds of one run; none where it was not made."""
+    return [
         record
         for record in records()
         if record["model"] == full_name(model)
@@ -60,7 +70,12 @@ def find(
         and record["granularity"] == (granularity or own_granularity(method))
         and extra_settings(record) == (settings or {})
     ]
-    assert found, f"no record of {model}, {method}, {bits}, {settings}, {placement}, {granularity}"
+
+
+def find(*run, **which) -> list[dict[str, Any]]:
+    """``matching`` of a run that was made."""
+    found = matching(*run, **which)
+    assert found, f"no record of {run}, {which}"
     assert len({record["seed"] for record in found}) == len(found)
     return found
 

@@ -10,6 +10,7 @@ from tests.results.facts import (
     BUNDLED,
     CLASSIFIERS,
     EFFICIENTNET,
+    TITLES,
     WIDE,
     brief,
     float_score,
@@ -19,16 +20,6 @@ from tests.results.facts import (
 )
 from tests.results.stated import results
 
-TITLES = {
-    "resnet18": "ResNet18",
-    "resnet50": "ResNet50",
-    "resnet152": "ResNet152",
-    "mobilenetv2": "MobileNetV2",
-    "shufflenet": "ShuffleNet",
-    "squeezenext": "SqueezeNext",
-    "inceptionv3": "InceptionV3",
-    "retinanet": "RetinaNet",
-}
 SETTINGS = ("W8/A8", "MP6/A6", "MP4/A8")
 REPORTED = ROOT / "experiments" / "analysis" / "reported.csv"
 

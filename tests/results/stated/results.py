@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator
 
-from experiments.analysis.labels import bits_label, extra_settings
 from experiments.core.record import formatted
 from tests.results.facts import (
     BOUNDED,
@@ -13,9 +12,11 @@ from tests.results.facts import (
     EFFICIENTNET,
     EMPIRICAL,
     EVERY_WIDTH,
+    TITLES,
     WIDE,
     brief,
     float_score,
+    matching,
     one,
     records,
     score,
@@ -28,16 +29,6 @@ from zeroq.networks import efficientnet_lite
 BELOW_EIGHT = ("W6/A6", "W4/A8", "W4/A4", "MP6/A6", "MP4/A8")
 PER_TENSOR = {"granularity": "per_tensor"}
 PER_CHANNEL = {"granularity": "per_channel"}
-TITLES = {
-    "resnet18": "ResNet18",
-    "resnet50": "ResNet50",
-    "resnet152": "ResNet152",
-    "mobilenetv2": "MobileNetV2",
-    "shufflenet": "ShuffleNet",
-    "squeezenext": "SqueezeNext",
-    "inceptionv3": "InceptionV3",
-    "retinanet": "RetinaNet",
-}
 SMALL = {"resnet18": "ResNet18", "mobilenetv2": "MobileNetV2", "squeezenext": "SqueezeNext"}
 NOISE = {"method.images": "gaussian"}
 NO_EQUALIZATION = {"method.equalize": "false"}
@@ -169,7 +160,7 @@ def zeroq_plus() -> Iterator[str]:
         for title, method, own in PLUS:
             cells = [
                 formatted(score(name, method, bits, own), own_metric(name))
-                if measured(name, method, bits, own)
+                if matching(name, method, bits, own)
                 else "–"
                 for bits in PLUS_WIDTHS
             ]
@@ -182,7 +173,7 @@ def zeroq_plus() -> Iterator[str]:
     ):
         lost = {name: float_score(name) - score(name, "zeroq+", bits) for name in BUNDLED}
         yield words.format(f"{max(lost[name] for name in CLASSIFIERS):.2f}", f"{lost['retinanet']:.3f}")
-    pairs = [(name, bits) for name in BUNDLED for bits in PLUS_WIDTHS[1:] if measured(name, "zeroq+", bits, NOISE)]
+    pairs = [(name, bits) for name in BUNDLED for bits in PLUS_WIDTHS[1:] if matching(name, "zeroq+", bits, NOISE)]
     gains = [
         round(score(name, "zeroq+", bits) - score(name, "zeroq+", bits, NOISE), 6) / CHANCE[own_metric(name)]
         for name, bits in pairs
@@ -206,20 +197,9 @@ def zeroq_plus_on_photographs() -> Iterator[str]:
 
 
 def plus_cell(name: str, method: str, bits: str, settings: dict[str, str]) -> str:
-    if not measured(name, method, bits, settings):
+    if not matching(name, method, bits, settings):
         return "–"
     return formatted(score(name, method, bits, settings), own_metric(name))
-
-
-def measured(name: str, method: str, bits: str, settings: dict[str, str]) -> bool:
-    """Whether there is a record."""
-    return any(
-        (record["model"], record["method"], bits_label(record)) == (f"fashion/{name}", method, bits)
-        and record["placement"] == "layer_inputs"
-        and record["granularity"] == "per_channel"
-        and extra_settings(record) == settings
-        for record in records()
-    )
 
 
 def own_metric(name: str) -> str:
