@@ -72,11 +72,12 @@ def at_widths(
         weight_parameters(layer.weight, bits, per_channel=per_channel, symmetric=symmetric, axis=axis)
         for bits in widths
     ]
-    rows = weight_rows(layer, layer.weight.detach().double())
+    rows = weight_rows(layer, layer.weight.detach().float())
     grids = [grid_of_rows(layer, each) for each in parameters]
     parts = zip(*((grid.scale, grid.lowest, grid.highest) for grid in grids), strict=True)
-    grid = Grid(*(torch.cat(part, dim=1) for part in parts))
-    rounded = compensated(rows.repeat(1, len(widths), 1), moments.mean, moments.shrunk(mismatch)[0], grid)
+    grid = Grid(*(torch.cat(part, dim=1).float() for part in parts))
+    repeated = rows.repeat(1, len(widths), 1)
+    rounded = compensated(repeated, moments.mean.float(), moments.shrunk(mismatch)[0], grid)
     return [
         fake_quantize(weight_of_rows(layer, part).to(layer.weight), own, axis=axis)
         for part, own in zip(rounded.chunk(len(widths), dim=1), parameters, strict=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-# Columns whose updates are applied to the others at once.
+# Inputs whose effects on the others are applied at once.
 BLOCK = 128
 # Passes over all weights in which each may still move to a better integer.
 SWEEPS = 2
@@ -18,7 +18,7 @@ SWEEPS = 2
 class Grid:
     """The values that the rows of a weight may take: ``scale`` times the integers from ``lowest`` to ``highest``.
 
-    Each broadcasts with rows [groups, outputs, inputs]; the integers are those less the zero point.
+    Each is [groups, outputs, 1], one for each output; the integers are those less the zero point.
     """
 
     scale: torch.Tensor
@@ -33,26 +33,23 @@ class Grid:
         """The same in units of the scale."""
         return (values / self.scale).round().clamp(self.lowest, self.highest)
 
-    def column(self) -> "Grid":
-        """The grid of one column of the rows, [groups, outputs]."""
-        return Grid(self.scale[..., 0], self.lowest[..., 0], self.highest[..., 0])
-
 
 def compensated(rows: torch.Tensor, moments: torch.Tensor, damped: torch.Tensor, grid: Grid) -> torch.Tensor:
     """Rows of a weight on a grid, with an error on the images that is never above that of rounding to the nearest.
 
     Args:
-        rows: the weight, float64 [groups, outputs, inputs].
-        moments: second moments of the inputs on the images, float64 [groups, inputs, inputs].
-        damped: those that rounding goes by, positive definite.
-        grid: with one scale for each output, or one for all.
+        rows: the weight, float [groups, outputs, inputs]; with float32 it takes half as long, and an error that is
+            the same but for its last digits may be taken for the smaller one.
+        moments: second moments of the inputs on the images, float [groups, inputs, inputs].
+        damped: those that rounding goes by, positive definite, float64.
+        grid: of the rows.
 
     Returns:
         [groups, outputs, inputs]; of each output whichever errs less on the images, ``improved(greedy(…))`` or
         rounding to the nearest.
     """
     nearest = grid.nearest(rows)
-    found = improved(greedy(rows, damped, grid), rows, damped, grid)
+    found = improved(greedy(rows, damped, grid), rows, damped.to(rows), grid)
     better = output_error(found - rows, moments) < output_error(nearest - rows, moments)
     return torch.where(better[..., None], found, nearest)
 
@@ -63,46 +60,54 @@ def output_error(errors: torch.Tensor, moments: torch.Tensor) -> torch.Tensor:
 
 
 def greedy(rows: torch.Tensor, moments: torch.Tensor, grid: Grid) -> torch.Tensor:
-    """Round one input's weights after the other, and change those not yet rounded so that they make up for it.
+    """Round one input's weights after the other, each from where it makes up best for the errors of those before it.
 
-    Inputs with the largest moments come first, of equal ones the first. What remains is always the least-squares
-    solution given what is rounded, so that each weight is rounded from where it does least harm.
+    Inputs with the largest moments come first, of equal ones the first. With moments R Rᵀ, R upper triangular, errors e
+    cost ‖e R‖²: the j-th part of e R depends on e₀…eⱼ alone, and all that follow can still become 0. So weight j is
+    rounded from where its part would be 0 (Babai's nearest plane, which GPTQ comes to as well).
     """
     order = torch.argsort(moments.diagonal(dim1=1, dim2=2), dim=1, descending=True, stable=True)
-    values = rows.gather(2, order[:, None, :].expand_as(rows)).clone()
     square = order[:, :, None].expand_as(moments)
-    ordered = moments.gather(1, square).gather(2, square.transpose(1, 2))
-    # Row j of the inverse's Cholesky factor says how the weights behind j follow from an error at j.
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(ordered))
-    factor = torch.linalg.cholesky(inverse, upper=True)
-    column = grid.column()
-    rounded = torch.empty_like(values)
-    for start in range(0, values.shape[2], BLOCK):
-        block = slice(start, min(start + BLOCK, values.shape[2]))
-        errors = torch.empty_like(values[:, :, block])
-        for index in range(block.start, block.stop):
-            rounded[:, :, index] = column.nearest(values[:, :, index])
-            error = (values[:, :, index] - rounded[:, :, index]) / factor[:, index, index, None]
-            errors[:, :, index - start] = error
-            behind = slice(index + 1, block.stop)
-            values[:, :, behind] -= error[..., None] * factor[:, None, index, behind]
-        values[:, :, block.stop :] -= errors @ factor[:, block, block.stop :]
-    return torch.empty_like(rounded).scatter(2, order[:, None, :].expand_as(rows), rounded)
+    ordered = moments.gather(1, square).gather(2, square.mT)
+    factor = torch.linalg.cholesky(ordered.flip(1, 2)).flip(1, 2)
+    effects = (factor / factor.diagonal(dim1=1, dim2=2)[:, None]).to(rows)
+    places = order[:, :, None].expand_as(rows.mT)
+    values = (rows / grid.scale).mT.gather(1, places)
+    errors = torch.empty_like(values)
+    for block in _blocks(values):
+        before = slice(0, block.start)
+        wanted = torch.baddbmm(values[:, block], effects[:, before, block].mT, errors[:, before], alpha=-1)
+        errors[:, block] = _in_turn(wanted, values[:, block], effects[:, block, block], grid)
+    return torch.empty_like(values).scatter(1, places, values + errors).round_().mT * grid.scale
 
 
 def improved(rounded: torch.Tensor, rows: torch.Tensor, moments: torch.Tensor, grid: Grid) -> torch.Tensor:
     """Move each rounded weight to its best integer given all the others, in order, ``SWEEPS`` times: no error grows."""
-    values = rounded.clone()
-    slopes = (values - rows) @ moments
-    diagonal, column = moments.diagonal(dim1=1, dim2=2), grid.column()
+    effects = moments / moments.diagonal(dim1=1, dim2=2)[:, None]
+    values = grid.steps(rounded).mT.contiguous()
+    slopes = effects.mT @ (values - (rows / grid.scale).mT)
     for _ in range(SWEEPS):
-        for start in range(0, values.shape[2], BLOCK):
-            block = slice(start, min(start + BLOCK, values.shape[2]))
-            own, before = slopes[:, :, block].clone(), values[:, :, block].clone()
-            for index in range(block.start, block.stop):
-                best = values[:, :, index] - own[:, :, index - start] / diagonal[:, None, index]
-                change = column.nearest(best) - values[:, :, index]
-                values[:, :, index] += change
-                own += change[..., None] * moments[:, None, index, block]
-            slopes += (values[:, :, block] - before) @ moments[:, block, :]
-    return values
+        for block in _blocks(values):
+            best = values[:, block] - slopes[:, block]
+            changes = _in_turn(best, values[:, block], effects[:, block, block], grid)
+            values[:, block] += changes
+            slopes.baddbmm_(effects[:, block].mT, changes)
+    return values.mT * grid.scale
+
+
+def _blocks(values: torch.Tensor) -> list[slice]:
+    """The inputs of [groups, inputs, outputs] in blocks, whose effects on the others are applied at once."""
+    return [slice(start, min(start + BLOCK, values.shape[1])) for start in range(0, values.shape[1], BLOCK)]
+
+
+def _in_turn(wanted: torch.Tensor, values: torch.Tensor, effects: torch.Tensor, grid: Grid) -> torch.Tensor:
+    """Changes of values [groups, inputs, outputs], in steps of the grid, that bring each to the integer nearest to what
+    is wanted, less the ``effects`` [groups, inputs, inputs] of the changes before it.
+    """
+    lowest, highest = grid.lowest.mT, grid.highest.mT
+    changes = torch.empty_like(values)
+    for index in range(values.shape[1]):
+        own = slice(index, index + 1)
+        step = torch.baddbmm(wanted[:, own], effects[:, :index, own].mT, changes[:, :index], alpha=-1)
+        torch.sub(step.round_().clamp_(lowest, highest), values[:, own], out=changes[:, own])
+    return changes

@@ -31,30 +31,33 @@ class SecondMoments:
         parts = ceil(FEWEST_SAMPLES / images)
         generator = torch.Generator().manual_seed(0)
         self.samples = 0
-        self.mean = self.column = self._squares = self._diagonal_squares = 0
+        self.column = self._squares = self._diagonal_squares = 0
+        total = None
         for image in (image for values in inputs for image in values.split(1)):
             columns = input_columns(layer, image.float())[0]
             self.column = self.column + columns.mean(2).double() / images
-            _, size, places = columns.shape
+            groups, size, places = columns.shape
             wanted = max(FEWEST_PLACES, ceil(PLACES * size / images))
             if wanted < places:
                 chosen = torch.randperm(places, generator=generator)[:wanted].sort().values
                 columns = columns[:, :, chosen.to(columns.device)]
+            if total is None:
+                total = columns.new_zeros(groups, size, size)
             for part in columns.tensor_split(min(parts, columns.shape[2]), dim=2):
-                self._add(part)
-        self.mean = self.mean / self.samples
+                self._add(part / sqrt(part.shape[2]), total)
+        self.mean = total.double().div_(self.samples)
         if not self.mean.isfinite().all():
             raise ZeroQError(
                 "its inputs, or their squares, are NaN or infinite: the images are far out of the network's range, or "
                 "its weights are damaged"
             )
 
-    def _add(self, columns: torch.Tensor) -> None:
-        own = torch.bmm(columns, columns.transpose(1, 2)) / columns.shape[2]
-        squares = own.double().square()
-        self.mean = self.mean + own.double()
-        self._squares = self._squares + squares.sum((1, 2))
-        self._diagonal_squares = self._diagonal_squares + squares.diagonal(dim1=1, dim2=2).sum(1)
+    def _add(self, columns: torch.Tensor, total: torch.Tensor) -> None:
+        """Add a sample's moments X Xᵀ to the total, and the sum of their squares, which is that of Xᵀ X as well."""
+        total.baddbmm_(columns, columns.mT)
+        between = columns.mT @ columns if columns.shape[2] < columns.shape[1] else columns @ columns.mT
+        self._squares = self._squares + between.double().square().sum((1, 2))
+        self._diagonal_squares = self._diagonal_squares + columns.double().square().sum(2).square().sum(1)
         self.samples += 1
 
     def shrunk(self, mismatch: float = 0.0) -> tuple[torch.Tensor, float]:
