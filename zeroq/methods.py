@@ -38,7 +38,7 @@ class Method:
         steps: what is done to a copy of the float network first, such as DFQ's ``Steps``.
         per_channel: one weight range for each output channel, or one for the tensor.
         bias_correction: how biases are corrected once weights are rounded.
-        rounding: of weights, to the ``nearest`` or ``compensated``.
+        rounding: of weights, to the ``nearest``, ``compensated`` or ``learned``.
         clipping: of activation ranges, ``none`` or by ``output_error``.
         candidates: bits that mixed precision chooses from.
         sensitivity: ``exact`` or ``estimated``.

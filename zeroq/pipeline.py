@@ -30,6 +30,7 @@ from zeroq.quantization.layers import QuantizedWeight
 from zeroq.quantization.operations import mean_activation_bits
 from zeroq.quantization.size import mean_bits, size_mib
 from zeroq.rounding.layer_by_layer import round_layer_by_layer
+from zeroq.rounding.learned import learn_rounding
 from zeroq.settings import Settings
 from zeroq.stages import Progress, RunStage, Stage, run_plainly
 
@@ -40,11 +41,12 @@ class QuantizationResult:
 
     ``report`` holds plain values: sizes in MiB, mean weight bits, counts of quantized layers and activations, the names
     of the activations that no image reached, where images were distilled the loss of each iteration
-    (``distill_losses``), for DFQ the steps that had nothing to work on (``skipped_steps``), and for compensated
+    (``distill_losses``), for DFQ the steps that had nothing to work on (``skipped_steps``), for compensated and learned
     rounding by layer the share of its inputs' correlations that so few images cannot vouch for
-    (``distrusted_correlations``; 1 is rounding to the nearest). Where activations have widths of their own,
-    ``activation_plan`` (by place) and, where the mean is planned, ``mean_activation_bits``; with another budget than
-    size what the plan has of it (``bops_share`` or ``planned_ms``).
+    (``distrusted_correlations``; 1 is rounding to the nearest), and for learned rounding by each block's first layer
+    its error on images held out, as a share of that before (``learned_errors``; 1 where it stays). Where activations
+    have widths of their own, ``activation_plan`` (by place) and, where the mean is planned, ``mean_activation_bits``;
+    with another budget than size what the plan has of it (``bops_share`` or ``planned_ms``).
     """
 
     model: nn.Module
@@ -57,6 +59,7 @@ class QuantizationResult:
     activation_sensitivity: SensitivityTable | None = None
 
 
+@torch.inference_mode(False)  # sensitivities and learning need gradients, whatever the caller does
 def quantize_by_method(
     model: nn.Module,
     input_shape: tuple[int, int, int] | None,
@@ -85,6 +88,8 @@ def quantize_by_method(
             settings, and for a network whose sensitivities cannot be measured or that cannot be traced where it must.
     """
     check(model, input_shape, method, settings, distillation, images, limits)
+    if images is not None and images.is_inference():
+        images = images.clone()
     # Before what takes minutes: not every network can be rewritten, or lets statistics be followed through it.
     with channels_last(model, input_shape):
         network = model if method.steps is None else method.steps(model, input_shape)
@@ -128,12 +133,15 @@ def quantize_by_method(
                 )
             elif correct:
                 correct_biases(quantized, network, images)
+            if settings.rounding == "learned":
+                learned.update(learn_rounding(quantized, network, images, on_block=progress, **how))
             if settings.bias_correction == "analytic":
                 layer_inputs, _ = moments
                 correct_biases_analytically(quantized, network, layer_inputs)
             return quantized
 
         shares: dict[str, float] = {}
+        learned: dict[str, float] = {}
         quantized = run_stage(Stage("calibrate", quantized_network))
     if not is_channels_last(model):
         quantized.to(memory_format=torch.contiguous_format)  # a state dict then reloads to the same outputs
@@ -144,6 +152,8 @@ def quantize_by_method(
         report["mean_activation_bits"] = mean_activation_bits(activation_omega.parameters, activation_bits)
     if settings.rounding != "nearest":
         report["distrusted_correlations"] = shares
+    if settings.rounding == "learned":
+        report["learned_errors"] = learned
     if losses is not None:
         report["distill_losses"] = losses
     if isinstance(method.steps, Steps):

@@ -24,9 +24,10 @@ from zeroq.stages import Progress, Stage
 def measuring(network: nn.Module, images: torch.Tensor, settings: Settings) -> Stage:
     """The stage that measures how sensitive the output is to each layer's bits.
 
-    With the rounding that a plan will be used with; without a plan to choose, with the nearest, which is quicker.
+    With the rounding that a plan will be used with, or what learned rounding starts from; without a plan to choose,
+    with the nearest, which is quicker.
     """
-    rounding = settings.rounding if settings.mixed else "nearest"
+    rounding = settings.measured_rounding if settings.mixed else "nearest"
 
     def compute(progress: Progress) -> SensitivityTable:
         return sensitivity(
@@ -112,7 +113,7 @@ def weight_plan(
             average_bits=settings.weight_bits,
             count=settings.refine,
             direction=settings.direction,
-            rounding=settings.rounding,
+            rounding=settings.measured_rounding,
             on_plan=progress,
             **settings.granularity,
         )

@@ -36,11 +36,11 @@ class Settings:
     ``weight_bits`` is the mean of a mixed-precision plan over ``candidates`` if ``mixed``, else every layer's width
     or a plan. ``activation_bits`` is the mean over values of a plan over ``candidates`` if ``mixed_activations``, else
     every activation's width or a plan by place (``quantize``).
-    Instead of mean bits, ``budget`` may bound bit operations or time (``zeroq.mixed_precision.budget``).
-    ``refine`` > 0 measures that many plans near the budget jointly and keeps the best. ``bias_correction`` is
-    ``empirical`` where the images correct the biases (``correct_biases``), and for DFQ also ``analytic``. ``rounding``
-    is ``nearest`` or ``compensated`` (``round_layer_by_layer``). ``clipping`` is ``output_error`` where the ranges of
-    activations are cut to what disturbs least (``clip_ranges``). The rest is as in ``quantize``,
+    Instead of mean bits, ``budget`` may bound bit operations or time (``zeroq.mixed_precision.budget``). ``refine`` > 0
+    measures that many plans near the budget jointly and keeps the best. ``bias_correction`` is ``empirical`` where the
+    images correct the biases (``correct_biases``), and for DFQ also ``analytic``. ``rounding`` is ``nearest``,
+    ``compensated`` (``round_layer_by_layer``) or ``learned`` (``learn_rounding``). ``clipping`` is ``output_error``
+    where the ranges of activations are cut to what disturbs least (``clip_ranges``). The rest is as in ``quantize``,
     ``sensitivity`` (``direction``, ``devices``, and its ``mode`` as ``sensitivity``) and ``calibrate``
     (``percentile``).
     """
@@ -67,6 +67,11 @@ class Settings:
     def granularity(self) -> dict[str, bool]:
         """How weights are quantized, as ``quantize`` and ``sensitivity`` take it."""
         return {"per_channel": self.per_channel, "symmetric": is_symmetric(self.symmetric, self.placement)}
+
+    @property
+    def measured_rounding(self) -> Rounding:
+        """The rounding that plans are measured with: learning takes minutes, and starts from the compensated one."""
+        return "compensated" if self.rounding == "learned" else self.rounding
 
     def check(self, model: nn.Module) -> None:
         """Raise ZeroQError for what a stage would refuse later, after minutes of work."""

@@ -11,7 +11,6 @@ from pathlib import Path
 import hydra
 import pytest
 import torch
-import torchvision
 
 from experiments.analysis.tables import tables
 from experiments.core.choices import CONF

@@ -90,7 +90,8 @@ def sensitivity(
         devices: several GPUs, such as ``("cuda:0", "cuda:1")``, share the layers in ``exact`` mode, each in a process
             of its own; without them everything happens where the network is.
         rounding: of the layer's weights. Compensated ones are rounded for the float network's inputs under every other
-            image, and measured on the rest: a layer whose errors make up for each other needs fewer bits.
+            image, and measured on the rest: a layer whose errors make up for each other needs fewer bits. They stand
+            for learned ones too, which start from them and take minutes.
         per_channel, symmetric: as in ``quantize``.
         on_layer: receives (layers done, layers in all), unless several devices share them.
 
@@ -140,7 +141,7 @@ class Measurement:
         granularity = {"per_channel": self.per_channel, "symmetric": self.symmetric}
         candidates = Candidates(weighted_layers(model), self.widths, granularity)
         check_finite(layer.weight for layer in candidates.layers.values())
-        if self.rounding == "compensated":
+        if self.rounding != "nearest":
             # On the images that they are rounded on, weights err less than on any others.
             rounded = compensated_weights(model, images[::2], self.widths, **granularity)
             candidates = replace(candidates, rounded=rounded)

@@ -11,8 +11,9 @@ from zeroq.quantization.affine import FLOAT_BITS
 from zeroq.quantization.calibrate import calibrate
 from zeroq.quantization.convert import Placement, convert, is_symmetric, resolve_weight_bits
 from zeroq.rounding.layer_by_layer import round_layer_by_layer
+from zeroq.rounding.learned import learn_rounding
 
-Rounding = Literal["nearest", "compensated"]
+Rounding = Literal["nearest", "compensated", "learned"]
 
 
 def quantize(
@@ -29,9 +30,9 @@ def quantize(
 ) -> nn.Module:
     """A quantized copy of a network, in evaluation mode; the given network is untouched.
 
-    Rounded to the nearest, its activations need ``calibrate`` first, unless ``dynamic``. Compensated rounding looks at
-    images, so that its result is calibrated on them already (min-max), and its biases are corrected. The copy's state
-    dict carries scales, zero points and bits.
+    Rounded to the nearest, its activations need ``calibrate`` first, unless ``dynamic``. Compensated and learned
+    rounding look at images, so that their result is calibrated on them already (min-max), and its biases are corrected.
+    The copy's state dict carries scales, zero points and bits.
 
     Args:
         weight_bits: 2…8 for every layer, 32 for float, or a mapping that names each Conv and Linear layer.
@@ -45,8 +46,9 @@ def quantize(
         symmetric: weight zero points fixed at 0; None: where the placement is ``integer``, since the integer kernels
             of runtimes are slow with any other.
         dynamic: activation ranges are each batch's own min–max; no calibration.
-        rounding: ``nearest``, or ``compensated`` for the layer's output on the images (``round_layer_by_layer``).
-        images: float [N, C, H, W], normalised, for compensated rounding.
+        rounding: ``nearest``, ``compensated`` for the layer's output on the images (``round_layer_by_layer``), or
+            ``learned`` from there for the output of each block of layers (``learn_rounding``).
+        images: float [N, C, H, W], normalised, for compensated and learned rounding.
 
     Raises:
         ZeroQError: bits out of range, a mapping that does not fit the network, an unknown placement or rounding, a
@@ -56,7 +58,7 @@ def quantize(
     check_rounding(rounding)
     if (rounding == "nearest") != (images is None):
         raise ZeroQError(
-            "images are for compensated rounding; rounding to the nearest looks at none, calibrate does"
+            "images are for compensated and learned rounding; rounding to the nearest looks at none, calibrate does"
             if images is not None
             else f"rounding {rounding} looks at images; give some, such as zeroq.distill's, images=…"
         )
@@ -67,6 +69,8 @@ def quantize(
     quantized = convert(model, FLOAT_BITS, activation_bits, placement, dynamic=dynamic, **how)
     calibrate(quantized, images)
     round_layer_by_layer(quantized, model, images, plan, correct=True, **how)
+    if rounding == "learned":
+        learn_rounding(quantized, model, images, **how)
     return quantized
 
 

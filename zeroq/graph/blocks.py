@@ -1,0 +1,91 @@
+"""A traced network as a chain of blocks, with nothing but one tensor handed on from each to the next."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+from torch import fx, nn
+
+
+@dataclass(frozen=True)
+class Block:
+    """Consecutive nodes of a graph that need one value of those before them, ``entry``'s.
+
+    ``layers`` are those of the layers it was cut by that it calls, by name, in order of execution.
+    """
+
+    entry: fx.Node
+    nodes: tuple[fx.Node, ...]
+    layers: tuple[str, ...]
+
+    @property
+    def modules(self) -> set[str]:
+        """The modules that it calls, by name."""
+        return {node.target for node in self.nodes if node.op == "call_module"}
+
+    def run(self, network: nn.Module, value: Any) -> Any:
+        """What the block gives for a value of ``entry``, with the modules of ``network`` by the graph's names.
+
+        The value stays as it is, whatever works in place.
+        """
+        values = {self.entry: value.clone()}
+
+        def value_of(node: fx.Node) -> Any:
+            if node not in values and node.op == "get_attr":
+                owner, _, name = node.target.rpartition(".")
+                values[node] = getattr(network.get_submodule(owner), name)
+            elif node not in values:
+                (values[node],) = node.args  # an argument of the network that keeps its default
+            return values[node]
+
+        for node in self.nodes:
+            inputs, named = fx.map_arg((node.args, node.kwargs), value_of)
+            if node.op == "call_module":
+                values[node] = network.get_submodule(node.target)(*inputs, **named)
+            elif node.op == "call_method":
+                values[node] = getattr(inputs[0], node.target)(*inputs[1:], **named)
+            elif node.op == "call_function":
+                values[node] = node.target(*inputs, **named)
+            elif node.op == "output":
+                (values[node],) = inputs
+        return values[self.nodes[-1]]
+
+
+def blocks(graph: fx.Graph, layers: Collection[str], *, most: int) -> list[Block]:
+    """A graph as a chain of blocks of at most so many of the layers each, and more where it cannot be cut.
+
+    Blocks begin before a layer. The first one's entry is the image, the last one gives the network's output.
+    """
+    nodes = [node for node in graph.nodes if node.op != "get_attr"]
+    image = next(node for node in nodes if node.op == "placeholder")
+    nodes = nodes[nodes.index(image) + 1 :]
+    found: list[Block] = []
+    entry, passed = image, []
+    for part in _parts([image, *nodes], layers):
+        called = [node.target for node in (*passed, *part) if node.op == "call_module" and node.target in layers]
+        if passed and len(called) > most and any(node.target in layers for node in passed if node.op == "call_module"):
+            found.append(_block(entry, passed, layers))
+            entry, passed = passed[-1], []
+        passed = [*passed, *part]
+    return [*found, _block(entry, passed, layers)]
+
+
+def _block(entry: fx.Node, nodes: list[fx.Node], layers: Collection[str]) -> Block:
+    called = [node.target for node in nodes if node.op == "call_module" and node.target in layers]
+    return Block(entry, tuple(nodes), tuple(dict.fromkeys(called)))
+
+
+def _parts(nodes: list[fx.Node], layers: Collection[str]) -> list[list[fx.Node]]:
+    """The nodes behind the first, cut wherever one value alone is needed by those that follow, and a layer by first."""
+    places = {node: place for place, node in enumerate(nodes)}
+    last = {node: max((places[user] for user in node.users if user in places), default=-1) for node in nodes}
+    parts: list[list[fx.Node]] = [[]]
+    alive = {nodes[0]} if last[nodes[0]] > 0 else set()
+    for place, node in enumerate(nodes[1:], start=1):
+        parts[-1].append(node)
+        if node.op != "placeholder":
+            alive.add(node)
+        alive = {each for each in alive if last[each] > place}
+        if alive == {node} and any(user.op == "call_module" and user.target in layers for user in node.users):
+            parts.append([])
+    return [part for part in parts if part]
