@@ -1,7 +1,8 @@
 """Time each stage beside its reference, and write JSON and a table to ``results/benchmarks``.
 
-    python -m experiments.bench [stages=distill,sensitivity,frontier,calibrate,evaluate] [networks=fashion/resnet18,…]
-                                [device=cpu] [repetitions=5] [imagenet=FOLDER] [results=FOLDER]
+    python -m experiments.bench [stages=distill,sensitivity,frontier,rounding,calibrate,evaluate]
+                                [networks=fashion/resnet18,…] [device=cpu] [repetitions=5] [imagenet=FOLDER]
+                                [results=FOLDER]
 
 A stage and its reference take turns in one process, so that both meet the same load. What was measured before stays in
 the table unless it is measured again: after each line all is written, and a bench that was stopped goes on with the

@@ -27,13 +27,16 @@ from zeroq.mixed_precision.sensitivity import SensitivityTable, sensitivity
 from zeroq.modules import evaluating, replaced_weight
 from zeroq.networks import efficientnet_lite, pytorchcv_models, zoo
 from zeroq.networks.pretrained import PretrainedNetwork
+from zeroq.networks.pytorchcv_models import published_input
 from zeroq.quantization.affine import quantized_weight
 from zeroq.quantization.calibrate import calibrate
 from zeroq.quantization.convert import convert
+from zeroq.rounding.quantize import quantize
 
 COUNT = 32
 WIDTHS = (2, 4, 8)
 LITE = "imagenet/efficientnet_lite0"
+LARGE = "random/resnet18"  # at the paper's size, of which the weights take no part in the time
 ZOO = tuple(f"fashion/{name}" for name in zoo.ARCHITECTURES)
 FEW = ("fashion/resnet18", "fashion/mobilenetv2", "fashion/squeezenext")
 # At the paper's size, on a GPU.
@@ -61,8 +64,10 @@ def cases(
 
 
 def load(name: str) -> PretrainedNetwork:
-    """A network of the bundled zoo, or one for ImageNet."""
+    """A network of the bundled zoo, or one for ImageNet, with random weights where only time counts."""
     source, _, architecture = name.partition("/")
+    if name == LARGE:
+        return PretrainedNetwork(pytorchcv_models.build(architecture, None).eval(), published_input(architecture))
     if name == LITE:
         return efficientnet_lite.load(architecture)
     return (zoo if source == "fashion" else pytorchcv_models).load(architecture)
@@ -178,6 +183,22 @@ def calibrations(name: str, network: PretrainedNetwork, device: torch.device) ->
     )
 
 
+def roundings(name: str, network: PretrainedNetwork, device: torch.device) -> Iterator[Case]:
+    """A calibrated network by compensated rounding beside one by rounding to the nearest."""
+    module = network.module.to(memory_format=torch.channels_last)
+    images = gaussian_images(network.input.shape, COUNT).to(device)
+    yield Case(
+        "rounding, compensated",
+        name,
+        f"{len(weighted_layers(module))} layers, {COUNT} images of {images.shape[2]} × {images.shape[3]}",
+        str(device),
+        lambda: quantize(module, 4, 8, rounding="compensated", images=images),
+        lambda: calibrate(quantize(module, 4, 8), images),
+        "to the nearest",
+        warm_up=False,
+    )
+
+
 def evaluations(name: str, network: PretrainedNetwork, device: torch.device) -> Iterator[Case]:
     """A simulated network's forward beside the float one's."""
     module = network.module.to(memory_format=torch.channels_last)
@@ -278,6 +299,7 @@ STAGES = {
     "distill": (FEW, distillations),
     "sensitivity": ((*ZOO, LITE), sensitivities),
     "frontier": ((), frontiers),
+    "rounding": ((*FEW, LARGE), roundings),
     "calibrate": ((*FEW, "fashion/resnet50"), calibrations),
     "evaluate": ((*FEW, "fashion/resnet50", LITE), evaluations),
 }

@@ -234,4 +234,3 @@ def test_straight_through():
     found.sum().backward()
     assert found.tolist() == [0, 1, -2, -2, 1]
     assert values.grad.tolist() == [1, 1, 1, 0, 0]
-
