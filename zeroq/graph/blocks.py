@@ -1,9 +1,10 @@
 """A traced network as a chain of blocks, with nothing but one tensor handed on from each to the next."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import fx, nn
 
 
@@ -68,6 +69,27 @@ def blocks(graph: fx.Graph, layers: Collection[str], *, most: int) -> list[Block
             entry, passed = passed[-1], []
         passed = [*passed, *part]
     return [*found, _block(entry, passed, layers)]
+
+
+def by_image(chain: Sequence[Block], network: nn.Module, image: torch.Tensor) -> list[Block]:
+    """The chain without cuts at values whose first axis is not the images', as where all images' tokens are one list.
+
+    Tried on copies of ``image`` [1, C, H, W].
+    """
+    count = 3
+    given = image.expand(count, -1, -1, -1)
+    found: list[Block] = []
+    whole: Block | None = None
+    for block in chain:
+        if whole is not None:
+            block = Block(whole.entry, whole.nodes + block.nodes, tuple(dict.fromkeys(whole.layers + block.layers)))
+        value = block.run(network, given)
+        if block.nodes[-1] is chain[-1].nodes[-1] or (value.dim() and len(value) == count):
+            found.append(block)
+            given, whole = value, None
+        else:
+            whole = block
+    return found
 
 
 def _block(entry: fx.Node, nodes: list[fx.Node], layers: Collection[str]) -> Block:

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
-from zeroq.graph.blocks import Block, blocks
+from zeroq.graph.blocks import Block, blocks, by_image
 from zeroq.graph.tracing import trace
 from zeroq.images import check_images
 from zeroq.layers import channel_axis, is_affine, weighted_layers
@@ -39,6 +39,7 @@ STEP_RATE = 0.001
 HELD_OUT = 4
 
 
+@torch.inference_mode(False)
 def learn_rounding(
     quantized: nn.Module,
     model: nn.Module,
@@ -71,25 +72,26 @@ def learn_rounding(
     Raises ZeroQError for a network that cannot be traced.
     """
     check_images(images)
+    seen = images.detach().to(model_device(model), torch.float32, copy=True)
     student = copy.deepcopy(quantized).float().requires_grad_(False)
     teacher = unquantized(student, model)
     layers, quantizers = weighted_layers(student), activation_quantizers(student)
-    chain = blocks(trace(student).graph, layers, most=LAYERS)
+    with torch.no_grad():
+        chain = by_image(blocks(trace(student).graph, layers, most=LAYERS), teacher, seen[:1])
     uses = Counter(module for block in chain for module in block.modules)
     own_layers = {name: layer for name, layer in layers.items() if uses[name] == 1}
     grids = grids_of(own_layers, model, per_channel=per_channel, symmetric=symmetric)
     float_weights = {name: teacher.get_submodule(name).weight for name in grids}
     generator = torch.Generator(model_device(student)).manual_seed(seed)
     shares = {}
-    with torch.inference_mode(False), torch.enable_grad():
-        seen = images.detach().to(model_device(student), torch.float32, copy=True)
+    with torch.enable_grad():
         inputs = float_inputs = torch.cat([seen, seen.flip(3)])
         held_out = torch.arange(len(images), device=seen.device).repeat(2) % HELD_OUT == 0
         for done, block in enumerate(chain, start=1):
             targets = outputs(block, teacher, float_inputs)
             lesson = Lesson(block, inputs, float_inputs, targets, held_out)
             own = {name: grid for name, grid in grids.items() if name in block.layers}
-            inside = quantizers_of(block.modules - {name for name in block.modules if uses[name] > 1}, quantizers)
+            inside = quantizers_of({name for name in block.modules if uses[name] == 1}, quantizers)
             if own:
                 with learnable(student, float_weights, own, inside, generator) as (weights, steps):
                     shares[block.layers[0]] = learn(lesson, student, weights, steps, iterations, generator)
@@ -121,7 +123,7 @@ class Lesson:
 
     def error(self, network: nn.Module, inputs: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
         """Mean squared error of the block's outputs, in variances of what they should be, for some of the images."""
-        found = tensors(self.block.run(network, inputs))
+        found = tensors(self.block.run(network, inputs), len(inputs))
         errors = [
             (output - target[images]).square().mean() / target.var().clamp_min(torch.finfo(target.dtype).tiny)
             for output, target in zip(found, self.targets, strict=True)
@@ -223,11 +225,12 @@ def quantizers_of(modules: Collection[str], quantizers: Mapping[str, ActivationQ
 
 @torch.no_grad()
 def outputs(block: Block, network: nn.Module, inputs: torch.Tensor) -> list[torch.Tensor]:
-    """What a block of a network gives for all images, without what is no image's own."""
-    parts = [tensors(block.run(network, part)) for part in inputs.split(BATCH)]
+    """The ``tensors`` that a block of a network gives, of all images."""
+    parts = [tensors(block.run(network, part), len(part)) for part in inputs.split(BATCH)]
     return [torch.cat(each) for each in zip(*parts, strict=True)]
 
 
-def tensors(output: Any) -> list[torch.Tensor]:
-    """The float tensors of a block's output, however it holds them."""
-    return [each for each in tree_leaves(output) if isinstance(each, torch.Tensor) and each.is_floating_point()]
+def tensors(output: Any, images: int) -> list[torch.Tensor]:
+    """The float tensors of a block's output, however it holds them, that have a part for each of so many images."""
+    leaves = [each for each in tree_leaves(output) if isinstance(each, torch.Tensor) and each.is_floating_point()]
+    return [each for each in leaves if each.dim() and len(each) == images]

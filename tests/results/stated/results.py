@@ -31,8 +31,29 @@ PER_TENSOR = {"granularity": "per_tensor"}
 PER_CHANNEL = {"granularity": "per_channel"}
 SMALL = {"resnet18": "ResNet18", "mobilenetv2": "MobileNetV2", "squeezenext": "SqueezeNext"}
 NOISE = {"method.images": "gaussian"}
+REAL = {"method.images": "real"}
+LEARNED = {"method.rounding": "learned"}
 NO_EQUALIZATION = {"method.equalize": "false"}
-PLUS = (("`zeroq+`", "zeroq+", {}), ("`zeroq+`, noise", "zeroq+", NOISE), ("`zeroq`", "zeroq", {}))
+PLUS = (
+    ("`zeroq+`", "zeroq+", {}),
+    ("`zeroq+`, learned", "zeroq+", LEARNED),
+    ("`zeroq+`, noise", "zeroq+", NOISE),
+    ("`zeroq+`, real", "zeroq+", REAL),
+    ("`zeroq`", "zeroq", {}),
+)
+# What is left out of zeroq+, and what is added to zeroq.
+PARTS = (
+    ("`zeroq+`", "zeroq+", {}),
+    ("without compensated rounding", "zeroq+", {"method.rounding": "nearest"}),
+    ("without clipping", "zeroq+", {"method.clipping": "none"}),
+    ("without bias correction", "zeroq+", {"method.bias_correction": "none"}),
+    ("with the paper's images, bounded", "zeroq+", BOUNDED),
+    ("`zeroq`", "zeroq", {}),
+    ("with compensated rounding", "zeroq", {"method.rounding": "compensated"}),
+    ("with clipping", "zeroq", {"method.clipping": "output_error"}),
+    ("with bias correction", "zeroq", EMPIRICAL),
+    ("with `natural` images", "zeroq", {"distill": "natural"}),
+)
 PLUS_WIDTHS = (
     *("W8/A8", "W6/A6", "MP4/A8", "MP3/A8", "MP2.5/A8"),
     *("W4/A8", "W3/A8", "W2/A8", "W4/A4", "W3/A3"),
@@ -46,6 +67,7 @@ def passages() -> Iterator[str]:
     yield from mixed_precision()
     yield from distilled_or_gaussian()
     yield from zeroq_plus()
+    yield from zeroq_plus_in_parts()
     yield from zeroq_plus_on_photographs()
     yield from dfq()
     yield from equalization()
@@ -158,12 +180,7 @@ def zeroq_plus() -> Iterator[str]:
     yield f"| {' | '.join(PLUS_WIDTHS)} |"
     for name in BUNDLED:
         for title, method, own in PLUS:
-            cells = [
-                formatted(score(name, method, bits, own), own_metric(name))
-                if matching(name, method, bits, own)
-                else "–"
-                for bits in PLUS_WIDTHS
-            ]
+            cells = [plus_cell(name, method, bits, own) for bits in PLUS_WIDTHS]
             if set(cells) != {"–"}:
                 yield f"| {TITLES[name]}, {float_score(name)} | {title} | {' | '.join(cells)} |"
     for bits, words in (
@@ -182,6 +199,25 @@ def zeroq_plus() -> Iterator[str]:
     yield f"above Gaussian noise by more than chance in {above} of {len(pairs)} comparisons, below in {below}"
     ours, theirs = (score("mobilenetv2", "zeroq+", "W3/A3", own) for own in ({}, NOISE))
     yield f"MobileNetV2 with W3/A3 has {ours} from them and {theirs} from noise"
+    gains = {
+        (name, bits): one(name, "zeroq+", bits, LEARNED)["value"] - one(name, "zeroq+", bits)["value"]
+        for name in SMALL
+        for bits in PLUS_WIDTHS[2:]
+    }
+    for bits in ("W2/A8", "W3/A3"):
+        own = [gains[name, bits] for name in SMALL]
+        yield f"{min(own):.2f} to {max(own):.2f} points at {bits}"
+    rest = [gain for (_, bits), gain in gains.items() if bits not in ("W2/A8", "W3/A3")]
+    yield f"between {signed(min(rest), 2)} and {signed(max(rest), 2)} elsewhere"
+
+
+def zeroq_plus_in_parts() -> Iterator[str]:
+    """From the first seed's images, as the parts are."""
+    columns = [(name, bits) for bits in ("W4/A8", "W4/A4") for name in SMALL]
+    yield f"| | {' | '.join(f'{SMALL[name]} {bits}' for name, bits in columns)} |"
+    for title, method, own in PARTS:
+        values = [one(name, method, bits, own)["value"] for name, bits in columns]
+        yield f"| {title} | {' | '.join(f'{value:.2f}' for value in values)} |"
 
 
 def zeroq_plus_on_photographs() -> Iterator[str]:

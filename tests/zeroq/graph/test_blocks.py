@@ -7,7 +7,7 @@ from torch import nn
 from torch.utils._pytree import tree_leaves
 
 from tests.networks import HandWritten
-from zeroq.graph.blocks import Block, blocks
+from zeroq.graph.blocks import Block, blocks, by_image
 from zeroq.graph.tracing import trace
 from zeroq.layers import weighted_layers
 from zeroq.networks.zoo import load
@@ -73,3 +73,30 @@ def test_blocks_have_at_most_so_many_layers_where_they_can_be_cut():
 def test_a_residual_block_is_not_cut():
     block, *_ = [part for part in chain(timm.create_model("resnet10t").eval(), 1) if "layer2.0.conv1" in part.layers]
     assert block.layers == ("layer2.0.conv1", "layer2.0.conv2", "layer2.0.downsample.1")
+
+
+def test_a_chain_by_image_is_not_cut_where_all_images_are_one_list():
+    class Tokens(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.head = nn.Conv2d(3, 4, 2, stride=2), nn.Linear(4, 2)
+            self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            values = self.stem(images).flatten(2).transpose(1, 2)
+            tokens = torch.relu(self.first(values.reshape(-1, 4)))
+            tokens = torch.relu(self.second(tokens)).reshape(-1, 16, 4)
+            return self.head(tokens.mean(1))
+
+    torch.manual_seed(0)
+    network, images = Tokens().eval(), torch.randn(5, 3, 8, 8)
+    cut = chain(network, 1)
+    assert [block.layers for block in cut] == [("stem",), ("first",), ("second",), ("head",)]
+    with torch.no_grad():
+        found = by_image(cut, network, images[:1])
+        assert [block.layers for block in found] == [("stem", "first", "second"), ("head",)]
+        value = images
+        for block in found:
+            value = block.run(network, value)
+            assert len(value) == len(images)
+        assert torch.equal(value, network(images))
