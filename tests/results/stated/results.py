@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator
 
-from experiments.core.record import formatted
 from tests.results.facts import (
     BOUNDED,
     BUNDLED,
@@ -12,52 +11,22 @@ from tests.results.facts import (
     EFFICIENTNET,
     EMPIRICAL,
     EVERY_WIDTH,
-    TITLES,
     WIDE,
     brief,
     float_score,
-    matching,
     one,
     records,
     score,
     sensitivities,
     signed,
 )
-from tests.results.stated import others
+from tests.results.stated import others, zeroq_plus
 from zeroq.networks import efficientnet_lite
 
 BELOW_EIGHT = ("W6/A6", "W4/A8", "W4/A4", "MP6/A6", "MP4/A8")
 PER_TENSOR = {"granularity": "per_tensor"}
 PER_CHANNEL = {"granularity": "per_channel"}
-SMALL = {"resnet18": "ResNet18", "mobilenetv2": "MobileNetV2", "squeezenext": "SqueezeNext"}
-NOISE = {"method.images": "gaussian"}
-REAL = {"method.images": "real"}
-LEARNED = {"method.rounding": "learned"}
 NO_EQUALIZATION = {"method.equalize": "false"}
-PLUS = (
-    ("`zeroq+`", "zeroq+", {}),
-    ("`zeroq+`, learned", "zeroq+", LEARNED),
-    ("`zeroq+`, noise", "zeroq+", NOISE),
-    ("`zeroq+`, real", "zeroq+", REAL),
-    ("`zeroq`", "zeroq", {}),
-)
-# What is left out of zeroq+, and what is added to zeroq.
-PARTS = (
-    ("`zeroq+`", "zeroq+", {}),
-    ("without compensated rounding", "zeroq+", {"method.rounding": "nearest"}),
-    ("without clipping", "zeroq+", {"method.clipping": "none"}),
-    ("without bias correction", "zeroq+", {"method.bias_correction": "none"}),
-    ("with the paper's images, bounded", "zeroq+", BOUNDED),
-    ("`zeroq`", "zeroq", {}),
-    ("with compensated rounding", "zeroq", {"method.rounding": "compensated"}),
-    ("with clipping", "zeroq", {"method.clipping": "output_error"}),
-    ("with bias correction", "zeroq", EMPIRICAL),
-    ("with `natural` images", "zeroq", {"distill": "natural"}),
-)
-PLUS_WIDTHS = (
-    *("W8/A8", "W6/A6", "MP4/A8", "MP3/A8", "MP2.5/A8"),
-    *("W4/A8", "W3/A8", "W2/A8", "W4/A4", "W3/A3"),
-)
 UNEQUAL = ("resnet50", "resnet152", "shufflenet")
 
 
@@ -66,9 +35,7 @@ def passages() -> Iterator[str]:
     yield from eight_bits()
     yield from mixed_precision()
     yield from distilled_or_gaussian()
-    yield from zeroq_plus()
-    yield from zeroq_plus_in_parts()
-    yield from zeroq_plus_on_photographs()
+    yield from zeroq_plus.passages()
     yield from dfq()
     yield from equalization()
     yield from efficientnet()
@@ -174,72 +141,6 @@ def distilled_or_gaussian() -> Iterator[str]:
     (exception,) = [pair for pair, gain in real.items() if gain >= 0]
     ((gain, _),) = [against_gaussian(exception[0], BOUNDED)[exception[1]]]
     yield f"the sixth differs by {-gain:.2f}"
-
-
-def zeroq_plus() -> Iterator[str]:
-    yield f"| {' | '.join(PLUS_WIDTHS)} |"
-    for name in BUNDLED:
-        for title, method, own in PLUS:
-            cells = [plus_cell(name, method, bits, own) for bits in PLUS_WIDTHS]
-            if set(cells) != {"–"}:
-                yield f"| {TITLES[name]}, {float_score(name)} | {title} | {' | '.join(cells)} |"
-    for bits, words in (
-        ("MP3/A8", "3 bits on average cost the classifiers at most {} points, RetinaNet {} mAP"),
-        ("W4/A8", "uniform 4-bit weights at most {} points and {} mAP"),
-        ("W4/A4", "4-bit weights and activations at most {} points and {} mAP"),
-    ):
-        lost = {name: float_score(name) - score(name, "zeroq+", bits) for name in BUNDLED}
-        yield words.format(f"{max(lost[name] for name in CLASSIFIERS):.2f}", f"{lost['retinanet']:.3f}")
-    pairs = [(name, bits) for name in BUNDLED for bits in PLUS_WIDTHS[1:] if matching(name, "zeroq+", bits, NOISE)]
-    gains = [
-        round(score(name, "zeroq+", bits) - score(name, "zeroq+", bits, NOISE), 6) / CHANCE[own_metric(name)]
-        for name, bits in pairs
-    ]
-    above, below = sum(gain > 1 for gain in gains), sum(gain < -1 for gain in gains)
-    yield f"above Gaussian noise by more than chance in {above} of {len(pairs)} comparisons, below in {below}"
-    ours, theirs = (score("mobilenetv2", "zeroq+", "W3/A3", own) for own in ({}, NOISE))
-    yield f"MobileNetV2 with W3/A3 has {ours} from them and {theirs} from noise"
-    gains = {
-        (name, bits): one(name, "zeroq+", bits, LEARNED)["value"] - one(name, "zeroq+", bits)["value"]
-        for name in SMALL
-        for bits in PLUS_WIDTHS[2:]
-    }
-    for bits in ("W2/A8", "W3/A3"):
-        own = [gains[name, bits] for name in SMALL]
-        yield f"{min(own):.2f} to {max(own):.2f} points at {bits}"
-    rest = [gain for (_, bits), gain in gains.items() if bits not in ("W2/A8", "W3/A3")]
-    yield f"between {signed(min(rest), 2)} and {signed(max(rest), 2)} elsewhere"
-
-
-def zeroq_plus_in_parts() -> Iterator[str]:
-    """From the first seed's images, as the parts are."""
-    columns = [(name, bits) for bits in ("W4/A8", "W4/A4") for name in SMALL]
-    yield f"| | {' | '.join(f'{SMALL[name]} {bits}' for name, bits in columns)} |"
-    for title, method, own in PARTS:
-        values = [one(name, method, bits, own)["value"] for name, bits in columns]
-        yield f"| {title} | {' | '.join(f'{value:.2f}' for value in values)} |"
-
-
-def zeroq_plus_on_photographs() -> Iterator[str]:
-    small = {"distill.size": "112"}
-    found = [
-        f"{score(EFFICIENTNET, 'zeroq+', bits, small)} at {bits}" for bits in ("W8/A8", "MP4/A8", "W4/A8", "W4/A4")
-    ]
-    yield f"EfficientNet-Lite0 ({float_score(EFFICIENTNET)}) has {', '.join(found[:-1])} and {found[-1]}"
-    own = [score(EFFICIENTNET, "zeroq+", bits, small, placement="integer") for bits in ("W8/A8", "MP4/A8")]
-    yield f"For integer runtimes it has {own[0]} and {own[1]}"
-    worst = score(EFFICIENTNET, "zeroq", "W4/A8")
-    yield f"(`zeroq`: {worst} at W4/A8)"
-
-
-def plus_cell(name: str, method: str, bits: str, settings: dict[str, str]) -> str:
-    if not matching(name, method, bits, settings):
-        return "–"
-    return formatted(score(name, method, bits, settings), own_metric(name))
-
-
-def own_metric(name: str) -> str:
-    return float_score(name).metric
 
 
 def dfq() -> Iterator[str]:
