@@ -11,6 +11,7 @@ from pathlib import Path
 import hydra
 import pytest
 import torch
+from torchvision import models
 
 from experiments.analysis.tables import tables
 from experiments.core.choices import CONF
@@ -64,8 +65,7 @@ def test_a_checkpoint_becomes_a_file_in_ten_lines(monkeypatch, tmp_path, capsys)
     _, block = [code for language, code in FENCED.findall(README) if language == "python"]
     assert len([line for line in block.splitlines() if line.strip()]) <= 10
     block = smaller(block)
-    network = re.search(r"model = (.*)", block).group(1)
-    torch.save(eval(network).state_dict(), "mine.pt")
+    torch.save(models.ResNet(models.resnet.BasicBlock, [1, 1, 1, 1]).state_dict(), "mine.pt")
     found: dict = {}
     exec(block.replace('"integer")', '"integer", iterations=3, count=4)'), found)
     assert "MiB, in float: {}" in capsys.readouterr().out
