@@ -25,7 +25,8 @@ STYLE = {
     "axes.spines.right": False,
     "legend.frameon": False,
     "savefig.bbox": "tight",
-    "savefig.dpi": 300,
+    "figure.dpi": 300,
+    "savefig.dpi": "figure",
 }
 
 

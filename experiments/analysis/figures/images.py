@@ -12,6 +12,7 @@ from experiments.analysis.selection import by_recipe
 from experiments.analysis.style import WIDTH, NamedFigure
 
 ORDER = 10
+DPI = 200  # pictures of few pixels, which take most room of all figures
 
 
 def figures(collection: Collection) -> Iterator[NamedFigure]:
@@ -44,7 +45,7 @@ def draw(pictures: dict[str, bytes], title: str) -> plt.Figure:
     width = 2 * WIDTH / len(images)
     height = width * max(image.shape[0] / image.shape[1] for image in images.values())
     figure, columns = plt.subplots(
-        1, len(images), figsize=(2 * WIDTH, height + 0.4), layout="constrained", squeeze=False
+        1, len(images), figsize=(2 * WIDTH, height + 0.4), dpi=DPI, layout="constrained", squeeze=False
     )
     for axes, (kind, image) in zip(columns[0], images.items(), strict=True):
         axes.imshow(image, cmap="gray", interpolation="nearest")
