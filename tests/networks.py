@@ -65,6 +65,12 @@ def normal_chain(activation: nn.Module, groups: int = 1, padding: int = 0) -> nn
     return nn.Sequential(convolution, norm, activation, second).eval()
 
 
+def photographs(size: int) -> torch.Tensor:
+    """16 images of so many pixels [16, 3, size, size], correlated over places as photographs are."""
+    noise = torch.randn(16, 3, size + 2, size + 2, generator=torch.Generator().manual_seed(3))
+    return nn.functional.avg_pool2d(noise, 3, stride=1) * 3
+
+
 def outputs(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
     with torch.no_grad():
         found = network(images)

@@ -1,11 +1,13 @@
 """A traced network as a chain of blocks, with nothing but one tensor handed on from each to the next."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import fx, nn
+
+from zeroq.graph.tracing import operation_of
 
 
 @dataclass(frozen=True)
@@ -32,23 +34,14 @@ class Block:
         values = {self.entry: value.clone()}
 
         def value_of(node: fx.Node) -> Any:
-            if node not in values and node.op == "get_attr":
-                owner, _, name = node.target.rpartition(".")
-                values[node] = getattr(network.get_submodule(owner), name)
-            elif node not in values:
-                (values[node],) = node.args  # an argument of the network that keeps its default
+            if node not in values:  # a tensor of the network, or an argument of its that keeps its default
+                inputs, named = fx.map_arg((node.args, node.kwargs), value_of)
+                operation = operation_of(network, node)
+                values[node] = inputs[0] if operation is None else operation(*inputs, **named)
             return values[node]
 
         for node in self.nodes:
-            inputs, named = fx.map_arg((node.args, node.kwargs), value_of)
-            if node.op == "call_module":
-                values[node] = network.get_submodule(node.target)(*inputs, **named)
-            elif node.op == "call_method":
-                values[node] = getattr(inputs[0], node.target)(*inputs[1:], **named)
-            elif node.op == "call_function":
-                values[node] = node.target(*inputs, **named)
-            elif node.op == "output":
-                (values[node],) = inputs
+            value_of(node)
         return values[self.nodes[-1]]
 
 
@@ -63,8 +56,8 @@ def blocks(graph: fx.Graph, layers: Collection[str], *, most: int) -> list[Block
     found: list[Block] = []
     entry, passed = image, []
     for part in _parts([image, *nodes], layers):
-        called = [node.target for node in (*passed, *part) if node.op == "call_module" and node.target in layers]
-        if passed and len(called) > most and any(node.target in layers for node in passed if node.op == "call_module"):
+        before, own = _called(passed, layers), _called(part, layers)
+        if before and len(before) + len(own) > most:
             found.append(_block(entry, passed, layers))
             entry, passed = passed[-1], []
         passed = [*passed, *part]
@@ -92,9 +85,13 @@ def by_image(chain: Sequence[Block], network: nn.Module, image: torch.Tensor) ->
     return found
 
 
-def _block(entry: fx.Node, nodes: list[fx.Node], layers: Collection[str]) -> Block:
-    called = [node.target for node in nodes if node.op == "call_module" and node.target in layers]
-    return Block(entry, tuple(nodes), tuple(dict.fromkeys(called)))
+def _block(entry: fx.Node, nodes: Sequence[fx.Node], layers: Collection[str]) -> Block:
+    return Block(entry, tuple(nodes), tuple(dict.fromkeys(_called(nodes, layers))))
+
+
+def _called(nodes: Iterable[fx.Node], layers: Collection[str]) -> list[str]:
+    """The layers that nodes call, one a call."""
+    return [node.target for node in nodes if node.op == "call_module" and node.target in layers]
 
 
 def _parts(nodes: list[fx.Node], layers: Collection[str]) -> list[list[fx.Node]]:
@@ -108,6 +105,6 @@ def _parts(nodes: list[fx.Node], layers: Collection[str]) -> list[list[fx.Node]]
         if node.op != "placeholder":
             alive.add(node)
         alive = {each for each in alive if last[each] > place}
-        if alive == {node} and any(user.op == "call_module" and user.target in layers for user in node.users):
+        if alive == {node} and _called(node.users, layers):
             parts.append([])
     return [part for part in parts if part]

@@ -72,6 +72,21 @@ def check_same_outputs(model: nn.Module, graph: fx.GraphModule, images: torch.Te
             )
 
 
+def operation_of(network: nn.Module, node: fx.Node) -> Callable | None:
+    """What a node calls with its arguments' values; None where it only hands on what it is given.
+
+    ``network`` has the modules and tensors that the graph names: the graph's own module, or one of the same names.
+    """
+    if node.op == "call_module":
+        return network.get_submodule(node.target)
+    if node.op == "call_method":
+        return lambda own, *inputs, **named: getattr(own, node.target)(*inputs, **named)
+    if node.op == "get_attr":
+        owner, _, name = node.target.rpartition(".")
+        return lambda: getattr(network.get_submodule(owner), name)
+    return node.target if node.op == "call_function" else None
+
+
 class _Tracer(fx.Tracer):
     def __init__(self):
         super().__init__()

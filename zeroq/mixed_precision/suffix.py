@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from zeroq.errors import ZeroQError
 from zeroq.graph.folding import fold_batch_norms
-from zeroq.graph.tracing import trace
+from zeroq.graph.tracing import operation_of, trace
 from zeroq.layers import WEIGHTED_LAYERS, beside_weight, weighted_layers
 from zeroq.mixed_precision.divergence import scores_of
 from zeroq.modules import replaced_weight
@@ -34,7 +34,7 @@ class SuffixNetwork:
         self._layers = weighted_layers(self._graph)
         self._scores = _class_scores_of(self._graph.graph)
         self._nodes = _needed(self._graph.graph, self._scores)
-        self._operations = [_operation(self._graph, node) for node in self._nodes]
+        self._operations = [operation_of(self._graph, node) for node in self._nodes]
         self._dead = _last_uses(self._nodes, self._scores)
         self._starting = self._first_uses()
 
@@ -121,18 +121,6 @@ class SuffixNetwork:
             if id(layer.weight) in first:
                 starting[first[id(layer.weight)]].append(name)
         return starting
-
-
-def _operation(graph: fx.GraphModule, node: fx.Node) -> Callable | None:
-    """What a node calls with its arguments' values; None where it only hands on what it is given."""
-    if node.op == "call_module":
-        return graph.get_submodule(node.target)
-    if node.op == "call_method":
-        return lambda own, *inputs, **named: getattr(own, node.target)(*inputs, **named)
-    if node.op == "get_attr":
-        owner, _, name = node.target.rpartition(".")
-        return lambda: getattr(graph.get_submodule(owner), name)
-    return node.target if node.op == "call_function" else None
 
 
 def _class_scores_of(graph: fx.Graph) -> Any:

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import zeroq
-from tests.networks import estimate_statistics
+from tests.networks import estimate_statistics, photographs
 from zeroq.layers import weighted_layers
 from zeroq.quantization.affine import quantized_weight
 from zeroq.rounding.candidates import compensated_weights
@@ -26,8 +26,7 @@ def chain() -> nn.Module:
 
 @pytest.fixture
 def photos() -> torch.Tensor:
-    noise = torch.randn(16, 3, 10, 10, generator=torch.Generator().manual_seed(3))
-    return nn.functional.avg_pool2d(noise, 3, stride=1) * 3
+    return photographs(8)
 
 
 @pytest.mark.parametrize(("per_channel", "symmetric"), [(True, False), (True, True), (False, False)])

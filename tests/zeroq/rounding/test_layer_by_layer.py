@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import zeroq
-from tests.networks import estimate_statistics
+from tests.networks import estimate_statistics, photographs
 from zeroq.layers import weight_grid, weight_steps, weighted_layers
 from zeroq.quantization.affine import quantized_weight
 from zeroq.rounding.columns import input_columns, weight_rows
@@ -41,9 +41,7 @@ def several() -> nn.Module:
 
 @pytest.fixture
 def photos() -> torch.Tensor:
-    """Correlated over places, as photographs are."""
-    noise = torch.randn(16, 3, 10, 10, generator=torch.Generator().manual_seed(3))
-    return nn.functional.avg_pool2d(noise, 3, stride=1) * 3
+    return photographs(8)
 
 
 def inputs_in(network: nn.Module, name: str, images: torch.Tensor) -> list[torch.Tensor]:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import zeroq
-from tests.networks import HandWritten, estimate_statistics
+from tests.networks import HandWritten, estimate_statistics, photographs
 from zeroq.layers import channel_axis, weighted_layers
 from zeroq.quantization.affine import fake_quantize, weight_parameters
 from zeroq.quantization.convert import activation_quantizers
@@ -26,9 +26,7 @@ def network() -> nn.Module:
 
 @pytest.fixture(scope="module")
 def photos() -> torch.Tensor:
-    """Correlated over places, as photographs are."""
-    noise = torch.randn(16, 3, 34, 34, generator=torch.Generator().manual_seed(3))
-    return nn.functional.avg_pool2d(noise, 3, stride=1) * 3
+    return photographs(32)
 
 
 def rounded(network: nn.Module, photos: torch.Tensor, placement: str = "layer_inputs") -> nn.Module:
