@@ -29,6 +29,8 @@ from zeroq.networks.pretrained import PretrainedNetwork
 from zeroq.pipeline import QuantizationResult
 from zeroq.quantization.size import size_mib
 
+# What float32 needs: losses and sensitivities are computed in it.
+FLOAT32_DIGITS = "%.9g"
 # In the picture of a record: sixteen small images, or two of 224 pixels, some 300 KB.
 SHOWN_IMAGES = 16
 SHOWN_PIXELS = 2**17
@@ -159,9 +161,10 @@ def write_files(folder: Path, config: RunConfig, losses: list[float], result: Qu
     plain = json.loads(json.dumps(asdict(config), default=str))  # paths as words, which every YAML reader knows
     OmegaConf.save(OmegaConf.create(plain), folder / "config.yaml")
     if losses:
-        pandas.DataFrame({"loss": losses}).to_csv(folder / "distill_loss.csv", index_label="iteration")
+        loss = pandas.DataFrame({"loss": losses})
+        loss.to_csv(folder / "distill_loss.csv", index_label="iteration", float_format=FLOAT32_DIGITS)
     if result.sensitivity is not None:
-        result.sensitivity.to_csv(folder / "sensitivity.csv")
+        result.sensitivity.to_csv(folder / "sensitivity.csv", float_format=FLOAT32_DIGITS)
     if result.activation_sensitivity is not None:
         result.activation_sensitivity.to_csv(folder / "activation_sensitivity.csv", index_label="activation")
     if isinstance(result.settings.budget, Latency):

@@ -13,7 +13,7 @@ from zeroq.modules import evaluating, first_argument, forward
 from zeroq.quantization.affine import FLOAT_BITS, AffineParameters, weight_parameters
 from zeroq.quantization.convert import activation_quantizers
 from zeroq.quantization.layers import round_to_nearest, store_weight
-from zeroq.rounding.columns import weight_of_rows, weight_rows
+from zeroq.rounding.columns import summed_outputs, weight_of_rows, weight_rows
 from zeroq.rounding.compensated import Grid, compensated
 from zeroq.rounding.drift import correct_drift
 from zeroq.rounding.second_moments import SecondMoments
@@ -79,7 +79,8 @@ def round_layer_by_layer(
         rounded = compensated(rows, moments.mean, damped, grid_of_rows(layer, parameters))
         store_weight(layer, weight_of_rows(layer, rounded), parameters, bits)
         if correct:
-            shift_bias(layer, ((rows - rounded) @ moments.column[..., None]).flatten())
+            errors = (rows - rounded) @ moments.column[..., None]
+            shift_bias(layer, summed_outputs(originals[name], errors[..., 0]))
         del pending[name]
         on_layer(total - len(pending), total)
 

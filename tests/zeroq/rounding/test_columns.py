@@ -5,7 +5,7 @@ import torch
 from timm.layers import Conv2dSame
 from torch import nn
 
-from zeroq.rounding.columns import input_columns, weight_of_rows, weight_rows
+from zeroq.rounding.columns import MOST_INPUTS, input_columns, summed_outputs, weight_of_rows, weight_rows
 
 LAYERS = {
     "linear": (nn.Linear(6, 4), (3, 6)),
@@ -24,13 +24,16 @@ LAYERS = {
 }
 
 
+@pytest.mark.parametrize("most_inputs", [MOST_INPUTS, 5])
 @pytest.mark.parametrize("name", LAYERS)
-def test_rows_times_columns_are_the_output(name):
+def test_rows_times_columns_are_the_output(name, most_inputs, monkeypatch):
+    monkeypatch.setattr("zeroq.rounding.columns.MOST_INPUTS", most_inputs)
     layer, shape = LAYERS[name]
     values = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     rows, columns = weight_rows(layer, layer.weight.detach()), input_columns(layer, values)
-    assert rows.shape[2] == columns.shape[2]
-    product = (rows @ columns).flatten(1, 2) + layer.bias.detach()[:, None]
+    assert rows.shape[2] == columns.shape[2] <= most_inputs
+    summed = [torch.stack([summed_outputs(layer, place) for place in image.unbind(2)], 1) for image in rows @ columns]
+    product = torch.stack(summed) + layer.bias.detach()[:, None]
     output = layer(values)
     if isinstance(layer, nn.Linear):
         output = output.reshape(len(values), -1, output.shape[-1]).transpose(1, 2)

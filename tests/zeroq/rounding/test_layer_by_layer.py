@@ -10,7 +10,7 @@ import zeroq
 from tests.networks import estimate_statistics, photographs
 from zeroq.layers import weight_grid, weight_steps, weighted_layers
 from zeroq.quantization.affine import quantized_weight
-from zeroq.rounding.columns import input_columns, weight_rows
+from zeroq.rounding.columns import MOST_INPUTS, input_columns, weight_rows
 
 
 class Several(nn.Module):
@@ -117,7 +117,9 @@ def test_it_is_the_same_every_time(several, photos):
         torch.testing.assert_close(value, again.state_dict()[name], rtol=0, atol=0, equal_nan=True)
 
 
-def test_biases_make_up_for_a_layer_s_own_error(several, photos):
+@pytest.mark.parametrize("most_inputs", [MOST_INPUTS, 4])
+def test_biases_make_up_for_a_layer_s_own_error(several, photos, most_inputs, monkeypatch):
+    monkeypatch.setattr("zeroq.rounding.columns.MOST_INPUTS", most_inputs)  # larger layers are rounded in parts
     quantized = zeroq.quantize(several, 32, 32)
     zeroq.round_layer_by_layer(quantized, several, photos, dict.fromkeys(weighted_layers(several), 2), correct=True)
     for name in ("first", "tokens", "last"):
