@@ -118,6 +118,7 @@ def quantize_by_method(
                 activation_bits,
                 settings.placement,
                 dynamic=method.ranges == "batch",
+                input_shape=input_shape,
                 **how,
             )
             if method.ranges == "images":
@@ -173,7 +174,7 @@ def check(
     """Raise ZeroQError for what a stage would refuse later, after minutes of work."""
     if input_shape is not None or method.steps is not None or method.uses_images(settings):
         check_input_shape(input_shape)
-    settings.check(model)
+    settings.check(model, input_shape)
     method.check(settings, given=images is not None)
     if images is not None:
         check_images(images)
@@ -182,7 +183,7 @@ def check(
         if given is not None and input_shape is not None:
             check_limits(given, torch.empty(1, input_shape[0], 1, 1))
     if settings.placement == "integer" and input_shape is not None:
-        check_traced(model, trace(model), input_shape)
+        check_traced(model, trace(model, input_shape), input_shape)
     if method.measures_sensitivities:
         with evaluating(model), torch.no_grad():
             class_scores(model, gaussian_images(input_shape, 1))  # other outputs have no sensitivities

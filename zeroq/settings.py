@@ -73,13 +73,14 @@ class Settings:
         """The rounding that plans are measured with: learning takes minutes, and starts from the compensated one."""
         return "compensated" if self.rounding == "learned" else self.rounding
 
-    def check(self, model: nn.Module) -> None:
+    def check(self, model: nn.Module, input_shape: tuple[int, int, int] | None) -> None:
         """Raise ZeroQError for what a stage would refuse later, after minutes of work."""
         self.check_values()
         if not self.mixed:
             resolve_weight_bits(model, self.weight_bits)
         if isinstance(self.activation_bits, Mapping):
-            convert(model, FLOAT_BITS, self.activation_bits, self.placement)  # knows which places there are
+            # It knows which places there are.
+            convert(model, FLOAT_BITS, self.activation_bits, self.placement, input_shape=input_shape)
         if isinstance(self.budget, Latency):
             self.budget.check_layers(weighted_layers(model))
 

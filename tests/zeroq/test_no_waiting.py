@@ -46,7 +46,7 @@ def test_exact_sensitivities():
     done = []
     given = (model, [IMAGES], [scores_of(model(IMAGES))], candidates_of(model), "forward")
     with_full_forwards(*given, lambda layers, of: done.append((layers, of)))
-    portions = Portions(SuffixNetwork(model), len(IMAGES))
+    portions = Portions(SuffixNetwork(model, tuple(IMAGES.shape[1:])), len(IMAGES))
     with_suffixes(portions, *given[1:], lambda layers, of: done.append((layers, of)))
     layers = len(weighted_layers(model))
     assert done.count((layers, layers)) >= 2

@@ -33,7 +33,7 @@ class Steps:
 
         Raises ZeroQError where the network cannot be traced.
         """
-        graph = trace(model)
+        graph = trace(model, input_shape)
         check_traced(model, graph, input_shape)
         graph = fold_batch_norms(graph)
         for taken, step in (

@@ -11,7 +11,7 @@ from torch import fx, nn
 
 from zeroq.baselines.clipped_normal import clipped_normal_moments
 from zeroq.errors import ZeroQError
-from zeroq.graph.operators import RELUS, called, clamp_ends, in_place, kind, operator_of
+from zeroq.graph.operators import RELUS, called, clamp_ends, kind, operator_of
 from zeroq.images import Limits, check_limits
 from zeroq.layers import WEIGHTED_LAYERS, is_affine
 from zeroq.modules import holds_statistics, model_device, model_dtype
@@ -104,11 +104,7 @@ class _Propagation(fx.Interpreter):
         unknown = next((value for value in found if isinstance(value, _Unknown)), None)
         if unknown is not None and isinstance(module, WEIGHTED_LAYERS):
             raise unknown.error
-        result = unknown or self._known(node, module, found[0], arguments, named)
-        # What works in place changes what others see of its input.
-        if in_place(self.module, node):
-            self.env[node.all_input_nodes[0]] = result
-        return result
+        return unknown or self._known(node, module, found[0], arguments, named)
 
     def _known(self, node: fx.Node, module: nn.Module | None, given: Moments, arguments: tuple, named: dict) -> Any:
         """What an operation makes of moments, of which ``given`` are the first."""

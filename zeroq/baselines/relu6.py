@@ -3,7 +3,7 @@
 from torch import fx, nn
 from torch.nn import functional
 
-from zeroq.graph.operators import called, clamp_ends, clamps, in_place, operator_of
+from zeroq.graph.operators import called, clamp_ends, clamps, operator_of
 from zeroq.graph.patterns import calls_of
 from zeroq.layers import WEIGHTED_LAYERS
 from zeroq.modules import holds_statistics
@@ -19,11 +19,11 @@ def replace_relu6(graph: fx.GraphModule) -> fx.GraphModule:
             continue
         if node.op == "call_module":
             if all(_follows_layer(graph, call) for call in calls_of(graph, node.target)):
-                graph.set_submodule(node.target, nn.ReLU(in_place(graph, node)))
+                graph.set_submodule(node.target, nn.ReLU())
         elif _follows_layer(graph, node):
             given = node.args[:1] or (node.kwargs["input"],)
             with graph.graph.inserting_before(node):
-                relu = graph.graph.call_function(functional.relu, given, {"inplace": in_place(graph, node)})
+                relu = graph.graph.call_function(functional.relu, given)
             node.replace_all_uses_with(relu)
             graph.graph.erase_node(node)
     graph.graph.lint()

@@ -25,7 +25,7 @@ EXACT_IN_FLOAT32 = 2**24
 LARGEST_STEP = 255
 
 
-def integer_arithmetic(quantized: nn.Module) -> fx.GraphModule:
+def integer_arithmetic(quantized: nn.Module, input_shape: tuple[int, int, int] | None = None) -> fx.GraphModule:
     """A copy of a calibrated quantized network that computes as a runtime does with the file of ``export_onnx``.
 
     Between two quantizers a layer multiplies and adds integers, its bias too, scales the sum once, in float32, and
@@ -33,10 +33,11 @@ def integer_arithmetic(quantized: nn.Module) -> fx.GraphModule:
     tensors. The roundings are those of onnxruntime's kernels on x86, as it runs placement ``integer``. The rest, such
     as pools and the layer that gives the scores, computes in float from values on their grids.
 
-    Takes and gives what ``quantized`` does, in float32. Raises ZeroQError as ``export_onnx`` does: the network is not
-    quantized, not calibrated, or cannot be traced.
+    ``input_shape`` (channels, height, width) is as in ``quantize``. Takes and gives what ``quantized`` does, in
+    float32. Raises ZeroQError as ``export_onnx`` does: the network is not quantized, not calibrated, or cannot be
+    traced.
     """
-    graph, _ = lowered(explicit(quantized))
+    graph, _ = lowered(explicit(quantized, input_shape))
     for node in list(graph.graph.nodes):
         # Of a layer the one that it sees, by whatever keyword; of a sum both, which may be the same.
         given = node.args if operator_of(graph, node).adds and not node.kwargs else tuple(node.all_input_nodes)

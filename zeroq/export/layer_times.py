@@ -73,7 +73,8 @@ def layer_times(
     times = {}
     with tempfile.TemporaryDirectory() as folder:
         for bits in (LARGEST_BITS, FLOAT_BITS):
-            quantized = convert(model, bits, LARGEST_BITS, placement, per_channel=per_channel, symmetric=symmetric)
+            how = {"per_channel": per_channel, "symmetric": symmetric, "input_shape": tuple(images.shape[1:])}
+            quantized = convert(model, bits, LARGEST_BITS, placement, **how)
             calibrate(quantized, images)
             path = export_onnx(quantized, Path(folder) / f"{bits}.onnx", images[:1]).path
             words = owners_of_words(onnx.load(path).graph, names)

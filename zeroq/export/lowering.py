@@ -10,9 +10,9 @@ from torch import fx, nn
 import zeroq.export.operators  # noqa: F401 registers torch.ops.zeroq
 from zeroq.errors import ZeroQError
 from zeroq.graph.folding import fold_batch_norms
-from zeroq.graph.operators import called, in_place, moves, takes_item
+from zeroq.graph.operators import called, moves, takes_item, tensor_nodes
 from zeroq.graph.patterns import layer_calls
-from zeroq.graph.placement import clamped_end, insert_behind, only_leads_out, tensor_nodes
+from zeroq.graph.placement import clamped_end, insert_behind, only_leads_out
 from zeroq.graph.tracing import trace
 from zeroq.layers import beside_weight, channel_axis, is_affine, weight_grid, weight_steps
 from zeroq.quantization.activations import ActivationQuantizer
@@ -104,14 +104,14 @@ def lowered(graph: fx.GraphModule) -> tuple[fx.GraphModule, list[LoweredLayer]]:
     return graph, layers
 
 
-def explicit(quantized: nn.Module) -> fx.GraphModule:
+def explicit(quantized: nn.Module, input_shape: tuple[int, int, int] | None = None) -> fx.GraphModule:
     """The traced copy of a quantized network in which every quantizer is a node of its own.
 
     Raises ZeroQError where the network is not quantized, or a quantizer that it uses has no range.
     """
     if not any(isinstance(module, QuantizedWeight | QuantizedOutput) for module in quantized.modules()):
         raise ZeroQError("the network is not quantized; export what zeroq.quantize and zeroq.calibrate give")
-    graph = trace(quantized)
+    graph = trace(quantized, input_shape)
     plain: dict[str, tuple[nn.Module | None, nn.Module | None]] = {}
     for node in list(graph.graph.nodes):
         module = called(graph, node)
@@ -174,7 +174,7 @@ def follow_moves(graph: fx.GraphModule) -> None:
     grids = {node: node for node in graph.graph.nodes if quantizer_of(graph, node) is not None}
     for node in list(graph.graph.nodes):
         sources = [each for each in node.all_input_nodes if each in grids]
-        if node not in tensors or len(sources) != 1 or not moves(graph, node) or _changed_in_place(graph, node):
+        if node not in tensors or len(sources) != 1 or not moves(graph, node):
             continue
         source = grids[sources[0]]
         if any(takes_item(user) for user in node.users):
@@ -183,11 +183,6 @@ def follow_moves(graph: fx.GraphModule) -> None:
             continue
         else:
             grids[insert_behind(graph, node, source.target)] = source
-
-
-def _changed_in_place(graph: fx.GraphModule, node: fx.Node) -> bool:
-    """Whether something changes what a node gives, which may be a view of what others see."""
-    return any(in_place(graph, user) or (moves(graph, user) and _changed_in_place(graph, user)) for user in node.users)
 
 
 def _lower_layer(graph: fx.GraphModule, name: str, node: fx.Node, number: int) -> LoweredLayer:

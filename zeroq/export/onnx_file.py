@@ -102,7 +102,7 @@ def export_onnx(
     """
     check_images(example)
     check_folder(Path(path))
-    graph = explicit(quantized)
+    graph = explicit(quantized, tuple(example.shape[1:]))
     check_same_outputs(quantized, graph, example.to(model_device(quantized)))
     graph, layers = lowered(graph)
     opset = max(OPSET, *(FIRST_OPSETS.get(layer.stored_bits, OPSET) for layer in layers)) if opset is None else opset

@@ -45,6 +45,7 @@ class Operator:
     several: bool = False  # it may give several tensors, each of which is taken by its number
     scores: bool = False  # it makes probabilities of scores
     asks: bool = False  # for a size or the like, which is no tensor
+    shares_memory: bool = False  # what it gives may be a view of its input
 
 
 def _nearest(options: Mapping[str, Any]) -> bool:
@@ -58,39 +59,42 @@ def _pads_with_own_values(options: Mapping[str, Any]) -> bool:
 
 OPERATORS = (
     Operator(
-        (nn.Identity, torch.clone, "contiguous", "clone", "detach"),
+        (nn.Identity, "contiguous", "detach"),
         elementwise=True,
         shifts=True,
         moves=True,
+        shares_memory=True,
         passes_moments=True,
     ),
+    Operator((torch.clone, "clone"), elementwise=True, shifts=True, moves=True, passes_moments=True),
     Operator(
         (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, functional.dropout),
         elementwise=True,
         shifts=True,
         moves=True,
+        shares_memory=True,
         passes_moments=True,
     ),
     # Activations.
     Operator(
-        (nn.ReLU, functional.relu, torch.relu, torch.relu_, "relu", "relu_"),
+        (nn.ReLU, functional.relu, torch.relu, "relu"),
         elementwise=True,
         moves=True,
         clamps_between=(0, math.inf),
     ),
     Operator((nn.ReLU6, functional.relu6), clamps_between=(0, 6)),
     Operator(
-        (nn.Hardtanh, functional.hardtanh, functional.hardtanh_),
+        (nn.Hardtanh, functional.hardtanh),
         {"min_val": -1, "max_val": 1},
         clamps_between=("min_val", "max_val"),
     ),
     Operator(
-        (*(torch.clamp, torch.clamp_, torch.clip, torch.clip_), *("clamp", "clamp_", "clip", "clip_")),
+        (torch.clamp, torch.clip, "clamp", "clip"),
         {"min": -math.inf, "max": math.inf},
         clamps_between=("min", "max"),
     ),
     Operator(
-        (torch.clamp_min, torch.clamp_min_, "clamp_min", "clamp_min_"),
+        (torch.clamp_min, "clamp_min"),
         {"min": -math.inf},
         clamps_between=("min", math.inf),
     ),
@@ -144,7 +148,8 @@ OPERATORS = (
         moves=_nearest,
         passes_moments=True,
     ),
-    Operator(("expand", "expand_as", "repeat"), moves=True, passes_moments=True),
+    Operator(("expand", "expand_as"), moves=True, shares_memory=True, passes_moments=True),
+    Operator(("repeat",), moves=True, passes_moments=True),
     # What puts values elsewhere.
     Operator(
         (nn.Flatten, torch.flatten, "flatten"),
@@ -152,34 +157,39 @@ OPERATORS = (
         flattens=True,
         shifts=True,
         moves=True,
+        shares_memory=True,
         passes_moments=True,
     ),
-    Operator((nn.Unflatten, torch.reshape, "reshape", "view"), moves=True, passes_moments=True),
-    Operator((torch.squeeze, torch.unsqueeze, "squeeze", "unsqueeze"), moves=True, passes_moments=True),
+    Operator((nn.Unflatten, torch.reshape, "reshape", "view"), moves=True, shares_memory=True, passes_moments=True),
+    Operator(
+        (torch.squeeze, torch.unsqueeze, "squeeze", "unsqueeze"), moves=True, shares_memory=True, passes_moments=True
+    ),
     Operator(
         (
             *(torch.transpose, torch.permute, torch.movedim, torch.swapaxes),
             *("transpose", "permute", "movedim", "swapaxes"),
         ),
         moves=True,
+        shares_memory=True,
         passes_moments=True,
     ),
     Operator((torch.flip, torch.roll, "flip", "roll"), moves=True, passes_moments=True),
     Operator((nn.ChannelShuffle, torch.channel_shuffle), moves=True, passes_moments=True),
     Operator((nn.PixelShuffle, torch.pixel_shuffle), moves=True, passes_moments=True),
     Operator((nn.PixelUnshuffle,), moves=True, passes_moments=True),
-    Operator((operator.getitem, torch.narrow, "narrow"), moves=True, passes_moments=True),
+    Operator((operator.getitem, torch.narrow, "narrow"), moves=True, shares_memory=True, passes_moments=True),
     Operator(
         (torch.chunk, torch.split, torch.unbind, "chunk", "split", "unbind"),
         moves=True,
+        shares_memory=True,
         passes_moments=True,
         several=True,
     ),
     Operator((torch.cat, torch.concat, torch.concatenate), joins=True, passes_moments=True),
     Operator((torch.stack,), joins=True, passes_moments=True),
-    Operator(("to", "float"), moves=True),
+    Operator(("to", "float"), moves=True, shares_memory=True),
     # The rest.
-    Operator((operator.add, operator.iadd, torch.add, "add", "add_"), adds=True),
+    Operator((operator.add, torch.add, "add"), adds=True),
     Operator((torch.max, torch.min, "max", "min"), several=True),
     Operator((torch.sort, torch.topk, "sort", "topk"), several=True),
     Operator((torch.std_mean, torch.var_mean), several=True),
@@ -189,7 +199,13 @@ ROWS = {kind: row for row in OPERATORS for kind in row.kinds}
 UNKNOWN = Operator(())
 # The modules behind which placement after_relu puts a quantizer.
 RELUS = (nn.ReLU, nn.ReLU6)
-IN_PLACE = (operator.iadd, operator.isub, operator.imul, operator.itruediv)
+# Python's statements that change a tensor in place, and what gives a new one.
+IN_PLACE = {
+    operator.iadd: operator.add,
+    operator.isub: operator.sub,
+    operator.imul: operator.mul,
+    operator.itruediv: operator.truediv,
+}
 
 
 def called(graph: fx.GraphModule, node: fx.Node) -> nn.Module | None:
@@ -281,10 +297,21 @@ def in_place(graph: fx.GraphModule, node: fx.Node) -> bool:
     if node.op != "call_function":
         return False
     named = node.target.__name__.endswith("_") and node.target.__module__ != operator.add.__module__
-    return named or node.target in IN_PLACE or _arguments(node).get("inplace") is True
+    return named or node.target in IN_PLACE or arguments_of(node).get("inplace") is True
 
 
-def _arguments(node: fx.Node) -> Mapping[str, Any]:
+def tensor_nodes(graph: fx.GraphModule) -> set[fx.Node]:
+    """The nodes that give tensors, or several; not those that give sizes and what is computed from them."""
+    found: set[fx.Node] = set()
+    for node in graph.graph.nodes:
+        calls = node.op in ("call_module", "call_function", "call_method") and not operator_of(graph, node).asks
+        used = node.op == "placeholder" and node.users and not node.args  # one with a default keeps it
+        if used or (calls and any(each in found for each in node.all_input_nodes)):
+            found.add(node)
+    return found
+
+
+def arguments_of(node: fx.Node) -> Mapping[str, Any]:
     """What a function is given, by name; of one without a signature only what is given by name."""
     try:
         return inspect.signature(node.target).bind(*node.args, **node.kwargs).arguments

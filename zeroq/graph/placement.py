@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from torch import fx, nn
 
-from zeroq.graph.operators import called, clamps, computes, gives_several, moves, operator_of
+from zeroq.graph.operators import called, clamps, computes, gives_several, moves, operator_of, tensor_nodes
 from zeroq.layers import WEIGHTED_LAYERS
 from zeroq.modules import holds_statistics
 
@@ -68,17 +68,6 @@ def remove_quantizer(graph: fx.GraphModule, name: str) -> None:
             graph.graph.erase_node(node)
     graph.delete_submodule(name)
     graph.recompile()
-
-
-def tensor_nodes(graph: fx.GraphModule) -> set[fx.Node]:
-    """The nodes that give tensors, or several; not those that give sizes and what is computed from them."""
-    found: set[fx.Node] = set()
-    for node in graph.graph.nodes:
-        calls = node.op in ("call_module", "call_function", "call_method") and not operator_of(graph, node).asks
-        used = node.op == "placeholder" and node.users and not node.args  # one with a default keeps it
-        if used or (calls and any(each in found for each in node.all_input_nodes)):
-            found.add(node)
-    return found
 
 
 def fused_end(graph: fx.GraphModule, node: fx.Node) -> fx.Node:

@@ -12,44 +12,64 @@ from torch import fx, nn
 from torch.utils._pytree import tree_leaves
 
 from zeroq.errors import ZeroQError
+from zeroq.graph.functional import make_functional, remove_idle
+from zeroq.graph.tracers import ShapeTracer, Tracer
 from zeroq.images import gaussian_images
-from zeroq.layers import WEIGHTED_LAYERS, weighted_layers
-from zeroq.modules import evaluating, forward, holds_statistics
+from zeroq.layers import weighted_layers
+from zeroq.modules import evaluating, forward
 
 NEED = "DFQ, placement integer and export need the graph, method zeroq with another placement needs no tracing"
 TORCH = f"{Path(torch.__file__).parent}{os.sep}"
 
 
-class Leaf:
-    """Mixed into modules that are nodes of a graph as they are: what they do inside is not traced."""
-
-
-def trace(model: nn.Module) -> fx.GraphModule:
+def trace(model: nn.Module, input_shape: tuple[int, int, int] | None = None) -> fx.GraphModule:
     """The graph of a copy of a network in evaluation mode; Conv, Linear and BatchNorm layers are its leaves.
 
-    Arguments of the network that have a default keep it. Raises ZeroQError where the network cannot be traced, with
-    the module and the line where tracing stopped.
+    Nothing in it works in place, and what does nothing in evaluation mode is left out. Arguments of the network that
+    have a default keep it. Where Python code asks for sizes, as in ``for side in x.shape[2:]``, ``input_shape``
+    (channels, height, width) is what the graph is for; batches may have any size.
+
+    Raises ZeroQError where the network cannot be traced, with the module and the line where tracing stopped.
     """
-    tracer = _Tracer()
+    tracer = Tracer()
     try:
-        root = copy.deepcopy(model).eval()
-        parameters = inspect.signature(root.forward).parameters.values()
-        defaults = {each.name: each.default for each in parameters if each.default is not each.empty}
-        graph = fx.GraphModule(root, tracer.trace(root, defaults))
+        graph = _traced(model, tracer)
     except Exception as error:
-        module = " in ".join(reversed(tracer.within)) or type(model).__name__
-        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(TORCH)]
-        place, reason = frames[-1], (str(error) or type(error).__name__).splitlines()[0]
-        raise ZeroQError(
-            f"the network cannot be traced: {module} stops at {place.filename}:{place.lineno}, `{place.line}` "
-            f"({reason}); {NEED}"
-        ) from error
+        if input_shape is None:
+            raise _error(error, tracer, model) from error
+        tracer = ShapeTracer(input_shape)
+        try:
+            graph = _traced(model, tracer)
+        except Exception as other:
+            raise _error(other, tracer, model) from other
+    remove_idle(graph)
+    make_functional(graph)
+    graph.graph.lint()
+    graph.recompile()
     # An auxiliary head that only training uses is quantized, and has its size, as with any other method.
     traced = dict(graph.named_modules())
-    for name, layer in weighted_layers(root).items():
+    for name, layer in weighted_layers(tracer.root).items():
         if name not in traced:
             graph.add_submodule(name, layer)
     return graph
+
+
+def _traced(model: nn.Module, tracer: Tracer) -> fx.GraphModule:
+    root = copy.deepcopy(model).eval()
+    parameters = inspect.signature(root.forward).parameters.values()
+    defaults = {each.name: each.default for each in parameters if each.default is not each.empty}
+    return fx.GraphModule(root, tracer.trace(root, defaults))
+
+
+def _error(error: Exception, tracer: Tracer, model: nn.Module) -> ZeroQError:
+    """What to say where tracing stopped."""
+    module = tracer.within[-1] if tracer.within else type(model).__name__
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(TORCH)]
+    place, reason = frames[-1], (str(error) or type(error).__name__).splitlines()[0]
+    return ZeroQError(
+        f"the network cannot be traced: {module} stops at {place.filename}:{place.lineno}, `{place.line}` "
+        f"({reason}); {NEED}"
+    )
 
 
 def check_traced(model: nn.Module, graph: fx.GraphModule, input_shape: tuple[int, int, int]) -> None:
@@ -85,19 +105,3 @@ def operation_of(network: nn.Module, node: fx.Node) -> Callable | None:
         owner, _, name = node.target.rpartition(".")
         return lambda: getattr(network.get_submodule(owner), name)
     return node.target if node.op == "call_function" else None
-
-
-class _Tracer(fx.Tracer):
-    def __init__(self):
-        super().__init__()
-        self.within: list[str] = []  # the modules that are being traced, for messages
-
-    def is_leaf_module(self, module: nn.Module, name: str) -> bool:
-        kinds = (*WEIGHTED_LAYERS, Leaf)
-        return isinstance(module, kinds) or holds_statistics(module) or super().is_leaf_module(module, name)
-
-    def call_module(self, module: nn.Module, call: Callable, arguments: tuple, named: dict):
-        self.within.append(f"{type(module).__name__} {self.path_of_module(module)!r}")
-        output = super().call_module(module, call, arguments, named)
-        self.within.pop()  # not after an exception
-        return output

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from zeroq.errors import ZeroQError
-from zeroq.graph.tracing import Leaf
+from zeroq.graph.tracers import Leaf
 from zeroq.images import check_images
 from zeroq.mixed_precision.clipping import clip_ranges
 from zeroq.mixed_precision.divergence import NOT_FINITE, Direction, check_direction, class_scores
@@ -102,14 +102,15 @@ def activation_sensitivity(
     check_mode(mode)
     check_percentile(percentile)
     images = images.detach().to(model_device(model), model_dtype(model))
-    quantized = convert(model, FLOAT_BITS, LARGEST_BITS, placement)
+    shape = tuple(images.shape[1:])
+    quantized = convert(model, FLOAT_BITS, LARGEST_BITS, placement, input_shape=shape)
     calibrate(quantized, images, percentile)
     counts = activation_elements(quantized, images)
     found = activation_quantizers(quantized)
     reached = {place: name for place, name in quantizer_places(quantized).items() if found[name].calibrated}
     parameters: dict[str, list[AffineParameters]] = {place: [] for place in reached}
     for width in widths:
-        at_width = convert(model, FLOAT_BITS, width, placement)
+        at_width = convert(model, FLOAT_BITS, width, placement, input_shape=shape)
         calibrate(at_width, images, percentile)
         if clipped:
             clip_ranges(at_width, model, images)

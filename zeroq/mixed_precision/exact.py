@@ -106,7 +106,7 @@ def portions_for(model: nn.Module, images: torch.Tensor, candidates: Candidates,
     whole = Portions(None, len(images))
     first = images[:1]
     try:
-        network = SuffixNetwork(model)
+        network = SuffixNetwork(model, tuple(images.shape[1:]))
         expected = class_scores(model, first)
         if not is_same(network.scores(first), expected):
             return whole

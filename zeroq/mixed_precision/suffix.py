@@ -1,6 +1,5 @@
 """Run a network again from one of its layers on, instead of from the images."""
 
-import copy
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -22,15 +21,15 @@ Values = dict[fx.Node, Any]
 class SuffixNetwork:
     """A traced copy of a network, whose class scores can be computed again from any Conv or Linear layer on.
 
-    BatchNorm is folded, which changes nothing but roundings, and what the scores do not depend on, such as a detector's
-    boxes, is left out. Raises ZeroQError where the network cannot be traced, and where it has forward hooks, which
-    expect whole forwards of the network itself.
+    It is for images of one shape, (channels, height, width). BatchNorm is folded, which changes nothing but roundings,
+    and what the scores do not depend on, such as a detector's boxes, is left out. Raises ZeroQError where the network
+    cannot be traced, and where it has forward hooks, which expect whole forwards of the network itself.
     """
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: nn.Module, input_shape: tuple[int, int, int]):
         if any(module._forward_hooks or module._forward_pre_hooks for module in model.modules()):
             raise ZeroQError("the network has forward hooks, which a part of a forward would not call as they expect")
-        self._graph = fold_batch_norms(trace(model))
+        self._graph = fold_batch_norms(trace(model, input_shape))
         self._layers = weighted_layers(self._graph)
         self._scores = _class_scores_of(self._graph.graph)
         self._nodes = _needed(self._graph.graph, self._scores)
@@ -78,8 +77,7 @@ class SuffixNetwork:
                 own[first] = layer(*inputs, **named)
                 values = {node: value for node, value in values.items() if node not in self._dead[start]}
                 start += 1
-            # Copied, and all at once: what remains may work in place, and values may share memory with each other.
-            own |= zip(values, copy.deepcopy(list(values.values())), strict=True)
+            own |= values
             for index in range(start, len(self._nodes)):
                 self._run(own, index)
         return self._scores_in(own)
@@ -131,11 +129,8 @@ def _class_scores_of(graph: fx.Graph) -> Any:
 
 
 def _needed(graph: fx.Graph, scores: Any) -> list[fx.Node]:
-    """The nodes that the class scores depend on, in order of execution.
-
-    A node whose result nobody uses was called for its effect, such as to add in place, and is needed too.
-    """
-    wanted = {node for node in graph.nodes if not node.users and node.op != "output"}
+    """The nodes that the class scores depend on, in order of execution."""
+    wanted: set[fx.Node] = set()
     fx.map_arg(scores, wanted.add)
     for node in reversed(graph.nodes):
         if node in wanted:

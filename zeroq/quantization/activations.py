@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from zeroq.errors import ZeroQError
-from zeroq.graph.tracing import Leaf
+from zeroq.graph.tracers import Leaf
 from zeroq.quantization.affine import AffineParameters, affine_parameters, check_bits, fake_quantize
 
 

@@ -29,6 +29,7 @@ def convert(
     per_channel: bool = True,
     symmetric: bool | None = None,
     dynamic: bool = False,
+    input_shape: tuple[int, int, int] | None = None,
 ) -> nn.Module:
     """A quantized copy of a network, in evaluation mode; the given network is untouched.
 
@@ -50,7 +51,7 @@ def convert(
 
     symmetric = is_symmetric(symmetric, placement)
 
-    quantized = trace(model) if placement == "integer" else copy.deepcopy(model).eval()
+    quantized = trace(model, input_shape) if placement == "integer" else copy.deepcopy(model).eval()
     layers = weighted_layers(quantized)
     for name, layer in layers.items():
         quantize_weight(layer, plan[name], per_channel=per_channel, symmetric=symmetric)

@@ -10,7 +10,7 @@ from functools import cache
 import torch
 from torch import nn
 
-from zeroq.graph.tracing import Leaf
+from zeroq.graph.tracers import Leaf
 from zeroq.layers import channel_axis
 from zeroq.quantization.activations import ActivationQuantizer
 from zeroq.quantization.affine import FLOAT_BITS, AffineParameters, fake_quantize, weight_parameters

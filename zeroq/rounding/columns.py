@@ -1,7 +1,7 @@
 """A layer as matrix products: the rows of its weight, and the columns of its input that they are multiplied with.
 
-A layer is one product for each of its groups. Where that would have more than ``MOST_INPUTS`` inputs, as the first Linear
-layer of a VGG, it is several of equal size, whose sum is the output: second moments take memory by their square.
+A layer is one product for each of its groups. Where that would have more than ``MOST_INPUTS`` inputs, as the first
+Linear layer of a VGG, it is several of equal size, whose sum is the output: second moments take memory by their square.
 """
 
 import copy
@@ -46,9 +46,9 @@ def weight_of_rows(layer: nn.Module, rows: torch.Tensor) -> torch.Tensor:
 def input_columns(layer: nn.Module, values: torch.Tensor) -> torch.Tensor:
     """What each place of a layer's output is made of: [N, products, length of ``weight_rows``, places].
 
-    ``weight_rows`` times these columns, summed by ``summed_outputs``, is the layer's output without its bias. Linear layers have a place for each
-    vector or token of an image. A convolution hands its input on through kernels that each pick one place, so that its
-    padding, strides and dilation are its own, a subclass's too.
+    ``weight_rows`` times these columns, summed by ``summed_outputs``, is the layer's output without its bias. Linear
+    layers have a place for each vector or token of an image. A convolution hands its input on through kernels that each
+    pick one place, so that its padding, strides and dilation are its own, a subclass's too.
     """
     if isinstance(layer, nn.Linear):
         columns = values.reshape(len(values), -1, values.shape[-1]).transpose(1, 2)

@@ -77,7 +77,7 @@ def learn_rounding(
     teacher = unquantized(student, model)
     layers, quantizers = weighted_layers(student), activation_quantizers(student)
     with torch.no_grad():
-        chain = by_image(blocks(trace(student).graph, layers, most=LAYERS), teacher, seen[:1])
+        chain = by_image(blocks(trace(student, tuple(images.shape[1:])).graph, layers, most=LAYERS), teacher, seen[:1])
     uses = Counter(module for block in chain for module in block.modules)
     own_layers = {name: layer for name, layer in layers.items() if uses[name] == 1}
     grids = grids_of(own_layers, model, per_channel=per_channel, symmetric=symmetric)

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from zeroq.errors import ZeroQError
+from zeroq.images import check_images
 from zeroq.quantization.affine import FLOAT_BITS
 from zeroq.quantization.calibrate import calibrate
 from zeroq.quantization.convert import Placement, convert, is_symmetric, resolve_weight_bits
@@ -27,6 +28,7 @@ def quantize(
     dynamic: bool = False,
     rounding: Rounding = "nearest",
     images: torch.Tensor | None = None,
+    input_shape: tuple[int, int, int] | None = None,
 ) -> nn.Module:
     """A quantized copy of a network, in evaluation mode; the given network is untouched.
 
@@ -49,6 +51,8 @@ def quantize(
         rounding: ``nearest``, ``compensated`` for the layer's output on the images (``round_layer_by_layer``), or
             ``learned`` from there for the output of each block of layers (``learn_rounding``).
         images: float [N, C, H, W], normalised, for compensated and learned rounding.
+        input_shape: (channels, height, width) of images, where placement ``integer`` meets Python code that asks for
+            sizes; of the images, where there are some.
 
     Raises:
         ZeroQError: bits out of range, a mapping that does not fit the network, an unknown placement or rounding, a
@@ -64,9 +68,11 @@ def quantize(
         )
     how = {"per_channel": per_channel, "symmetric": is_symmetric(symmetric, placement)}
     if images is None:
-        return convert(model, weight_bits, activation_bits, placement, dynamic=dynamic, **how)
+        return convert(model, weight_bits, activation_bits, placement, dynamic=dynamic, input_shape=input_shape, **how)
+    check_images(images)
     plan = resolve_weight_bits(model, weight_bits)
-    quantized = convert(model, FLOAT_BITS, activation_bits, placement, dynamic=dynamic, **how)
+    shape = tuple(images.shape[1:])
+    quantized = convert(model, FLOAT_BITS, activation_bits, placement, dynamic=dynamic, input_shape=shape, **how)
     calibrate(quantized, images)
     round_layer_by_layer(quantized, model, images, plan, correct=True, **how)
     if rounding == "learned":
