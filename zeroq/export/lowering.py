@@ -9,8 +9,9 @@ from torch import fx, nn
 
 import zeroq.export.operators  # noqa: F401 registers torch.ops.zeroq
 from zeroq.errors import ZeroQError
+from zeroq.export.respelled import keep_in_float, respell
 from zeroq.graph.folding import fold_batch_norms
-from zeroq.graph.operators import called, moves, takes_item, tensor_nodes
+from zeroq.graph.operators import called, moves, takes_item, tensor_nodes, whole_nodes
 from zeroq.graph.patterns import layer_calls
 from zeroq.graph.placement import clamped_end, insert_behind, only_leads_out
 from zeroq.graph.tracing import trace
@@ -24,6 +25,8 @@ TYPE_WIDTHS = (2, 4, 8)
 WIDEST = 8
 # Biases are integers of 32 bits; half of their range is left for the sums that they are added to.
 LARGEST_BIAS = 2.0**30
+# Of a bias that alone makes a channel's output: finer than float32 is.
+FINE_BIAS = 2.0**25
 
 
 @dataclass(frozen=True)
@@ -89,8 +92,10 @@ def lowered(graph: fx.GraphModule) -> tuple[fx.GraphModule, list[LoweredLayer]]:
     """
     graph = graph.float()  # in half precision folding would change integers
     fold_batch_norms(graph)
+    respell(graph)
     merge_quantizers(graph)
     follow_moves(graph)
+    keep_in_float(graph)
     layers = [
         _lower_layer(graph, name, nodes, number)
         for name, calls in layer_calls(graph).items()
@@ -170,7 +175,7 @@ def merge_quantizers(graph: fx.GraphModule) -> None:
 
 def follow_moves(graph: fx.GraphModule) -> None:
     """Quantize again what only moved quantized values: it changes none, and a runtime moves integers instead."""
-    tensors = tensor_nodes(graph)
+    tensors = tensor_nodes(graph) - whole_nodes(graph)
     grids = {node: node for node in graph.graph.nodes if quantizer_of(graph, node) is not None}
     for node in list(graph.graph.nodes):
         sources = [each for each in node.all_input_nodes if each in grids]
@@ -204,7 +209,7 @@ def _lower_layer(graph: fx.GraphModule, name: str, node: fx.Node, number: int) -
     bias = layer.bias
     if bias is not None and not reason:
         source = quantizer_of(graph, node.all_input_nodes[0])
-        scale = _scale_that_holds(bias, source.scale, scale)
+        scale = _scale_that_holds(bias, source.scale, scale, _only_zeros(layer))
         bias_scale = (source.scale * scale).expand(bias.shape).contiguous()
         own.register_buffer("bias_scale", bias_scale)
         own.register_buffer("bias_zero_point", torch.zeros_like(bias, dtype=torch.int32))
@@ -226,15 +231,25 @@ def _lower_layer(graph: fx.GraphModule, name: str, node: fx.Node, number: int) -
     return LoweredLayer(name, kind, bits, stored, weights, reason)
 
 
-def _scale_that_holds(bias: torch.Tensor, input_scale: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """The weight's scale, larger where the bias, in units of input scale × weight scale, has no integer of 32 bits.
+def _only_zeros(layer: nn.Module) -> torch.Tensor:
+    """The output channels whose weights are all 0, bool [channels]; of one scale a tensor whether all are, bool []."""
+    zeros = layer.weight == 0
+    return zeros.movedim(channel_axis(layer), 0).flatten(1).all(1) if layer.weight_scale.dim() else zeros.all()
 
-    Such a channel's weights are so small beside its bias that they hardly reach its output.
+
+def _scale_that_holds(
+    bias: torch.Tensor, input_scale: torch.Tensor, scale: torch.Tensor, only_zeros: torch.Tensor
+) -> torch.Tensor:
+    """The weight's scale, other where the bias, in units of input scale × weight scale, has no integer of its own.
+
+    It is larger where 32 bits would not hold it: such a channel's weights are so small beside its bias that they hardly
+    reach its output. Where all weights are 0, any scale holds them, and it is the bias's.
     """
-    needed = (bias.detach().abs().double() / (LARGEST_BIAS * input_scale.double())).to(scale)
+    magnitude = bias.detach().abs().double() / input_scale.double()
     if not scale.dim():
-        needed = needed.max()
-    return torch.maximum(scale, needed)
+        magnitude = magnitude.max()
+    needed, fine = (magnitude / LARGEST_BIAS).to(scale), (magnitude / FINE_BIAS).to(scale)
+    return torch.where(only_zeros & (fine > 0), fine, torch.maximum(scale, needed))
 
 
 def _why_float(graph: fx.GraphModule, node: fx.Node, bits: int) -> str:

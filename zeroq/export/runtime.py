@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 
 from zeroq.errors import ZeroQError
 from zeroq.export.extra import imported_from_extra
-from zeroq.export.onnx_file import PREFIX
+from zeroq.export.model import PREFIX
 
 with imported_from_extra():
     import onnx
@@ -22,9 +22,6 @@ with imported_from_extra():
     from onnxruntime.capi import onnxruntime_pybind11_state as onnxruntime_errors
 
 QUIET = 3  # errors only
-# onnxruntime would round float weights between quantized activations to 8 bits of its own, and compute something else
-# than the file says.
-ROUNDS_BY_ITSELF = ("WeightBiasQuantization",)
 KERNEL = "_kernel_time"
 INTEGER_CONVOLUTION = "QLinearConv"
 
@@ -45,7 +42,7 @@ class OnnxNetwork(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: torch.Tensor) -> torch.Tensor | dict | list:
-        outputs = _run(self.session, images)
+        outputs = run(self.session, images)
         if self.structure is None:
             return torch.from_numpy(outputs[0])
         return pytree.tree_unflatten([torch.from_numpy(output) for output in outputs], self.structure)
@@ -69,29 +66,38 @@ def session(
     if profiled is not None:
         options.enable_profiling, options.profile_file_prefix = True, str(profiled / "profile")
     try:
-        return onnxruntime.InferenceSession(
-            path, options, providers=["CPUExecutionProvider"], disabled_optimizers=ROUNDS_BY_ITSELF
-        )
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own have no base class of theirs
-        raise ZeroQError(f"onnxruntime does not take {path}: {str(error).splitlines()[0]}") from error
+        raise ZeroQError(f"onnxruntime does not take {path}: {_reason(error)}") from error
 
 
-def _run(runtime: onnxruntime.InferenceSession, images: torch.Tensor) -> list[numpy.ndarray]:
-    """All outputs; raises ZeroQError for images that the file does not take."""
+def run(runtime: onnxruntime.InferenceSession, images: torch.Tensor) -> list[numpy.ndarray]:
+    """All outputs; raises ZeroQError for images that the file does not take, and where a kernel refuses its input."""
     (wanted, *_) = runtime.get_inputs()
     try:
         return runtime.run(None, {wanted.name: images.float().contiguous().cpu().numpy()})
     except onnxruntime_errors.InvalidArgument as error:
         shape = ", ".join(str(side) for side in wanted.shape)
         raise ZeroQError(f"the file takes images of shape [{shape}], not {list(images.shape)}") from error
+    except onnxruntime_errors.Fail as error:
+        raise ZeroQError(f"onnxruntime cannot run the file: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """What onnxruntime says, without its codes."""
+    return str(error).splitlines()[0].rpartition(" : ")[2]
+
+
+def optimized_graph(path: Path) -> onnx.GraphProto:
+    """The graph that onnxruntime runs, after it fused what it can."""
+    with tempfile.TemporaryDirectory() as folder:
+        session(path, optimized=(written := Path(folder) / "optimized.onnx"))
+        return onnx.load(written).graph
 
 
 def kernels(path: Path) -> Counter[str]:
-    """How often each operator stands in the graph that onnxruntime runs, after it fused what it can."""
-    with tempfile.TemporaryDirectory() as folder:
-        optimized = Path(folder) / "optimized.onnx"
-        session(path, optimized=optimized)
-        return Counter(node.op_type for node in onnx.load(optimized).graph.node)
+    """How often each operator stands in the graph that onnxruntime runs."""
+    return Counter(node.op_type for node in optimized_graph(path).node)
 
 
 def profile(
@@ -105,7 +111,7 @@ def profile(
         optimized = Path(folder) / "optimized.onnx"
         runtime = session(path, threads=threads, optimized=optimized, profiled=Path(folder))
         for _ in range(repetitions + 1):
-            _run(runtime, images)
+            run(runtime, images)
         events = json.loads(Path(runtime.end_profiling()).read_text())
         graph = onnx.load(optimized).graph
     kernels = [each for each in events if each["cat"] == "Node" and each["name"].endswith(KERNEL)]
@@ -126,7 +132,7 @@ def latencies(
     for repetition in range(repetitions + 1):
         for each, times in zip(sessions, found, strict=True):
             started = time.perf_counter()
-            _run(each, images)
+            run(each, images)
             if repetition:  # the first one warms up
                 times.append(1000 * (time.perf_counter() - started))
     return found

@@ -3,7 +3,7 @@
 import torch
 from torch import fx, nn
 
-from zeroq.graph.patterns import attributes, calls_of, changeable_layers
+from zeroq.graph.patterns import attributes, calls_of, changeable_layers, gives_vectors
 from zeroq.layers import beside_weight, channel_axis, weight_grid
 from zeroq.modules import batch_norms
 
@@ -14,8 +14,9 @@ def fold_batch_norms(graph: fx.GraphModule) -> fx.GraphModule:
     The outputs stay the same, but for rounding, and a quantized weight keeps its integers. The layer then has the
     buffers ``output_mean`` and ``output_std`` [channels], BatchNorm's β and |γ|: the mean and standard deviation of its
     output over the training data, and ``folded_factor`` [channels], what its weight was multiplied by. A BatchNorm
-    behind anything else, or behind a layer that is called more than once, stays where it is; one behind a Linear layer
-    is taken to see vectors [N, channels]. Changes the graph in place and returns it.
+    behind anything else, or behind a layer that is called more than once, stays where it is, and so does one behind a
+    Linear layer that may see more than vectors [N, features]: the axis of their channels is another. Changes the graph
+    in place and returns it.
 
     Raises ZeroQError for a BatchNorm without ``eps``.
     """
@@ -32,7 +33,7 @@ def fold_batch_norms(graph: fx.GraphModule) -> fx.GraphModule:
         if source.op != "call_module" or len(layers.get(source.target, [])) != 1 or len(source.users) != 1:
             continue
         layer = graph.get_submodule(source.target)
-        if not _is_batch_norm(norm, layer):
+        if not _is_batch_norm(norm, layer) or (isinstance(layer, nn.Linear) and not gives_vectors(graph, source)):
             continue
         _fold(layer, norm)
         activation = _activation(norm)

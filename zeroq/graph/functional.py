@@ -1,8 +1,9 @@
 """A traced graph without what changes a tensor in place, and without what does nothing."""
 
 import inspect
+import os
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
 
 import torch
 from torch import fx, nn
@@ -12,6 +13,7 @@ from torchvision.ops import stochastic_depth
 from zeroq.errors import ZeroQError
 from zeroq.graph.operators import IN_PLACE, arguments_of, called, in_place, operator_of, tensor_nodes
 
+TORCH = f"{Path(torch.__file__).parent}{os.sep}"
 # In evaluation mode; a class of the caller's that inherits from one of them may do anything.
 IDLE_MODULES = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
 IDLE_FUNCTIONS = (
@@ -86,7 +88,8 @@ def _out_of_place(graph: fx.GraphModule, node: fx.Node) -> None:
         node.target = getattr(owner, name.removesuffix("_"), node.target)
 
 
-def _line(node: fx.Node) -> Any:
-    """Where in Python code a node was made: the last of the lines that led to it."""
+def _line(node: fx.Node) -> str:
+    """Where in the network's code a node was made."""
     lines = [line.strip() for line in (node.stack_trace or "").splitlines() if line.strip().startswith("File ")]
-    return lines[-1] if lines else f"the network's {node.name!r}"
+    own = [line for line in lines if TORCH not in line]
+    return own[-1] if own else f"the network's {node.name!r}"

@@ -46,6 +46,10 @@ class Operator:
     scores: bool = False  # it makes probabilities of scores
     asks: bool = False  # for a size or the like, which is no tensor
     shares_memory: bool = False  # what it gives may be a view of its input
+    counts: bool = False  # it gives truth values, indices or other whole numbers, which no grid holds
+    arithmetic: bool = False  # + − · / of two tensors, or of a tensor and a number
+    # The place of an argument whose small changes may change all: a divisor, what a root or a logarithm is taken of.
+    exacting: int | None = None
 
 
 def _nearest(options: Mapping[str, Any]) -> bool:
@@ -189,7 +193,44 @@ OPERATORS = (
     Operator((torch.stack,), joins=True, passes_moments=True),
     Operator(("to", "float"), moves=True, shares_memory=True),
     # The rest.
-    Operator((operator.add, torch.add, "add"), adds=True),
+    Operator((operator.add, torch.add, "add"), adds=True, arithmetic=True),
+    Operator(
+        (
+            *(operator.sub, operator.mul, operator.neg),
+            *(torch.sub, torch.mul, torch.neg, "sub", "mul", "neg"),
+        ),
+        arithmetic=True,
+    ),
+    Operator((operator.truediv, torch.div, "div"), arithmetic=True, exacting=1),
+    Operator(
+        (
+            *(torch.sqrt, torch.rsqrt, torch.reciprocal, torch.exp, torch.log, torch.log2, torch.log10, torch.log1p),
+            *("sqrt", "rsqrt", "reciprocal", "exp", "log", "log2", "log10", "log1p"),
+            *(operator.pow, torch.pow, "pow"),
+        ),
+        exacting=0,
+    ),
+    Operator(
+        (
+            *(operator.lt, operator.le, operator.gt, operator.ge, operator.eq, operator.ne),
+            *(torch.lt, torch.le, torch.gt, torch.ge, torch.eq, torch.ne, "lt", "le", "gt", "ge", "eq", "ne"),
+            *(operator.and_, operator.or_, operator.xor, operator.invert),
+            *(torch.logical_and, torch.logical_or, torch.logical_xor, torch.logical_not),
+            *("logical_and", "logical_or", "logical_xor", "logical_not"),
+            *(torch.isnan, torch.isinf, torch.isfinite, "isnan", "isinf", "isfinite"),
+            *(torch.argmax, torch.argmin, torch.argsort, "argmax", "argmin", "argsort"),
+            *(torch.bucketize, torch.nonzero, functional.one_hot, "nonzero", "bool", "byte", "int", "long", "short"),
+        ),
+        counts=True,
+    ),
+    Operator(
+        (
+            *(functional.max_pool1d_with_indices, functional.max_pool2d_with_indices),
+            functional.max_pool3d_with_indices,
+        ),
+        moves=True,
+        several=True,
+    ),
     Operator((torch.max, torch.min, "max", "min"), several=True),
     Operator((torch.sort, torch.topk, "sort", "topk"), several=True),
     Operator((torch.std_mean, torch.var_mean), several=True),
@@ -197,6 +238,13 @@ OPERATORS = (
 )
 ROWS = {kind: row for row in OPERATORS for kind in row.kinds}
 UNKNOWN = Operator(())
+CALLS = ("call_module", "call_function", "call_method")
+# Values and their indices; and what makes floats of whole numbers.
+GIVE_INDICES = (
+    *(torch.max, torch.min, "max", "min", torch.sort, torch.topk, "sort", "topk"),
+    *(functional.max_pool1d_with_indices, functional.max_pool2d_with_indices, functional.max_pool3d_with_indices),
+)
+DIVISIONS = (operator.truediv, torch.div, "div")
 # The modules behind which placement after_relu puts a quantizer.
 RELUS = (nn.ReLU, nn.ReLU6)
 # Python's statements that change a tensor in place, and what gives a new one.
@@ -221,7 +269,7 @@ def kind(graph: fx.GraphModule, node: fx.Node) -> Kind:
 
 def operator_of(graph: fx.GraphModule, node: fx.Node) -> Operator:
     """The row of the operator that a node calls; ``UNKNOWN``, of which nothing is true, where none has it."""
-    if node.op not in ("call_module", "call_function", "call_method"):
+    if node.op not in CALLS:
         return UNKNOWN
     what = kind(graph, node)
     # A class without a row of its own is what it inherits from.
@@ -304,11 +352,42 @@ def tensor_nodes(graph: fx.GraphModule) -> set[fx.Node]:
     """The nodes that give tensors, or several; not those that give sizes and what is computed from them."""
     found: set[fx.Node] = set()
     for node in graph.graph.nodes:
-        calls = node.op in ("call_module", "call_function", "call_method") and not operator_of(graph, node).asks
+        calls = node.op in CALLS and not operator_of(graph, node).asks
         used = node.op == "placeholder" and node.users and not node.args  # one with a default keeps it
         if used or (calls and any(each in found for each in node.all_input_nodes)):
             found.add(node)
     return found
+
+
+def whole_nodes(graph: fx.GraphModule) -> set[fx.Node]:
+    """The nodes of which is known that their tensors hold no floats: comparisons, indices, and what is made of them."""
+    found: set[fx.Node] = set()
+    for node in graph.graph.nodes:
+        if node.op == "get_attr":
+            tensor = operator.attrgetter(node.target)(graph)
+            whole = isinstance(tensor, torch.Tensor) and not tensor.is_floating_point()
+        else:
+            whole = node.op in CALLS and _gives_whole(graph, node, found)
+        if whole:
+            found.add(node)
+    return found
+
+
+def _gives_whole(graph: fx.GraphModule, node: fx.Node, whole: set[fx.Node]) -> bool:
+    """Whether a call gives whole numbers, where ``whole`` of the nodes before it do."""
+    row, before = operator_of(graph, node), node.all_input_nodes
+    given = (*node.args, *node.kwargs.values())
+    if kinds := [each for each in given if isinstance(each, torch.dtype)]:
+        return not kinds[0].is_floating_point
+    if takes_item(node) and before[0].op in CALLS and kind(graph, before[0]) in GIVE_INDICES:
+        return node.args[1] == 1
+    if row.arithmetic:
+        before = before if node.target not in DIVISIONS and not any(isinstance(each, float) for each in given) else []
+    elif moves(graph, node):
+        before = before[:1] if node.target != "float" else []
+    elif not row.joins:
+        return row.counts or node.target is torch.arange
+    return bool(before) and all(each in whole for each in before)
 
 
 def arguments_of(node: fx.Node) -> Mapping[str, Any]:

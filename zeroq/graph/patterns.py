@@ -2,11 +2,16 @@
 
 from collections import defaultdict
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 from torch import fx, nn
+from torch.nn import functional
 
-from zeroq.graph.operators import called, flattens_maps, scales
+from zeroq.graph.operators import called, flattens_maps, operator_of, scales
+from zeroq.graph.tracers import Leaf
 from zeroq.layers import WEIGHTED_LAYERS, is_affine
+from zeroq.modules import holds_statistics
 
 SPATIAL_AXES = {nn.Conv1d: 1, nn.Conv2d: 2, nn.Conv3d: 3}
 
@@ -100,3 +105,49 @@ def _spatial_axes(layer: nn.Module) -> int | None:
     if isinstance(layer, nn.Linear):
         return 0
     return next((axes for convolution, axes in SPATIAL_AXES.items() if isinstance(layer, convolution)), None)
+
+
+def gives_vectors(graph: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether a node is known to give vectors [N, features]."""
+    row, module = operator_of(graph, node), called(graph, node)
+    if node.op in ("placeholder", "get_attr") or not node.all_input_nodes:
+        return False
+    if flattens_maps(graph, node):
+        return True
+    if node.target in ("view", "reshape", torch.reshape):
+        sizes = node.args[1:]
+        return len(sizes[0] if isinstance(sizes[0], tuple | list) else sizes) == 2
+    before = node.all_input_nodes[0]
+    if node.target in ("mean", torch.mean) and not given(node, 2, "keepdim", False):
+        axes = given(node, 1, "dim", None)
+        return isinstance(axes, tuple | list) and len(axes) == 2 and gives_maps(graph, before)
+    keeps = isinstance(module, nn.Linear) or (module is not None and holds_statistics(module))
+    keeps = keeps or row.elementwise or row.arithmetic or row.clamps_between is not None
+    return keeps and gives_vectors(graph, before)
+
+
+def gives_maps(graph: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether a node is known to give maps [N, channels, height, width]."""
+    row, module = operator_of(graph, node), called(graph, node)
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) or row.within_channels == 2:
+        return True
+    keeps = (module is not None and holds_statistics(module)) or row.elementwise or row.arithmetic
+    keeps = keeps or row.clamps_between is not None
+    return keeps and bool(node.all_input_nodes) and gives_maps(graph, node.all_input_nodes[0])
+
+
+def given(node: fx.Node, place: int, name: str, default: Any) -> Any:
+    """What a function or a method is given, by its place behind the input or by name."""
+    return node.args[place] if len(node.args) > place else node.kwargs.get(name, default)
+
+
+def gives_single_places(graph: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether a node is known to give maps [N, channels, 1, 1]."""
+    row, module = operator_of(graph, node), called(graph, node)
+    if isinstance(module, nn.AdaptiveAvgPool2d) or node.target is functional.adaptive_avg_pool2d:
+        size = module.output_size if module is not None else given(node, 1, "output_size", None)
+        return size in (1, (1, 1), [1, 1])
+    if node.target in ("mean", torch.mean) and given(node, 2, "keepdim", False):
+        return sorted(axis % 4 for axis in given(node, 1, "dim", ())) == [2, 3]
+    keeps = row.elementwise or row.clamps_between is not None or isinstance(module, Leaf)
+    return keeps and bool(node.all_input_nodes) and gives_single_places(graph, node.all_input_nodes[0])

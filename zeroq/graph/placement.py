@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from torch import fx, nn
 
-from zeroq.graph.operators import called, clamps, computes, gives_several, moves, operator_of, tensor_nodes
+from zeroq.graph.operators import called, clamps, computes, gives_several, moves, operator_of, tensor_nodes, whole_nodes
 from zeroq.layers import WEIGHTED_LAYERS
 from zeroq.modules import holds_statistics
 
@@ -18,13 +18,14 @@ def place_quantizers(graph: fx.GraphModule, quantizer: Callable[[], nn.Module]) 
     Of what one kernel computes, a layer with its BatchNorm and its ReLU, only the end is quantized. What moves values
     or takes their largest keeps its input's grid and needs none. What only leads to the network's outputs stays float:
     scores of distilled images are far closer together than those of real ones, so that their range would cut off just
-    the scores that decide. Changes the graph in place; ``quantizer`` makes one.
+    the scores that decide. So do divisors and what roots, logarithms and exponentials are taken of, which a grid might
+    bring to 0, and whole numbers. Changes the graph in place; ``quantizer`` makes one.
     """
     separate_activations(graph)
-    tensors = tensor_nodes(graph)
+    tensors = tensor_nodes(graph) - whole_nodes(graph)
     ends = [fused_end(graph, node) for node in graph.graph.nodes if node in tensors and computes(graph, node)]
     for node in dict.fromkeys(ends):
-        if only_leads_out(graph, node) or gives_several(graph, node):
+        if only_leads_out(graph, node) or is_exacting(graph, node) or gives_several(graph, node):
             continue
         name = f"{HOLDER}.{node.name}"
         graph.add_submodule(name, quantizer())
@@ -90,10 +91,22 @@ def only_user(node: fx.Node) -> fx.Node | None:
 
 
 def only_leads_out(graph: fx.GraphModule, node: fx.Node) -> bool:
-    """Whether a tensor is only moved, joined and made probabilities of on its way to the network's outputs."""
+    """Whether all that becomes of a tensor on its way to the outputs is moved, joined, arithmetic or probabilities."""
     return all(
         user.op == "output"
         or (row := operator_of(graph, user)).asks
-        or ((row.joins or row.scores or moves(graph, user)) and only_leads_out(graph, user))
+        or ((row.joins or row.scores or row.arithmetic or moves(graph, user)) and only_leads_out(graph, user))
         for user in node.users
     )
+
+
+def is_exacting(graph: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether something divides by what a node gives, or takes its root, logarithm or exponential, or those of more."""
+    for user in node.users:
+        place = operator_of(graph, user).exacting
+        if place is not None and user.args[place : place + 1] == (node,):
+            return True
+        alone = user.all_input_nodes == [node] and (operator_of(graph, user).arithmetic or clamps(graph, user))
+        if alone and is_exacting(graph, user):
+            return True
+    return False

@@ -2,24 +2,21 @@
 
 import copy
 import inspect
-import os
 import traceback
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import fx, nn
 from torch.utils._pytree import tree_leaves
 
 from zeroq.errors import ZeroQError
-from zeroq.graph.functional import make_functional, remove_idle
+from zeroq.graph.functional import TORCH, make_functional, remove_idle
 from zeroq.graph.tracers import ShapeTracer, Tracer
 from zeroq.images import gaussian_images
 from zeroq.layers import weighted_layers
 from zeroq.modules import evaluating, forward
 
 NEED = "DFQ, placement integer and export need the graph, method zeroq with another placement needs no tracing"
-TORCH = f"{Path(torch.__file__).parent}{os.sep}"
 
 
 def trace(model: nn.Module, input_shape: tuple[int, int, int] | None = None) -> fx.GraphModule:

@@ -76,6 +76,8 @@ class ActivationQuantizer(nn.Module, Leaf):
         self.zero_point.copy_(parameters.zero_point)
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
+        if not isinstance(values, torch.Tensor) or not values.is_floating_point():  # indices, or several tensors
+            return values
         if not values.numel():  # of a part of the network that is called with no image at all
             return values
         if self._recording:

@@ -7,7 +7,8 @@ import torch
 
 import zeroq
 from tests.zeroq.export.networks import calibrated
-from zeroq.export.layer_times import owners_of_kernels, owners_of_words, times_of_layers
+from zeroq.export.layer_times import times_of_layers
+from zeroq.export.owners import owners_of_kernels, owners_of_words
 from zeroq.export.runtime import OnnxNetwork, kernels, profile
 
 LAYERS = ["stem.0", "branch.0", "branch.3", "head"]

@@ -46,8 +46,25 @@ ARGUMENTS = {
     **dict.fromkeys(["expand", "repeat"], (2, 4, 6, 6)),
     "to": (torch.float64,),
     getattr: ("shape",),
+    **dict.fromkeys([operator.pow, torch.pow, "pow"], (2,)),
+    functional.max_pool1d_with_indices: (3, 2, 1),
+    functional.max_pool2d_with_indices: (3, 2, 1),
+    functional.max_pool3d_with_indices: (3, 2, 1),
 }
-AXES = {nn.Dropout1d: 1, nn.Dropout3d: 3}  # of the map that a kind takes, where its row does not say
+# Those that take no floats, or a tensor of constants.
+OF_WHOLE = {operator.and_, operator.or_, operator.xor, operator.invert, functional.one_hot, torch.bucketize}
+# Those that compare two tensors, or are of truth values.
+OF_TWO = {
+    *(operator.sub, operator.mul, operator.truediv, torch.sub, torch.mul, torch.div, "sub", "mul", "div"),
+    *(operator.lt, operator.le, operator.gt, operator.ge, operator.eq, operator.ne),
+    *(torch.lt, torch.le, torch.gt, torch.ge, torch.eq, torch.ne, "lt", "le", "gt", "ge", "eq", "ne"),
+    *(torch.logical_and, torch.logical_or, torch.logical_xor, "logical_and", "logical_or", "logical_xor"),
+}
+# Of the map that a kind takes, where its row does not say.
+AXES = {
+    **{nn.Dropout1d: 1, nn.Dropout3d: 3},
+    **{functional.max_pool1d_with_indices: 1, functional.max_pool3d_with_indices: 3},
+}
 
 
 def a_call(kind: Kind, *arguments, **named) -> tuple[fx.GraphModule, fx.Node]:
@@ -59,10 +76,10 @@ def a_call(kind: Kind, *arguments, **named) -> tuple[fx.GraphModule, fx.Node]:
         root.clamp = kind(*arguments, **named)  # a name that says nothing
         node = graph.call_module("clamp", (given,))
     elif isinstance(kind, str):
-        others = (given,) if row.adds or kind == "expand_as" else ()
+        others = (given,) if row.adds or kind in (*OF_TWO, "expand_as") else ()
         node = graph.call_method(kind, (given, *others, *arguments), named)
     else:
-        inputs = ([given, given],) if row.joins else (given, given) if row.adds else (given,)
+        inputs = ([given, given],) if row.joins else (given, given) if row.adds or kind in OF_TWO else (given,)
         node = graph.call_function(kind, (*inputs, *arguments), named)
     graph.output(node)
     return fx.GraphModule(root, graph).eval(), node

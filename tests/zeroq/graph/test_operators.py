@@ -10,12 +10,12 @@ from torch.nn import functional
 from torch.utils._pytree import tree_leaves
 
 import zeroq
-from tests.zeroq.graph.operator_calls import ARGUMENTS, a_call, example, values
+from tests.zeroq.graph.operator_calls import ARGUMENTS, OF_WHOLE, a_call, example, values
 from zeroq.graph import operators
 from zeroq.graph.operators import OPERATORS
 from zeroq.graph.placement import only_leads_out
 
-EVERY = [(row, kind) for row in OPERATORS for kind in row.kinds]
+EVERY = [(row, kind) for row in OPERATORS for kind in row.kinds if kind not in OF_WHOLE]
 CONSTANTS = torch.tensor([-1.0, 0.5, 2.0, 3.5])  # one for each of four channels
 
 
@@ -116,7 +116,8 @@ def test_every_clamp_has_ends():
 def test_moving_gives_no_other_values(row, kind):
     graph, node = example(kind)
     given = values(kind)
-    found = torch.isin(compute(graph, given).to(given), torch.cat([given.flatten(), torch.zeros(1)])).all()
+    moved = graph(given)[0] if kind in operators.GIVE_INDICES else compute(graph, given)
+    found = torch.isin(moved.to(given), torch.cat([given.flatten(), torch.zeros(1)])).all()
     assert operators.moves(graph, node) == found == (kind is not nn.UpsamplingBilinear2d)
     assert operators.computes(graph, node) != operators.moves(graph, node)
 
@@ -179,6 +180,45 @@ def test_several_tensors(row, kind):
     node.replace_all_uses_with(item, delete_user_cb=lambda user: user is not item)
     assert operators.gives_several(graph, node)
     assert operators.takes_item(item)
+
+
+@with_property("counts")
+def test_whole_numbers(row, kind):
+    graph, node = example(kind)
+    assert not any(each.is_floating_point() for each in tree_leaves(graph(values(kind))))
+    assert node in operators.whole_nodes(graph)
+
+
+@with_property("arithmetic")
+def test_arithmetic_is_of_each_value_alone(row, kind):
+    graph, _ = example(kind)
+    given = values(kind)
+    assert torch.equal(compute(graph, given.flip(0, 1, 2, 3)), compute(graph, given).flip(0, 1, 2, 3))
+
+
+@pytest.mark.parametrize(
+    ("network", "whole"),
+    [
+        (lambda x: (x > 0) & ~(x < 6), True),
+        (lambda x: x * (x > 0), False),
+        (lambda x: (torch.arange(3) + 1).expand_as(x), True),
+        (lambda x: torch.arange(3) / 2 + x.argmax(1), False),
+        (lambda x: x.argmax(1) * 2 - 1, True),
+        (lambda x: x.argmax(1) * 0.5, False),
+        (lambda x: x.argmax(1) / 2, False),
+        (lambda x: x.argmax(1).float(), False),
+        (lambda x: x.to(torch.int64) + 1, True),
+        (lambda x: torch.max(x, 1)[1], True),
+        (lambda x: torch.max(x, 1)[0], False),
+        (lambda x: torch.cat([x.argmax(1), x.argmin(1)]), True),
+        (lambda x: x.argmax(1).to(x.device).view(-1), True),
+    ],
+)
+def test_what_is_known_to_be_whole(network, whole):
+    graph = fx.symbolic_trace(network)
+    (output,) = (node for node in graph.graph.nodes if node.op == "output")
+    assert (output.args[0] in operators.whole_nodes(graph)) is whole
+    assert graph(torch.randn(3, 3)).is_floating_point() is not whole
 
 
 @with_property("scores")
