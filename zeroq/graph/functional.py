@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 from torch import fx, nn
 from torch.nn import functional
-from torchvision.ops import stochastic_depth
 
 from zeroq.errors import ZeroQError
 from zeroq.graph.operators import IN_PLACE, arguments_of, called, in_place, operator_of, tensor_nodes
@@ -16,10 +15,7 @@ from zeroq.graph.operators import IN_PLACE, arguments_of, called, in_place, oper
 TORCH = f"{Path(torch.__file__).parent}{os.sep}"
 # In evaluation mode; a class of the caller's that inherits from one of them may do anything.
 IDLE_MODULES = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
-IDLE_FUNCTIONS = (
-    *(functional.dropout, functional.dropout1d, functional.dropout2d, functional.dropout3d),
-    stochastic_depth,
-)
+IDLE_FUNCTIONS = ("dropout", "dropout1d", "dropout2d", "dropout3d", "stochastic_depth")  # torch's and torchvision's
 
 
 def make_functional(graph: fx.GraphModule) -> None:
@@ -49,7 +45,7 @@ def make_functional(graph: fx.GraphModule) -> None:
 def remove_idle(graph: fx.GraphModule) -> None:
     """Take out what hands its input on in evaluation mode: Identity, Dropout, stochastic depth."""
     for node in list(graph.graph.nodes):
-        given = arguments_of(node) if node.target in IDLE_FUNCTIONS else {}
+        given = arguments_of(node) if getattr(node.target, "__name__", None) in IDLE_FUNCTIONS else {}
         if type(called(graph, node)) in IDLE_MODULES or given.get("training") is False:
             node.replace_all_uses_with(node.all_input_nodes[0])
             graph.graph.erase_node(node)

@@ -1,0 +1,57 @@
+"""The survey's table, and how many architectures come through each way."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from experiments.analysis.cell import NONE, Table, frame_of
+
+SAME = 1e-3
+NOTES = (
+    "Random weights, BatchNorm's statistics of smooth random images, 8 bits. Integer: layers that onnxruntime runs in "
+    "integers, of all with weights. File: the largest difference between the exported file and zeroq's integer "
+    "arithmetic, as a share of the largest output; a rounding that falls to the other side moves the scores of a "
+    "random network far.",
+)
+
+
+def rows_of(folder: Path) -> list[dict[str, Any]]:
+    """What is stored of each architecture."""
+    return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+
+
+def table(rows: list[dict[str, Any]]) -> Table:
+    """A row an architecture."""
+    return Table("What becomes of architectures that people have", frame_of([_row(row) for row in rows]), NOTES)
+
+
+def summary(rows: list[dict[str, Any]]) -> dict[str, int]:
+    """How many of the architectures come through each way."""
+    integer = [row["integer"] for row in rows if "float_layers" in row["integer"]]
+    return {
+        "architectures": len(rows),
+        "untouched": sum(row["untouched"] for row in rows),
+        "zero-shot": sum(row["zero_shot"] == "done" for row in rows),
+        "exported": len(integer),
+        "all layers but one or none in integers": sum(len(each["float_layers"]) <= 1 for each in integer),
+        "files equal": sum(each["file_from_integers"] <= SAME for each in integer),
+        "dfq": sum(row["dfq"] == "done" for row in rows),
+        "faults": sum("fault" in row[way] for row in rows for way in ("zero_shot", "integer", "dfq")),
+    }
+
+
+def _row(row: dict[str, Any]) -> dict[str, str]:
+    integer = row["integer"]
+    through = "float_layers" in integer
+    return {
+        "Architecture": row["architecture"],
+        "Side": str(row["side"]),
+        "Zero-shot": _word(row["zero_shot"]),
+        "Integer": f"{row['layers'] - len(integer['float_layers'])} of {row['layers']}" if through else _word(integer),
+        "File": f"{integer['file_from_integers']:.1g}" if through else NONE,
+        "DFQ": _word(row["dfq"]),
+    }
+
+
+def _word(found: Any) -> str:
+    return "yes" if found == "done" else "fault" if "fault" in found else "refused"
