@@ -17,8 +17,8 @@ from zeroq.layers import weighted_layers
 from zeroq.methods import Method
 from zeroq.mixed_precision.choices import CostFrontier
 from zeroq.mixed_precision.clipping import clip_ranges
-from zeroq.mixed_precision.divergence import class_scores
 from zeroq.mixed_precision.frontier import ParetoFrontier
+from zeroq.mixed_precision.outputs import Reading, UnreadableOutputError, class_scores
 from zeroq.mixed_precision.sensitivity import SensitivityTable
 from zeroq.modules import channels_last, evaluating, is_channels_last
 from zeroq.planning import allocating, measuring, measuring_activations
@@ -88,6 +88,7 @@ def quantize_by_method(
             settings, and for a network whose sensitivities cannot be measured or that cannot be traced where it must.
     """
     check(model, input_shape, method, settings, distillation, images, limits)
+    measured = measures_sensitivities(model, input_shape, method, settings)
     if images is not None and images.is_inference():
         images = images.clone()
     # Before what takes minutes: not every network can be rewritten, or lets statistics be followed through it.
@@ -101,7 +102,7 @@ def quantize_by_method(
     with channels_last(model, input_shape):
         omega = frontier = activation_omega = None
         activation_bits, planned = settings.activation_bits, {}
-        if method.measures_sensitivities:
+        if measured:
             omega = run_stage(measuring(network, images, settings))
             if settings.mixed_activations:
                 activation_omega = run_stage(measuring_activations(network, images, settings))
@@ -126,7 +127,7 @@ def quantize_by_method(
             elif method.ranges == "statistics":
                 set_ranges(quantized, *moments)
             if settings.clipping == "output_error":
-                clip_ranges(quantized, network, images)
+                clip_ranges(quantized, network, images, settings.output)
             correct = settings.bias_correction == "empirical"
             if not nearest:
                 shares.update(
@@ -184,9 +185,26 @@ def check(
             check_limits(given, torch.empty(1, input_shape[0], 1, 1))
     if settings.placement == "integer" and input_shape is not None:
         check_traced(model, trace(model, input_shape), input_shape)
-    if method.measures_sensitivities:
+
+
+def measures_sensitivities(
+    model: nn.Module, input_shape: tuple[int, int, int] | None, method: Method, settings: Settings
+) -> bool:
+    """Whether sensitivities are measured.
+
+    A plan is chosen by them. Where all widths are given, they only tell which layer is to blame, and are left out for a
+    network in whose output there is nothing to compare. Raises ZeroQError where such a network is asked for them.
+    """
+    if not method.measures_sensitivities:
+        return False
+    try:
         with evaluating(model), torch.no_grad():
-            class_scores(model, gaussian_images(input_shape, 1))  # other outputs have no sensitivities
+            class_scores(model, gaussian_images(input_shape, 1), Reading(settings.output))
+    except UnreadableOutputError:
+        if settings.mixed or settings.mixed_activations or settings.output is not None:
+            raise
+        return False
+    return True
 
 
 def calibration_images(

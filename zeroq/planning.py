@@ -37,6 +37,7 @@ def measuring(network: nn.Module, images: torch.Tensor, settings: Settings) -> S
             direction=settings.direction,
             mode=settings.sensitivity,
             rounding=rounding,
+            output=settings.output,
             devices=settings.devices,
             on_layer=progress,
             **settings.granularity,
@@ -49,6 +50,7 @@ def measuring(network: nn.Module, images: torch.Tensor, settings: Settings) -> S
         "mode": settings.sensitivity,
         "direction": settings.direction,
         "rounding": rounding,
+        "output": settings.output,
         **settings.granularity,
     }
     return Stage("sensitivity", compute, inputs, pack=SensitivityTable.to_plain, unpack=SensitivityTable.from_plain)
@@ -62,6 +64,7 @@ def measuring_activations(network: nn.Module, images: torch.Tensor, settings: Se
         "clipped": settings.clipping == "output_error",
         "direction": settings.direction,
         "mode": settings.sensitivity,
+        "output": settings.output,
     }
 
     def compute(progress: Progress) -> SensitivityTable:
@@ -114,6 +117,7 @@ def weight_plan(
             count=settings.refine,
             direction=settings.direction,
             rounding=settings.measured_rounding,
+            output=settings.output,
             on_plan=progress,
             **settings.granularity,
         )

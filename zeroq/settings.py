@@ -12,6 +12,7 @@ from zeroq.errors import ZeroQError
 from zeroq.layers import weighted_layers
 from zeroq.mixed_precision.budget import Budget, Latency
 from zeroq.mixed_precision.divergence import Direction, check_direction
+from zeroq.mixed_precision.outputs import Output, check_output
 from zeroq.mixed_precision.sensitivity import Mode, check_candidates, check_mode
 from zeroq.quantization.affine import FLOAT_BITS
 from zeroq.quantization.calibrate import check_percentile
@@ -41,7 +42,7 @@ class Settings:
     images correct the biases (``correct_biases``), and for DFQ also ``analytic``. ``rounding`` is ``nearest``,
     ``compensated`` (``round_layer_by_layer``) or ``learned`` (``learn_rounding``). ``clipping`` is ``output_error``
     where the ranges of activations are cut to what disturbs least (``clip_ranges``). The rest is as in ``quantize``,
-    ``sensitivity`` (``direction``, ``devices``, and its ``mode`` as ``sensitivity``) and ``calibrate``
+    ``sensitivity`` (``direction``, ``output``, ``devices``, and its ``mode`` as ``sensitivity``) and ``calibrate``
     (``percentile``).
     """
 
@@ -62,6 +63,7 @@ class Settings:
     devices: Sequence[str] = ()
     mixed_activations: bool = False
     budget: Budget | None = None
+    output: Output = None
 
     @property
     def granularity(self) -> dict[str, bool]:
@@ -89,6 +91,7 @@ class Settings:
         candidates = check_candidates(self.candidates)
         check_direction(self.direction)
         check_mode(self.sensitivity)
+        check_output(self.output)
         check_placement(self.placement)
         check_percentile(self.percentile)
         check_bias_correction(self.bias_correction)

@@ -12,7 +12,8 @@ class Stage:
     """A stage's work.
 
     ``compute`` does it and calls its argument with (done, total). ``inputs`` is all that the result depends on beside
-    the library, the device and PyTorch: networks, tensors and plain values; None where it takes no time worth keeping.
+    the library, the device and PyTorch: networks, tensors, plain values and a caller's own ``output``; None where it
+    takes no time worth keeping.
     ``pack`` turns a result into tensors, numbers, strings, lists and dicts, ``unpack`` turns those into the result.
     """
 

@@ -49,11 +49,13 @@ def zero_shot_quantize(
         recipe: ``published`` (``distill``), ``fast`` (``distill_fast``) or ``natural`` (``distill_natural``), None: the
             method's own; ``count`` to ``limits`` are their arguments, None is the recipe's own number.
         size: the height and width of distilled images in pixels, where it is not the network's own.
-        settings: the other fields of ``Settings``.
+        settings: the other fields of ``Settings``, such as ``output``, which says what is compared of the network's
+            output (``zeroq.mixed_precision.outputs``).
 
     Raises:
         ZeroQError: as the stages do, and before any work for wrong settings and for a network whose sensitivities
-            cannot be measured.
+            cannot be measured, if a plan needs them: with ``mixed=False`` any output will do, and one that holds
+            nothing to compare leaves the result without ``sensitivity``.
     """
     chosen = method_by_name(method)
     return quantize_by_method(

@@ -20,9 +20,10 @@ from zeroq.distillation.recipe import recipe_by_name
 from zeroq.evaluation.classification import evaluate
 from zeroq.images import gaussian_images
 from zeroq.layers import channel_axis, weighted_layers
-from zeroq.mixed_precision.divergence import class_scores, divergence
+from zeroq.mixed_precision.divergence import divergence
 from zeroq.mixed_precision.estimated import DIRECTIONS, IMAGES
 from zeroq.mixed_precision.frontier import pareto_frontier
+from zeroq.mixed_precision.outputs import class_scores
 from zeroq.mixed_precision.sensitivity import SensitivityTable, sensitivity
 from zeroq.modules import evaluating, replaced_weight
 from zeroq.networks import efficientnet_lite, pytorchcv_models, zoo

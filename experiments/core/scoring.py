@@ -11,7 +11,8 @@ from experiments.core.progress import progress_bar
 from experiments.core.sources import Dataset
 from zeroq.evaluation import classification, detection
 from zeroq.export.integer_arithmetic import integer_arithmetic
-from zeroq.mixed_precision.divergence import class_scores, divergence
+from zeroq.mixed_precision.divergence import divergence
+from zeroq.mixed_precision.outputs import class_scores
 from zeroq.modules import channels_last, evaluating, model_device
 from zeroq.networks.pretrained import PretrainedNetwork
 from zeroq.parallel import on_devices, rank_and_size

@@ -15,7 +15,7 @@ from zeroq.datasets.fashion_mnist import FashionMNIST
 from zeroq.datasets.fashion_scenes import FashionScenes
 from zeroq.datasets.imagenet import ImageNet
 from zeroq.errors import ZeroQError
-from zeroq.mixed_precision.divergence import class_scores
+from zeroq.mixed_precision.outputs import class_scores
 from zeroq.modules import evaluating
 from zeroq.networks import efficientnet_lite, pytorchcv_models, retinanet, timm_models, torchvision_models, zoo
 from zeroq.networks.pretrained import PretrainedNetwork

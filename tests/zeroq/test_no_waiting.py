@@ -14,9 +14,9 @@ from torchvision import models
 import zeroq
 from zeroq.evaluation.classification import evaluate
 from zeroq.layers import weighted_layers
-from zeroq.mixed_precision.divergence import scores_of
 from zeroq.mixed_precision.estimated import estimates
 from zeroq.mixed_precision.exact import Candidates, Portions, with_full_forwards, with_suffixes
+from zeroq.mixed_precision.outputs import BY_SHAPE
 from zeroq.mixed_precision.suffix import SuffixNetwork
 
 IMAGES = torch.zeros(4, 3, 16, 16, device="meta")
@@ -44,7 +44,7 @@ def test_the_device_refuses():
 def test_exact_sensitivities():
     model = without_values()
     done = []
-    given = (model, [IMAGES], [scores_of(model(IMAGES))], candidates_of(model), "forward")
+    given = (model, [IMAGES], [BY_SHAPE.scores(model(IMAGES))], candidates_of(model), "forward")
     with_full_forwards(*given, lambda layers, of: done.append((layers, of)))
     portions = Portions(SuffixNetwork(model, tuple(IMAGES.shape[1:])), len(IMAGES))
     with_suffixes(portions, *given[1:], lambda layers, of: done.append((layers, of)))

@@ -12,9 +12,10 @@ from zeroq.errors import ZeroQError
 from zeroq.graph.tracers import Leaf
 from zeroq.images import check_images
 from zeroq.mixed_precision.clipping import clip_ranges
-from zeroq.mixed_precision.divergence import NOT_FINITE, Direction, check_direction, class_scores
+from zeroq.mixed_precision.divergence import Direction, check_direction
 from zeroq.mixed_precision.estimated import estimates
 from zeroq.mixed_precision.exact import with_full_forwards
+from zeroq.mixed_precision.outputs import NOT_FINITE, Output, class_scores, reading_of
 from zeroq.mixed_precision.sensitivity import Mode, SensitivityTable, check_candidates, check_mode
 from zeroq.modules import evaluating, model_device, model_dtype
 from zeroq.quantization.affine import FLOAT_BITS, LARGEST_BITS, AffineParameters, fake_quantize
@@ -70,6 +71,7 @@ def activation_sensitivity(
     clipped: bool = False,
     direction: Direction = "forward",
     mode: Mode = "exact",
+    output: Output = None,
     on_layer: Callable[[int, int], None] = lambda done, total: None,
 ) -> SensitivityTable:
     """Measure Ω_a(k), the mean over images of KL(softmax M(x) ‖ softmax M_a,k(x)), for every activation and width.
@@ -84,7 +86,7 @@ def activation_sensitivity(
         placement: which activations are quantized, as in ``quantize``.
         percentile: as in ``calibrate``.
         clipped: ranges are cut to what disturbs the layer behind them least, at each width (``clip_ranges``).
-        direction, mode: as in ``sensitivity``.
+        direction, mode, output: as in ``sensitivity``.
         on_layer: receives (activations done, activations in all).
 
     Returns:
@@ -93,8 +95,8 @@ def activation_sensitivity(
         Rows of activations that no image reaches are 0.
 
     Raises:
-        ZeroQError: bits, images, placement, percentile, direction or mode out of range, an output that has no class
-            scores.
+        ZeroQError: bits, images, placement, percentile, direction, mode or output out of range, nothing to compare in
+            the network's output.
     """
     check_images(images)
     widths = check_candidates(bits)
@@ -102,6 +104,7 @@ def activation_sensitivity(
     check_mode(mode)
     check_percentile(percentile)
     images = images.detach().to(model_device(model), model_dtype(model))
+    reading = reading_of(model, images, output)
     shape = tuple(images.shape[1:])
     quantized = convert(model, FLOAT_BITS, LARGEST_BITS, placement, input_shape=shape)
     calibrate(quantized, images, percentile)
@@ -113,7 +116,7 @@ def activation_sensitivity(
         at_width = convert(model, FLOAT_BITS, width, placement, input_shape=shape)
         calibrate(at_width, images, percentile)
         if clipped:
-            clip_ranges(at_width, model, images)
+            clip_ranges(at_width, model, images, output)
         for place, name in reached.items():
             quantizer = at_width.get_submodule(name)
             parameters[place].append(AffineParameters(quantizer.scale, quantizer.zero_point, 0, 2**width - 1))
@@ -124,11 +127,11 @@ def activation_sensitivity(
     candidates = Activations(probes, widths, parameters)
     with evaluating(quantized), torch.no_grad():
         if mode == "estimated":
-            values = estimates(quantized, images, candidates, on_layer=on_layer)
+            values = estimates(quantized, images, candidates, on_layer=on_layer, reading=reading)
         else:
-            reference = class_scores(quantized, images)
-            sums = with_full_forwards(quantized, [images], [reference], candidates, direction, on_layer)
-            values = (sums / reference[..., 0].numel()).clamp_min(0).cpu()
+            reference = class_scores(quantized, images, reading)
+            sums = with_full_forwards(quantized, [images], [reference], candidates, direction, on_layer, reading)
+            values = (sums / reading.kind.count(reference)).clamp_min(0).cpu()
     if not values.isfinite().all():
         raise ZeroQError(NOT_FINITE)
     table = pandas.DataFrame(values.numpy(), index=list(probes), columns=list(widths))

@@ -1,20 +1,17 @@
-"""The distance between what two networks say: the KL divergence of their class scores."""
+"""The distance between what two networks say: KL divergence of class scores, or squared change of values."""
 
-from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from collections.abc import Callable
+from typing import Literal, NamedTuple, get_args
 
 import torch
-from torch import nn
 from torch.nn import functional
 
 from zeroq.errors import ZeroQError
-from zeroq.modules import forward
 
 Direction = Literal["forward", "symmetric"]
 
 # A detector gives 10⁷ scores an image.
 IMAGES_AT_ONCE = 4
-NOT_FINITE = "the network's class scores hold NaN or infinite values; check its weights"
 
 
 def check_direction(direction: str) -> None:
@@ -23,48 +20,27 @@ def check_direction(direction: str) -> None:
         raise ZeroQError(f"direction must be one of {', '.join(get_args(Direction))}, not {direction!r}")
 
 
-def class_scores(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """Logits of a classifier [N, classes], or of a detector with an output ``cls_logits`` [N, anchors, classes].
+class Kind(NamedTuple):
+    """What a distance is of.
 
-    Raises ZeroQError for any other output, and for scores that are not finite.
+    Args:
+        distance: (reference, direction) → a function of changed scores, which gives the sum of distances from the
+            reference, float64 and on the scores' device: to ask for a number would wait for a GPU.
+        root: (scores, ξ) → B ξ, where to second order the distance is half the quadratic form of B Bᵀ.
+        count: how many distances the sum adds up.
     """
-    scores = scores_of(forward(model, images))
-    if not scores.isfinite().all():
-        raise ZeroQError(NOT_FINITE)
-    return scores
 
-
-def scores_of(output: Any) -> torch.Tensor:
-    """The scores of ``class_scores`` in a network's output, finite or not: to ask would wait for a GPU."""
-    if isinstance(output, Mapping) and isinstance(output.get("cls_logits"), torch.Tensor):
-        return output["cls_logits"]
-    if isinstance(output, torch.Tensor) and output.dim() > 1 and output.flatten(1).shape[1] == output.shape[1]:
-        return output.flatten(1)
-    found = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-    raise ZeroQError(
-        f"sensitivity needs a classifier with one output tensor [images, classes], or a detector whose outputs "
-        f"hold cls_logits [images, anchors, classes], not {found}; for other networks call zeroq.distill, "
-        f"zeroq.quantize with one width for all layers, and zeroq.calibrate"
-    )
-
-
-def divergence(reference: torch.Tensor, changed: torch.Tensor, direction: Direction) -> float:
-    """Mean KL(reference ‖ changed) in nats, from the logits that ``class_scores`` gives.
-
-    For a classifier KL of the softmax, averaged over images. For a detector KL of each class's own probability
-    (Bernoulli), summed over classes, averaged over anchors and images. ``symmetric``: the mean of both directions.
-    """
-    total = reference.new_zeros((), dtype=torch.float64)
-    for before, after in zip(reference.split(IMAGES_AT_ONCE), changed.split(IMAGES_AT_ONCE), strict=True):
-        total += DivergenceFrom(before, direction)(after)
-    return max(total.item() / reference[..., 0].numel(), 0.0)
+    distance: Callable[[torch.Tensor, Direction], Callable[[torch.Tensor], torch.Tensor]]
+    root: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    count: Callable[[torch.Tensor], int]
 
 
 class DivergenceFrom:
-    """``divergence`` of many from one reference, whose own probabilities are computed once.
+    """KL divergences of many class scores from one reference, whose own probabilities are computed once.
 
-    A call gives the sum over images and anchors, float64 and on the scores' device: to ask for a number would wait for
-    a GPU.
+    Scores are logits: [N, classes, …] of a softmax for each image, and for each place where there are axes behind;
+    [N, places, classes] of a probability for each class at each place (Bernoulli), summed over classes. ``symmetric``:
+    the mean of both directions.
     """
 
     def __init__(self, reference: torch.Tensor, direction: Direction):
@@ -84,13 +60,57 @@ class DivergenceFrom:
         return total
 
 
+def fisher_root(scores: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
+    """B ξ with B Bᵀ the Fisher information of the probabilities that class scores give.
+
+    Of a softmax diag(p) − p pᵀ, of each class that has a probability of its own p (1 − p).
+    """
+    if _is_bernoulli(scores):
+        return scores.sigmoid().mul((-scores).sigmoid()).sqrt() * drawn
+    probabilities = scores.softmax(1)
+    scaled = probabilities.sqrt() * drawn
+    return scaled - probabilities * scaled.sum(1, keepdim=True)
+
+
+def distributions(scores: torch.Tensor) -> int:
+    """How many images, or places in images, have a distribution in class scores."""
+    return scores.numel() // scores.shape[2 if _is_bernoulli(scores) else 1]
+
+
+def squared_change(reference: torch.Tensor, direction: Direction) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The summed squares of changes from ``reference``, the same in both directions."""
+    del direction
+    return lambda changed: (changed - reference).double().square().sum()
+
+
+def squared_change_root(values: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
+    """B ξ with B Bᵀ = 2 I."""
+    return 2**0.5 * drawn
+
+
+SCORES = Kind(DivergenceFrom, fisher_root, distributions)
+VALUES = Kind(squared_change, squared_change_root, torch.Tensor.numel)
+
+
+def divergence(reference: torch.Tensor, changed: torch.Tensor, direction: Direction, kind: Kind = SCORES) -> float:
+    """The mean distance, of class scores KL(reference ‖ changed) in nats, averaged over images and places."""
+    total = reference.new_zeros((), dtype=torch.float64)
+    for before, after in zip(reference.split(IMAGES_AT_ONCE), changed.split(IMAGES_AT_ONCE), strict=True):
+        total += kind.distance(before, direction)(after)
+    return max(total.item() / kind.count(reference), 0.0)
+
+
+def _is_bernoulli(scores: torch.Tensor) -> bool:
+    return scores.dim() == 3
+
+
 def _log_probabilities(logits: torch.Tensor) -> torch.Tensor:
-    """Of a classifier's classes [N, classes], or of each detector's class being there and not [2, N, anchors, classes].
+    """Of the classes of a softmax [N, classes, …], or of each class being there and not [2, N, places, classes].
 
     In float64, because the difference of nearly equal distributions cancels most of float32's digits, and from
     logits, so that no certain class makes it infinite.
     """
     logits = logits.double()
-    if logits.dim() == 2:
-        return functional.log_softmax(logits, dim=1)
-    return torch.stack([functional.logsigmoid(logits), functional.logsigmoid(-logits)])
+    if _is_bernoulli(logits):
+        return torch.stack([functional.logsigmoid(logits), functional.logsigmoid(-logits)])
+    return functional.log_softmax(logits, dim=1)

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from zeroq.layers import channel_axis
-from zeroq.mixed_precision.divergence import Direction, DivergenceFrom, class_scores, scores_of
+from zeroq.mixed_precision.divergence import Direction
+from zeroq.mixed_precision.outputs import BY_SHAPE, Reading, class_scores
 from zeroq.mixed_precision.suffix import SuffixNetwork
 from zeroq.modules import forward, replaced_weight
 from zeroq.parallel import all_reduce, shard
@@ -84,37 +85,44 @@ def divergences(
     direction: Direction,
     memory_mib: float,
     on_layer: Callable[[int, int], None],
+    reading: Reading = BY_SHAPE,
 ) -> torch.Tensor:
     """Ω of each layer at each width, float64 [layers, widths] on the CPU, of a network in evaluation mode.
 
     In a process group each process measures its share of the layers, and receives all values.
     """
-    portions = portions_for(model, images, candidates, memory_mib)
+    portions = portions_for(model, images, candidates, memory_mib, reading)
     parts = images.split(portions.images)
     if portions.network is None:
-        references = [class_scores(model, part) for part in parts]
-        sums = with_full_forwards(model, parts, references, candidates, direction, on_layer)
+        references = [class_scores(model, part, reading) for part in parts]
+        sums = with_full_forwards(model, parts, references, candidates, direction, on_layer, reading)
     else:
         # Its own: other roundings than the network's would count as divergence.
         references = [portions.network.scores(part) for part in parts]
-        sums = with_suffixes(portions, parts, references, candidates, direction, on_layer)
-    return (all_reduce(sums.cpu()) / sum(scores[..., 0].numel() for scores in references)).clamp_min(0)
+        sums = with_suffixes(portions, parts, references, candidates, direction, on_layer, reading)
+    return (all_reduce(sums.cpu()) / sum(map(reading.kind.count, references))).clamp_min(0)
 
 
-def portions_for(model: nn.Module, images: torch.Tensor, candidates: Candidates, memory_mib: float) -> Portions:
+def portions_for(
+    model: nn.Module,
+    images: torch.Tensor,
+    candidates: Candidates,
+    memory_mib: float,
+    reading: Reading = BY_SHAPE,
+) -> Portions:
     """The largest portions whose values fit into ``memory_mib``, as one image needs it."""
     whole = Portions(None, len(images))
     first = images[:1]
     try:
-        network = SuffixNetwork(model, tuple(images.shape[1:]))
-        expected = class_scores(model, first)
+        network = SuffixNetwork(model, tuple(images.shape[1:]), reading)
+        expected = class_scores(model, first, reading)
         if not is_same(network.scores(first), expected):
             return whole
         kept, run = network.bytes_needed(first)
     except Exception:  # whatever stops a graph, or does not work in parts, works as a whole
         return whole
     # A normalisation over the batch makes each image's scores depend on the others.
-    independent = is_same(class_scores(model, images[:2])[:1], expected)
+    independent = is_same(class_scores(model, images[:2], reading)[:1], expected)
     # The reference's scores, and its logarithms and probabilities in float64, of two outcomes where it is a detector.
     kept += expected.nbytes + 4 * 8 * expected.numel()
     bound = memory_mib * MIB
@@ -141,6 +149,7 @@ def with_full_forwards(
     candidates: Variants,
     direction: Direction,
     on_layer: Callable[[int, int], None],
+    reading: Reading = BY_SHAPE,
 ) -> torch.Tensor:
     """Summed divergences, float64 [layers, widths], with one forward of the whole network for each."""
     sums = _zeros(references[0], candidates)
@@ -149,7 +158,8 @@ def with_full_forwards(
         for column, changed in enumerate(candidates.variants(name)):
             with changed:
                 for part, reference in zip(parts, references, strict=True):
-                    sums[row, column] += DivergenceFrom(reference, direction)(scores_of(forward(model, part)))
+                    distance = reading.kind.distance(reference, direction)
+                    sums[row, column] += distance(reading.scores(forward(model, part)))
         on_layer(done, len(own))
     return sums
 
@@ -161,6 +171,7 @@ def with_suffixes(
     candidates: Candidates,
     direction: Direction,
     on_layer: Callable[[int, int], None],
+    reading: Reading = BY_SHAPE,
 ) -> torch.Tensor:
     """Summed divergences, float64 [layers, widths]; what precedes a layer is computed once for each part's images."""
     sums = _zeros(references[0], candidates)
@@ -169,7 +180,7 @@ def with_suffixes(
     own = set(shard(list(rows)))
     kept: dict[str, list[torch.Tensor]] = {}
     for done, (part, reference) in enumerate(zip(parts, references, strict=True)):
-        distance = DivergenceFrom(reference, direction)
+        distance = reading.kind.distance(reference, direction)
         for position, (name, scores_with) in enumerate(portions.network.sweep(part)):
             if name not in own:
                 continue

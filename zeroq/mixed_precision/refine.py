@@ -13,8 +13,9 @@ from torch import nn
 
 from zeroq.errors import ZeroQError
 from zeroq.images import check_images
-from zeroq.mixed_precision.divergence import Direction, class_scores, divergence
+from zeroq.mixed_precision.divergence import Direction, divergence
 from zeroq.mixed_precision.frontier import ParetoFrontier, budget_bits
+from zeroq.mixed_precision.outputs import Output, class_scores, reading_of
 from zeroq.mixed_precision.plan import BitPlan
 from zeroq.modules import evaluating
 from zeroq.quantization.affine import FLOAT_BITS
@@ -25,7 +26,10 @@ NEAR = 0.97
 
 
 class MeasuredPlan(NamedTuple):
-    """A plan and the KL in nats between the float network and the one with all its weights quantized."""
+    """A plan and the KL in nats between the float network and the one with all its weights quantized.
+
+    Of other outputs than class scores it is the distance of ``sensitivity``.
+    """
 
     plan: BitPlan
     joint_kl: float
@@ -43,12 +47,14 @@ def refine(
     per_channel: bool = True,
     symmetric: bool = False,
     rounding: Rounding = "nearest",
+    output: Output = None,
     on_plan: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[MeasuredPlan]:
     """Measure up to ``count`` frontier plans near the budget jointly; the best comes first.
 
-    The budget is given as in ``allocate``, the weight quantizers as in ``quantize``; ``on_plan`` receives
-    (plans done, plans in all). Raises ZeroQError as ``allocate`` and ``sensitivity`` do.
+    The budget is given as in ``allocate``, the weight quantizers as in ``quantize``, ``direction`` and ``output`` as in
+    ``sensitivity``; ``on_plan`` receives (plans done, plans in all). Raises ZeroQError as ``allocate`` and
+    ``sensitivity`` do.
     """
     check_images(images)
     if count < 1:
@@ -60,13 +66,14 @@ def refine(
     how = {"per_channel": per_channel, "symmetric": symmetric, "rounding": rounding}
     if rounding != "nearest":
         how["images"] = images
+    reading = reading_of(model, images, output)
     with evaluating(model), torch.no_grad():
-        reference = class_scores(model, images)
+        reference = class_scores(model, images, reading)
         measured = []
         for done, index in enumerate(indices, start=1):
             plan = frontier[index].plan
             quantized = quantize(model, plan, FLOAT_BITS, **how)
-            changed = class_scores(quantized, images)
-            measured.append(MeasuredPlan(plan, divergence(reference, changed, direction)))
+            changed = class_scores(quantized, images, reading)
+            measured.append(MeasuredPlan(plan, divergence(reference, changed, direction, reading.kind)))
             on_plan(done, len(indices))
     return sorted(measured, key=lambda candidate: candidate.joint_kl)

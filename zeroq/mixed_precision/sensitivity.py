@@ -12,9 +12,10 @@ from torch import nn
 from zeroq.errors import ZeroQError
 from zeroq.images import check_images
 from zeroq.layers import weighted_layers
-from zeroq.mixed_precision.divergence import NOT_FINITE, Direction, check_direction, class_scores
+from zeroq.mixed_precision.divergence import Direction, check_direction
 from zeroq.mixed_precision.estimated import estimates
 from zeroq.mixed_precision.exact import Candidates, divergences
+from zeroq.mixed_precision.outputs import NOT_FINITE, Output, Reading, reading_of
 from zeroq.modules import evaluating, model_device, model_dtype
 from zeroq.parallel import on_devices
 from zeroq.quantization.affine import LARGEST_BITS, SMALLEST_BITS, check_finite
@@ -67,18 +68,20 @@ def sensitivity(
     symmetric: bool = False,
     mode: Mode = "exact",
     rounding: Rounding = "nearest",
+    output: Output = None,
     memory_mib: float = 1024,
     devices: Sequence[str] = (),
     on_layer: Callable[[int, int], None] = lambda done, total: None,
 ) -> SensitivityTable:
     """Measure Ω_i(k), the mean over images of KL(softmax M(x) ‖ softmax M_i,k(x)), for every layer and width.
 
-    M_i,k quantizes only layer i's weights, to k bits. Everything else stays float. For a detector, M(x) is every
-    anchor's class scores, each a probability of its own (``zeroq.mixed_precision.divergence``).
+    M_i,k quantizes only layer i's weights, to k bits. Everything else stays float. For other outputs than class
+    scores [N, classes] the distance is another (``zeroq.mixed_precision.outputs``).
 
     Args:
-        model: a classifier with outputs [N, classes], or a detector whose outputs hold ``cls_logits``
-            [N, anchors, classes], in any mode, on any device; left as it came.
+        model: a classifier with outputs [N, classes], or [N, classes, H, W] for each pixel, a detector whose outputs
+            hold ``cls_logits`` [N, anchors, classes], or another network whose ``output`` is told, in any mode, on any
+            device; left as it came.
         images: float [N, C, H, W], normalised.
         bits: candidate widths, any subset of 2…8.
         direction: ``forward`` as above, or ``symmetric`` (the mean of both directions).
@@ -92,11 +95,15 @@ def sensitivity(
         rounding: of the layer's weights. Compensated ones are rounded for the float network's inputs under every other
             image, and measured on the rest: a layer whose errors make up for each other needs fewer bits. They stand
             for learned ones too, which start from them and take minutes.
+        output: what is compared of the network's output: None where class scores are found by themselves, the key,
+            position or function of the output that gives them, ``scores`` for logits that look like probabilities, or
+            ``values`` (``zeroq.mixed_precision.outputs``). With ``devices``, a function that can be pickled.
         per_channel, symmetric: as in ``quantize``.
         on_layer: receives (layers done, layers in all), unless several devices share them.
 
     Raises:
-        ZeroQError: bits, images, direction, mode or memory out of range, an output of another kind.
+        ZeroQError: bits, images, direction, mode, output or memory out of range, nothing to compare in the network's
+            output.
     """
     check_images(images)
     candidates = check_candidates(bits)
@@ -109,9 +116,8 @@ def sensitivity(
     if not layers:
         raise ZeroQError("the network has no Conv or Linear layer, so there is no sensitivity to measure")
     images = images.detach().to(model_device(model), model_dtype(model))
-    with evaluating(model), torch.no_grad():
-        class_scores(model, images[:1])  # what a network cannot do is said of the network, not of a part of it
-    measurement = Measurement(candidates, mode, direction, memory_mib, rounding, per_channel, symmetric)
+    reading = reading_of(model, images, output)  # what a network cannot do is said of the network, not of a part of it
+    measurement = Measurement(candidates, mode, direction, memory_mib, rounding, per_channel, symmetric, reading)
     if len(devices) < 2:
         values = measurement.values(model, images, on_layer)
     else:
@@ -133,6 +139,7 @@ class Measurement:
     rounding: Rounding
     per_channel: bool
     symmetric: bool
+    reading: Reading
 
     def values(
         self, model: nn.Module, images: torch.Tensor, on_layer: Callable[[int, int], None] = lambda done, total: None
@@ -148,9 +155,9 @@ class Measurement:
             images = images[1::2] if len(images) > 1 else images
         with evaluating(model), torch.no_grad():
             if self.mode == "estimated":
-                return estimates(model, images, candidates, on_layer=on_layer)
-            bounds = {"direction": self.direction, "memory_mib": self.memory_mib}
-            return divergences(model, images, candidates, on_layer=on_layer, **bounds)
+                return estimates(model, images, candidates, on_layer=on_layer, reading=self.reading)
+            how = {"direction": self.direction, "memory_mib": self.memory_mib, "reading": self.reading}
+            return divergences(model, images, candidates, on_layer=on_layer, **how)
 
 
 def measure_on(device: str, measurement: Measurement, model: nn.Module, images: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,7 @@
 """Run a network again from one of its layers on, instead of from the images."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from zeroq.errors import ZeroQError
 from zeroq.graph.folding import fold_batch_norms
 from zeroq.graph.tracing import operation_of, trace
 from zeroq.layers import WEIGHTED_LAYERS, beside_weight, weighted_layers
-from zeroq.mixed_precision.divergence import scores_of
+from zeroq.mixed_precision.outputs import BY_SHAPE, Reading
 from zeroq.modules import replaced_weight
 
 Values = dict[fx.Node, Any]
@@ -21,17 +21,25 @@ Values = dict[fx.Node, Any]
 class SuffixNetwork:
     """A traced copy of a network, whose class scores can be computed again from any Conv or Linear layer on.
 
-    It is for images of one shape, (channels, height, width). BatchNorm is folded, which changes nothing but roundings,
-    and what the scores do not depend on, such as a detector's boxes, is left out. Raises ZeroQError where the network
-    cannot be traced, and where it has forward hooks, which expect whole forwards of the network itself.
+    It is for images of one shape, (channels, height, width), and ``reading`` finds the scores in its output. BatchNorm
+    is folded, which changes nothing but roundings, and what the scores do not depend on, such as a detector's boxes, is
+    left out. Raises ZeroQError where the network cannot be traced, and where it has forward hooks, which expect whole
+    forwards of the network itself.
     """
 
-    def __init__(self, model: nn.Module, input_shape: tuple[int, int, int]):
+    def __init__(
+        self,
+        model: nn.Module,
+        input_shape: tuple[int, int, int],
+        reading: Reading = BY_SHAPE,
+    ):
         if any(module._forward_hooks or module._forward_pre_hooks for module in model.modules()):
             raise ZeroQError("the network has forward hooks, which a part of a forward would not call as they expect")
         self._graph = fold_batch_norms(trace(model, input_shape))
         self._layers = weighted_layers(self._graph)
-        self._scores = _class_scores_of(self._graph.graph)
+        self._reading = reading
+        # The nodes that hold the scores, arranged as the network's output is.
+        self._scores = reading.narrowed(self._graph.graph.output_node().args[0])
         self._nodes = _needed(self._graph.graph, self._scores)
         self._operations = [operation_of(self._graph, node) for node in self._nodes]
         self._dead = _last_uses(self._nodes, self._scores)
@@ -83,7 +91,7 @@ class SuffixNetwork:
         return self._scores_in(own)
 
     def _scores_in(self, values: Values) -> torch.Tensor:
-        return scores_of(fx.map_arg(self._scores, values.__getitem__))
+        return self._reading.scores(fx.map_arg(self._scores, values.__getitem__))
 
     def _run(
         self,
@@ -119,13 +127,6 @@ class SuffixNetwork:
             if id(layer.weight) in first:
                 starting[first[id(layer.weight)]].append(name)
         return starting
-
-
-def _class_scores_of(graph: fx.Graph) -> Any:
-    """The nodes that hold the class scores, arranged as the network's output is."""
-    (output,) = (node for node in graph.nodes if node.op == "output")
-    found = output.args[0]
-    return {"cls_logits": found["cls_logits"]} if isinstance(found, Mapping) and "cls_logits" in found else found
 
 
 def _needed(graph: fx.Graph, scores: Any) -> list[fx.Node]:

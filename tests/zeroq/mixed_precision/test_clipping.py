@@ -9,7 +9,8 @@ from torch import nn
 import zeroq
 from tests.networks import estimate_statistics
 from zeroq.mixed_precision.clipping import clip_ranges
-from zeroq.mixed_precision.divergence import class_scores, divergence
+from zeroq.mixed_precision.divergence import divergence
+from zeroq.mixed_precision.outputs import class_scores
 from zeroq.quantization.affine import FLOAT_BITS
 from zeroq.quantization.convert import activation_quantizers, convert
 from zeroq.rounding.activation_ranges import narrow_ranges

@@ -9,8 +9,8 @@ from tests.networks import HandWritten
 from tests.zeroq.mixed_precision.networks import Awkward, Detector, network
 from zeroq.layers import weighted_layers
 from zeroq.mixed_precision import exact
-from zeroq.mixed_precision.divergence import class_scores
 from zeroq.mixed_precision.estimated import estimates
+from zeroq.mixed_precision.outputs import class_scores
 
 
 @pytest.mark.parametrize("kind", [HandWritten, Detector])
@@ -48,6 +48,80 @@ def test_estimated_is_the_gauss_newton_form(images, kind):
 def test_a_network_that_only_runs_forward_is_not_estimated(images):
     with pytest.raises(zeroq.ZeroQError, match="cannot be differentiated"):
         zeroq.sensitivity(network(Awkward), images, mode="estimated")
+
+
+class ByKeyword(nn.Module):
+    """Layers that are called by keyword."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.head = nn.Conv2d(3, 8, 3), nn.Linear(8, 5)
+
+    def forward(self, x):
+        return self.head(input=self.first(input=x).relu().mean((2, 3)))
+
+
+class Positions(nn.Module):
+    """Layers that see no image: of a batch of one, of none, and of one that looks like the images'; and once more."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("places", torch.randn(1, 3, 16, 16))
+        self.register_buffer("eight", torch.randn(8, 4))
+        self.batch, self.none, self.rows = nn.Conv2d(3, 6, 3), nn.Linear(4, 6), nn.Linear(4, 6)
+        self.twice, self.head = nn.Conv2d(3, 6, 3), nn.Linear(6, 5)
+
+    def forward(self, x):
+        maps = self.twice(x) + self.twice(self.places) + self.batch(self.places)
+        return self.head(maps.relu().mean((2, 3)) + self.none(self.eight[0]) + self.rows(self.eight).mean(0))
+
+
+class Windows(nn.Module):
+    """A layer whose rows are parts of images, as in windowed attention, and one whose first axis is another."""
+
+    def __init__(self):
+        super().__init__()
+        self.parts, self.steps, self.head = nn.Linear(12, 6), nn.Linear(6, 6), nn.Linear(6, 5)
+
+    def forward(self, x):
+        windows = x.unflatten(3, (4, 4)).permute(0, 3, 2, 1, 4).flatten(0, 1).flatten(2)  # [4 N, 16, 12]
+        steps = self.parts(windows).unflatten(0, (len(x), -1)).flatten(1, 2).transpose(0, 1)  # [64, N, 6]
+        return self.head(self.steps(steps).relu().mean(0))
+
+
+@pytest.mark.parametrize("kind", [ByKeyword, Positions, Windows])
+def test_calls_of_every_kind(images, kind):
+    torch.manual_seed(0)
+    model, images = kind().double(), images.double()
+    widths = (6, 8)
+    candidates = exact.Candidates(weighted_layers(model), widths, {})
+    with torch.no_grad():
+        found = estimates(model, images, candidates, directions=3000, on_layer=lambda done, total: None)
+    expected = torch.tensor(zeroq.sensitivity(model, images, widths).to_numpy())
+    assert (expected > 0).all()
+    assert torch.allclose(found, expected, rtol=0.25)
+
+
+class Detached(ByKeyword):
+    """Nothing says how the scores depend on what precedes."""
+
+    def forward(self, x):
+        return self.head(self.first(x).relu().mean((2, 3)).detach())
+
+
+class Half(ByKeyword):
+    def forward(self, x):
+        with torch.no_grad():
+            x = self.first(x)
+        return self.head(x.relu().mean((2, 3)))
+
+
+@pytest.mark.parametrize("kind", [Detached, Half])
+def test_layers_that_torch_loses_sight_of_are_not_taken_for_those_that_see_no_image(images, kind):
+    with pytest.raises(
+        zeroq.ZeroQError, match=r"cannot be differentiated \(layer '(first|head)' depends on the images"
+    ):
+        zeroq.sensitivity(kind(), images, mode="estimated")
 
 
 def test_backward_passes_do_not_grow_with_layers_and_widths(images, monkeypatch):

@@ -15,7 +15,8 @@ from zeroq.graph.folding import fold_batch_norms
 from zeroq.graph.tracing import trace
 from zeroq.layers import channel_axis, weighted_layers
 from zeroq.mixed_precision import exact
-from zeroq.mixed_precision.divergence import class_scores, divergence
+from zeroq.mixed_precision.divergence import divergence
+from zeroq.mixed_precision.outputs import class_scores
 from zeroq.networks import zoo
 from zeroq.quantization.affine import quantized_weight
 

@@ -60,7 +60,7 @@ def test_other_wrong_arguments(hand_written, images):
     with pytest.raises(zeroq.ZeroQError, match="direction"):
         zeroq.sensitivity(hand_written, images, direction="backward")
     with pytest.raises(zeroq.ZeroQError, match="classifier"):
-        zeroq.sensitivity(nn.Sequential(nn.Conv2d(3, 4, 3)), images)
+        zeroq.sensitivity(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(2)), images)
 
 
 @pytest.mark.parametrize(
