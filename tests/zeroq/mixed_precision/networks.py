@@ -21,9 +21,8 @@ class Awkward(nn.Module):
 
     def forward(self, x, temperature: float = 1.0):
         x = self.norm(self.stem(x))
-        same = x.view(x.size(0), 8, -1)
         y = functional.relu(self.twice(x), inplace=True)
-        same.mul_(0.5)  # changes x too
+        x.mul_(0.5)
         x += self.side(y)
         x.relu_()
         y = self.tied(self.twice(x))
