@@ -85,15 +85,12 @@ def _pointwise(row: Operator, call: Callable, arguments: tuple, named: dict) -> 
     found = moments_in((arguments, named))
     alone = len({id(each.origin or each) for each in found}) == 1
     output = None
-    if len(found) == 1 and (row.adds or row.subtracts):
+    if row.adds or row.subtracts:
         output = _sum(row, *arguments, **named)
-    elif row.multiplies and (len(found) == 1 or not alone):
-        output = _product(*arguments, **named)
-    elif row.divides and (len(found) == 1 or not alone):
-        output = _quotient(*arguments, **named)
-    if not alone:
-        return output
-    return _traced_back(output, call, arguments, named)
+    elif len(found) == 1 or not alone:
+        closed = _product if row.multiplies else _quotient if row.divides else None
+        output = closed(*arguments, **named) if closed else None
+    return _traced_back(output, call, arguments, named) if alone else output
 
 
 def _traced_back(output: Moments | None, call: Callable, arguments: tuple, named: dict) -> Moments:
@@ -127,11 +124,13 @@ def _product(input: Any, other: Any) -> Moments:
 
 
 def _quotient(input: Any, other: Any, *, rounding_mode: str | None = None) -> Moments | None:
-    if rounding_mode is not None:
+    if rounding_mode is not None or not isinstance(input, Moments):
         return None
-    if isinstance(other, Moments):
-        return _product(input, moments_of_function(torch.reciprocal, other))
-    return input.times(1 / other)
+    return (
+        input.product(moments_of_function(torch.reciprocal, other))
+        if isinstance(other, Moments)
+        else input.times(1 / other)
+    )
 
 
 def _attention(call: Callable, query: Any, key: Any, value: Any, *others: Any, **named: Any) -> Moments | None:

@@ -7,8 +7,9 @@ import torch
 from zeroq.baselines.moments import DEVIATIONS, Moments
 
 # Evenly spaced over as many deviations to both sides as a range has: the sum over such points is the integral of a
-# smooth function to all digits, and to three where the function has a kink.
-POINTS = 129
+# smooth function to all digits, and to three where the function has a kink. Even, so that half of them lie to each side
+# of a step at the mean.
+POINTS = 128
 # Between which the extremes are looked for, where a range is not that of a normal variable.
 PLACES = 33
 
