@@ -20,7 +20,7 @@ class Moments:
     """Of one activation, as tensors of its shape [1, …]: mean, standard deviation, smallest and largest value.
 
     ``origin`` is the activation of whose value at the same place this one is a ``function``; None where it is no
-    other's. ``measured`` names the operations in front of it whose outputs no rule gives, but noise (``noise``).
+    other's. ``measured`` names the operations in front of it that have no rule, so that noise told what they give.
     """
 
     mean: torch.Tensor

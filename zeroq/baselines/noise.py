@@ -9,33 +9,36 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from zeroq.baselines.moments import Moments
 
 
-def measured_on_noise(graph: fx.GraphModule, node: fx.Node, noise: torch.Tensor) -> Any:
-    """What a node gives for each of the images ``noise`` [N, C, H, W], as moments; one image at a time.
+class NoiseRun:
+    """A graph that is run on the images ``noise`` [N, C, H, W], one image at a time, as far as it is looked at."""
 
-    Several tensors are as many moments, and what is no float tensor is what the first image gives.
-    """
-    outputs = [tree_flatten(_Listener(graph, node).run(image[None])) for image in noise]
-    _, structure = outputs[0]
-    return tree_unflatten([_moments(each) for each in zip(*(leaves for leaves, _ in outputs), strict=True)], structure)
+    def __init__(self, graph: fx.GraphModule, noise: torch.Tensor):
+        self._left = iter(graph.graph.nodes)
+        self._runs = [fx.Interpreter(graph) for _ in noise]
+        for run, image in zip(self._runs, noise, strict=True):
+            run.extra_traceback = False
+            run.args_iter = iter([image[None]])
+
+    def moments(self, node: fx.Node) -> Any:
+        """Of what a node gives, which stands behind all that were asked for before.
+
+        Several tensors are as many moments, and what is no float tensor is what the first image gives.
+        """
+        for each in self._left:
+            outputs = [_step(run, each) for run in self._runs]
+            if each is node:
+                break
+        _, structure = tree_flatten(outputs[0])
+        leaves = zip(*(tree_flatten(output)[0] for output in outputs), strict=True)
+        return tree_unflatten([_moments(values) for values in leaves], structure)
 
 
-class _Listener(fx.Interpreter):
-    """Runs a graph and returns what one of its nodes gives."""
-
-    def __init__(self, graph: fx.GraphModule, node: fx.Node):
-        super().__init__(graph)
-        self._node = node
-        self._heard: Any = None
-
-    def run_node(self, node: fx.Node) -> Any:
-        output = super().run_node(node)
-        if node is self._node:
-            self._heard = output
-        return output
-
-    def run(self, images: torch.Tensor) -> Any:
-        super().run(images)
-        return self._heard
+def _step(run: fx.Interpreter, node: fx.Node) -> Any:
+    """Run the next node, and forget what no later one uses."""
+    output = run.env[node] = run.run_node(node)
+    for used in run.user_to_last_uses.get(node, []):
+        del run.env[used]
+    return output
 
 
 def _moments(values: tuple) -> Any:

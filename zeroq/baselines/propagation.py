@@ -10,7 +10,7 @@ import torch
 from torch import fx, nn
 
 from zeroq.baselines.moments import Moments
-from zeroq.baselines.noise import measured_on_noise
+from zeroq.baselines.noise import NoiseRun
 from zeroq.baselines.normalized_moments import normalized_moments
 from zeroq.baselines.operation_moments import moments_behind, moments_in
 from zeroq.graph.operators import RELUS, called
@@ -53,7 +53,7 @@ class _Propagation(fx.Interpreter):
         self.extra_traceback = False  # errors are sentences
         self.layer_inputs: dict[str, list[Moments]] = defaultdict(list)
         self.relu_outputs: dict[str, list[Moments]] = defaultdict(list)
-        self._noise = noise
+        self._noise = NoiseRun(graph, noise)
         self._needed = _needed(graph)
         self._measured: dict[fx.Node, frozenset[str]] = defaultdict(frozenset)
 
@@ -80,7 +80,7 @@ class _Propagation(fx.Interpreter):
             rule = _layer_moments if isinstance(module, WEIGHTED_LAYERS) else moments_behind
             output = _attempt(rule, self.module, node, arguments, named)
         if output is None:
-            output, measured = measured_on_noise(self.module, node, self._noise), measured | {node.name}
+            output, measured = self._noise.moments(node), measured | {node.name}
         self._measured[node] = measured
         if isinstance(module, RELUS):
             self.relu_outputs[node.target].append(_record(output, measured))
