@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from zeroq.baselines.analytic_bias_correction import correct_biases_analytically
-from zeroq.baselines.dfq import Steps, set_ranges, skipped_steps
-from zeroq.baselines.moments import activation_moments
+from zeroq.baselines.dfq import Steps, set_ranges, skipped_steps, steps_without_statistics
+from zeroq.baselines.propagation import activation_moments
 from zeroq.distillation.recipe import Distillation
 from zeroq.graph.tracing import check_traced, trace
 from zeroq.images import Limits, check_images, check_input_shape, check_limits, gaussian_images
@@ -91,7 +91,7 @@ def quantize_by_method(
     measured = measures_sensitivities(model, input_shape, method, settings)
     if images is not None and images.is_inference():
         images = images.clone()
-    # Before what takes minutes: not every network can be rewritten, or lets statistics be followed through it.
+    # Before what takes minutes: not every network can be rewritten.
     with channels_last(model, input_shape):
         network = model if method.steps is None else method.steps(model, input_shape)
         from_statistics = method.ranges == "statistics" or settings.bias_correction == "analytic"
@@ -160,6 +160,10 @@ def quantize_by_method(
         report["distill_losses"] = losses
     if isinstance(method.steps, Steps):
         report["skipped_steps"] = skipped_steps(network, method.steps, settings.bias_correction)
+        if from_statistics:
+            report["skipped_steps"] += steps_without_statistics(
+                network, *moments, method.ranges, settings.bias_correction
+            )
     return QuantizationResult(quantized, plan, settings, images, omega, frontier, report, activation_omega)
 
 

@@ -121,8 +121,11 @@ def quantize_with_dfq(
 
     A state dict of the result fits what the same call makes of a fresh copy of the network.
 
-    Raises ZeroQError where the network cannot be traced, where statistics cannot be followed through it, for mixed
-    precision without images, and for images or a percentile that nothing would use.
+    Where no rule tells what an operation does to statistics, what it gives is measured on Gaussian noise, layers behind
+    it have no analytic bias correction, and ``report["skipped_steps"]`` names both.
+
+    Raises ZeroQError where the network cannot be traced, for mixed precision without images, and for images or a
+    percentile that nothing would use.
     """
     method = replace(method_by_name("dfq"), steps=steps, ranges="images" if ranges_from_images else "statistics")
     return quantize_by_method(model, input_shape, method, settings, images=images, limits=limits, run_stage=run_stage)

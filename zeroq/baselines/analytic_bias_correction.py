@@ -4,7 +4,7 @@ import torch
 from torch import fx, nn
 
 from zeroq.baselines.moments import Moments
-from zeroq.layers import TRANSPOSED, channel_means, constant_response, shift_bias
+from zeroq.layers import TRANSPOSED, channel_means, constant_response, is_affine, shift_bias
 
 
 def correct_biases_analytically(
@@ -13,11 +13,16 @@ def correct_biases_analytically(
     """Take from each layer's bias what the rounding of its weights adds to its mean output (Nagel et al., section 4.2).
 
     The error of the weights times the mean of the input, which ``activation_moments`` gives. Padding is taken for
-    more of the same, and transposed convolutions are left alone. Changes ``quantized`` in place.
+    more of the same, and layers that are not ``correctable`` are left alone. Changes ``quantized`` in place.
     """
     for name, calls in layer_inputs.items():
         layer, original = quantized.get_submodule(name), graph.get_submodule(name)
-        if isinstance(layer, TRANSPOSED):
+        if not correctable(original, calls):
             continue
         mean = torch.stack([channel_means(layer, seen.mean) for seen in calls]).mean(0)
         shift_bias(layer, -constant_response(layer, layer.weight.detach() - original.weight.detach(), mean))
+
+
+def correctable(layer: nn.Module, calls: list[Moments]) -> bool:
+    """Whether a float layer's weight says what it makes of its mean input, and statistics say that in every call."""
+    return not isinstance(layer, TRANSPOSED) and is_affine(layer) and not any(seen.measured for seen in calls)

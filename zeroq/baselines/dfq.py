@@ -6,15 +6,19 @@ from dataclasses import dataclass
 import torch
 from torch import fx, nn
 
+from zeroq.baselines.analytic_bias_correction import correctable
 from zeroq.baselines.bias_absorption import absorb_high_biases, unabsorbed_channels
 from zeroq.baselines.equalization import equalize, unequal_channels
 from zeroq.baselines.moments import Moments
 from zeroq.baselines.relu6 import replace_relu6
 from zeroq.graph.folding import fold_batch_norms
+from zeroq.graph.functional import make_functional
+from zeroq.graph.operators import kind
 from zeroq.graph.patterns import layer_pairs
+from zeroq.graph.placement import separate_activations
 from zeroq.graph.tracing import check_traced, trace
 from zeroq.layers import weighted_layers
-from zeroq.methods import Method
+from zeroq.methods import Method, Ranges
 from zeroq.modules import batch_norms
 from zeroq.quantization.activations import ActivationQuantizer
 from zeroq.settings import BiasCorrection
@@ -36,6 +40,8 @@ class Steps:
         graph = trace(model, input_shape)
         check_traced(model, graph, input_shape)
         graph = fold_batch_norms(graph)
+        separate_activations(graph)
+        make_functional(graph)  # an activation inside a BatchNorm may have worked in place
         for taken, step in (
             (self.replace_relu6, replace_relu6),
             (self.equalize, equalize),
@@ -75,6 +81,33 @@ def skipped_steps(graph: fx.GraphModule, steps: Steps, bias_correction: BiasCorr
         reasons.append(f"cross-layer equalization where a channel has next to no weight (channels: {channels})")
     if steps.absorb and (channels := unabsorbed_channels(graph, pairs)):
         reasons.append(f"high-bias absorption where padding would make it inexact (channels: {channels})")
+    return reasons
+
+
+def steps_without_statistics(
+    graph: fx.GraphModule,
+    layer_inputs: dict[str, list[Moments]],
+    relu_outputs: dict[str, list[Moments]],
+    ranges: Ranges,
+    bias_correction: BiasCorrection,
+) -> list[str]:
+    """Where ranges come from noise, and which layers have no analytic bias correction, since no rule tells statistics.
+
+    ``layer_inputs`` and ``relu_outputs`` are those of ``activation_moments`` of the float graph.
+    """
+    reasons = []
+    seen = [each for calls in (*layer_inputs.values(), *relu_outputs.values()) for each in calls]
+    measured = frozenset().union(*(each.measured for each in seen))
+    if ranges == "statistics" and measured:
+        kinds = {node.name: kind(graph, node) for node in graph.graph.nodes if node.name in measured}
+        names = ", ".join(f"{name} ({getattr(what, '__name__', what)})" for name, what in kinds.items())
+        reasons.append(f"ranges from statistics, by Gaussian noise instead, behind what has no rule: {names}")
+    left = [name for name, calls in layer_inputs.items() if not correctable(graph.get_submodule(name), calls)]
+    if bias_correction == "analytic" and left:
+        reasons.append(
+            f"analytic bias correction where the mean input or what the weight does with it is not known: "
+            f"{', '.join(left)}"
+        )
     return reasons
 
 

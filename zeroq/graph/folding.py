@@ -33,7 +33,10 @@ def fold_batch_norms(graph: fx.GraphModule) -> fx.GraphModule:
         if source.op != "call_module" or len(layers.get(source.target, [])) != 1 or len(source.users) != 1:
             continue
         layer = graph.get_submodule(source.target)
-        if not _is_batch_norm(norm, layer) or (isinstance(layer, nn.Linear) and not gives_vectors(graph, source)):
+        if isinstance(layer, nn.Linear) and not gives_vectors(graph, source):
+            continue
+        channels = layer.weight.shape[channel_axis(layer)]
+        if len(norm.running_mean) != channels or not is_batch_norm(norm, layer.weight.dim() - 2):
             continue
         _fold(layer, norm)
         activation = _activation(norm)
@@ -64,12 +67,12 @@ def _activation(norm: nn.Module) -> nn.Module:
     return activation if isinstance(activation, nn.Module) else nn.Identity()
 
 
-def _is_batch_norm(norm: nn.Module, layer: nn.Module) -> bool:
-    """Whether a module with recorded statistics does BatchNorm on a layer's output, and only that (and ``act``)."""
+def is_batch_norm(norm: nn.Module, axes: int) -> bool:
+    """Whether a module with recorded statistics does BatchNorm on [N, channels, …], and only that (and ``act``).
+
+    ``axes`` is the number of axes behind the channels.
+    """
     *_, factor, shift = _affine(norm)
-    axes = layer.weight.dim() - 2
-    if len(factor) != layer.weight.shape[channel_axis(layer)]:
-        return False
     per_channel = (1, -1, *(1,) * axes)
     noise = torch.randn(64, len(factor), *(2,) * axes, generator=torch.Generator().manual_seed(0)).to(norm.running_mean)
     # Around what it saw in training, to both sides of an activation of its own.

@@ -5,7 +5,7 @@ import math
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import fx, nn
@@ -37,9 +37,21 @@ class Operator:
     # What it gives is on its input's grid: it moves values, takes the largest or puts zeros between. A function where
     # that depends on the options.
     moves: bool | Callable[[Mapping[str, Any]], bool] = False
-    # It does the same to means, standard deviations and ends of ranges as to values.
+    # It does the same to means, standard deviations and ends of ranges as to values, where values rise and fall alike.
     passes_moments: bool = False
+    # What it gives at a place depends on its inputs at that place alone.
+    pointwise: bool = False
     adds: bool = False  # two tensors, or a tensor and a number
+    subtracts: bool = False  # likewise
+    multiplies: bool = False  # likewise
+    divides: bool = False  # likewise
+    contracts: bool = False  # two tensors: it sums products of their values, as matrices are multiplied
+    # It gives mean 0 and deviation 1 over some axes, times weights and plus biases, which lie along the channels (axis
+    # 1) or along the last axes.
+    normalizes: Literal["channels", "last"] | None = None
+    weighs: bool = False  # it gives weights of 0 and more that sum to 1 along an axis
+    attends: bool = False  # it gives means of its third input's rows (axis -2), with such weights
+    fills: bool = False  # it gives constants, whatever values it is given
     joins: bool = False  # several tensors to one, values unchanged
     flattens: bool = False  # the axes start_dim … end_dim to one
     several: bool = False  # it may give several tensors, each of which is taken by its number
@@ -96,17 +108,31 @@ OPERATORS = (
         (torch.clamp, torch.clip, "clamp", "clip"),
         {"min": -math.inf, "max": math.inf},
         clamps_between=("min", "max"),
+        pointwise=True,
     ),
     Operator(
         (torch.clamp_min, "clamp_min"),
         {"min": -math.inf},
         clamps_between=("min", math.inf),
+        pointwise=True,
     ),
-    Operator((nn.LeakyReLU, functional.leaky_relu), elementwise=True),
-    Operator((nn.PReLU,), elementwise=True),
-    Operator((nn.Softmax, torch.softmax, functional.softmax, "softmax"), scores=True),
+    Operator((torch.clamp_max, "clamp_max"), pointwise=True),
+    Operator((nn.LeakyReLU, functional.leaky_relu), elementwise=True, pointwise=True),
+    Operator((nn.PReLU, torch.prelu, "prelu"), elementwise=True, pointwise=True),
+    Operator((nn.Softmax, torch.softmax, functional.softmax, "softmax"), scores=True, weighs=True),
     Operator((nn.LogSoftmax, torch.log_softmax, functional.log_softmax, "log_softmax"), scores=True),
-    Operator((nn.Sigmoid, torch.sigmoid, functional.sigmoid, "sigmoid"), scores=True),
+    Operator((nn.Sigmoid, torch.sigmoid, functional.sigmoid, "sigmoid"), scores=True, pointwise=True),
+    Operator(
+        (
+            *(nn.SiLU, nn.Hardswish, nn.Hardsigmoid, nn.GELU, nn.Mish, nn.ELU, nn.SELU, nn.CELU, nn.Softplus),
+            *(nn.Tanh, nn.Softsign, nn.Tanhshrink, nn.LogSigmoid, nn.Hardshrink, nn.Softshrink, nn.Threshold),
+            *(functional.silu, functional.hardswish, functional.hardsigmoid, functional.gelu, functional.mish),
+            *(functional.elu, functional.selu, functional.celu, functional.softplus, functional.tanh),
+            *(functional.softsign, functional.tanhshrink, functional.logsigmoid, functional.hardshrink),
+            *(functional.softshrink, functional.threshold),
+        ),
+        pointwise=True,
+    ),
     # Pools.
     Operator((nn.MaxPool1d, functional.max_pool1d), within_channels=1, shifts=True, moves=True, passes_moments=True),
     Operator(
@@ -117,7 +143,13 @@ OPERATORS = (
         passes_moments=True,
     ),
     Operator((nn.MaxPool3d, functional.max_pool3d), within_channels=3, shifts=True, moves=True, passes_moments=True),
-    Operator((nn.AdaptiveMaxPool1d,), within_channels=1, shifts=True, moves=True, passes_moments=True),
+    Operator(
+        (nn.AdaptiveMaxPool1d, functional.adaptive_max_pool1d),
+        within_channels=1,
+        shifts=True,
+        moves=True,
+        passes_moments=True,
+    ),
     Operator(
         (nn.AdaptiveMaxPool2d, functional.adaptive_max_pool2d),
         within_channels=2,
@@ -125,12 +157,17 @@ OPERATORS = (
         moves=True,
         passes_moments=True,
     ),
-    Operator((nn.AvgPool1d,), within_channels=1, passes_moments=True),  # their zero padding does not shift
+    # Their zero padding does not shift.
+    Operator((nn.AvgPool1d, functional.avg_pool1d), within_channels=1, passes_moments=True),
     Operator((nn.AvgPool2d, functional.avg_pool2d), within_channels=2, passes_moments=True),
     Operator(
         (nn.AdaptiveAvgPool2d, functional.adaptive_avg_pool2d), within_channels=2, shifts=True, passes_moments=True
     ),
-    Operator((torch.mean, "mean"), passes_moments=True),
+    Operator(
+        (nn.AdaptiveAvgPool1d, functional.adaptive_avg_pool1d), within_channels=1, shifts=True, passes_moments=True
+    ),
+    Operator((torch.mean, torch.sum, "mean", "sum"), passes_moments=True),
+    Operator((torch.amax, torch.amin, "amax", "amin"), moves=True, passes_moments=True),
     # What makes maps larger.
     Operator((nn.ZeroPad1d,), within_channels=1, moves=True, passes_moments=True),
     Operator((nn.ZeroPad2d,), within_channels=2, moves=True, passes_moments=True),
@@ -153,7 +190,8 @@ OPERATORS = (
         passes_moments=True,
     ),
     Operator(("expand", "expand_as"), moves=True, shares_memory=True, passes_moments=True),
-    Operator(("repeat",), moves=True, passes_moments=True),
+    Operator((torch.tile, "repeat", "tile"), moves=True, passes_moments=True),
+    Operator((torch.repeat_interleave, "repeat_interleave"), moves=True, passes_moments=True),
     # What puts values elsewhere.
     Operator(
         (nn.Flatten, torch.flatten, "flatten"),
@@ -164,7 +202,12 @@ OPERATORS = (
         shares_memory=True,
         passes_moments=True,
     ),
-    Operator((nn.Unflatten, torch.reshape, "reshape", "view"), moves=True, shares_memory=True, passes_moments=True),
+    Operator(
+        (nn.Unflatten, torch.reshape, torch.unflatten, "reshape", "view", "unflatten", "reshape_as", "view_as"),
+        moves=True,
+        shares_memory=True,
+        passes_moments=True,
+    ),
     Operator(
         (torch.squeeze, torch.unsqueeze, "squeeze", "unsqueeze"), moves=True, shares_memory=True, passes_moments=True
     ),
@@ -181,7 +224,13 @@ OPERATORS = (
     Operator((nn.ChannelShuffle, torch.channel_shuffle), moves=True, passes_moments=True),
     Operator((nn.PixelShuffle, torch.pixel_shuffle), moves=True, passes_moments=True),
     Operator((nn.PixelUnshuffle,), moves=True, passes_moments=True),
-    Operator((operator.getitem, torch.narrow, "narrow"), moves=True, shares_memory=True, passes_moments=True),
+    Operator(
+        (operator.getitem, torch.narrow, torch.select, "narrow", "select"),
+        moves=True,
+        shares_memory=True,
+        passes_moments=True,
+    ),
+    Operator((torch.index_select, torch.gather, "index_select", "gather"), moves=True, passes_moments=True),
     Operator(
         (torch.chunk, torch.split, torch.unbind, "chunk", "split", "unbind"),
         moves=True,
@@ -191,29 +240,50 @@ OPERATORS = (
     ),
     Operator((torch.cat, torch.concat, torch.concatenate), joins=True, passes_moments=True),
     Operator((torch.stack,), joins=True, passes_moments=True),
-    Operator(("to", "float"), moves=True, shares_memory=True),
-    # The rest.
-    Operator((operator.add, torch.add, "add"), adds=True, arithmetic=True),
+    Operator(("to", "float", "type_as"), moves=True, shares_memory=True, passes_moments=True),
+    # Arithmetic.
+    Operator((operator.add, torch.add, "add"), adds=True, arithmetic=True, pointwise=True),
+    Operator((operator.sub, torch.sub, "sub"), subtracts=True, arithmetic=True, pointwise=True),
+    Operator((operator.mul, torch.mul, "mul"), multiplies=True, arithmetic=True, pointwise=True),
+    Operator((operator.truediv, torch.div, "div"), divides=True, arithmetic=True, exacting=1, pointwise=True),
+    Operator((operator.neg, torch.neg, "neg"), arithmetic=True, elementwise=True, pointwise=True),
+    Operator((torch.abs, "abs"), elementwise=True, pointwise=True),
     Operator(
         (
-            *(operator.sub, operator.mul, operator.neg),
-            *(torch.sub, torch.mul, torch.neg, "sub", "mul", "neg"),
-        ),
-        arithmetic=True,
-    ),
-    Operator((operator.truediv, torch.div, "div"), arithmetic=True, exacting=1),
-    Operator(
-        (
-            *(torch.sqrt, torch.rsqrt, torch.reciprocal, torch.exp, torch.log, torch.log2, torch.log10, torch.log1p),
-            *("sqrt", "rsqrt", "reciprocal", "exp", "log", "log2", "log10", "log1p"),
-            *(operator.pow, torch.pow, "pow"),
+            *(torch.sqrt, torch.rsqrt, torch.reciprocal, torch.exp, torch.expm1),
+            *(torch.log, torch.log2, torch.log10, torch.log1p, operator.pow, torch.pow, "pow"),
+            *("sqrt", "rsqrt", "reciprocal", "exp", "expm1", "log", "log2", "log10", "log1p"),
         ),
         exacting=0,
+        pointwise=True,
     ),
+    Operator(
+        (
+            *(torch.square, torch.tanh, torch.erf, torch.sin, torch.cos, torch.sign),
+            *("square", "tanh", "erf", "sin", "cos", "sign", torch.where, "where", "masked_fill"),
+        ),
+        pointwise=True,
+    ),
+    Operator((operator.matmul, torch.matmul, torch.bmm, "matmul", "bmm"), contracts=True),
+    Operator((torch.einsum,), contracts=True),
+    Operator((functional.scaled_dot_product_attention,), attends=True),
+    # What normalizes.
+    Operator((nn.LayerNorm, nn.RMSNorm), normalizes="last"),
+    Operator((functional.layer_norm,), {"normalized_shape": None, "weight": None, "bias": None}, normalizes="last"),
+    Operator((functional.rms_norm,), {"normalized_shape": None, "weight": None}, normalizes="last"),
+    Operator((nn.GroupNorm, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d), normalizes="channels"),
+    Operator((functional.group_norm,), {"num_groups": None, "weight": None, "bias": None}, normalizes="channels"),
+    # The rest.
     Operator(
         (
             *(operator.lt, operator.le, operator.gt, operator.ge, operator.eq, operator.ne),
             *(torch.lt, torch.le, torch.gt, torch.ge, torch.eq, torch.ne, "lt", "le", "gt", "ge", "eq", "ne"),
+        ),
+        counts=True,
+        pointwise=True,
+    ),
+    Operator(
+        (
             *(operator.and_, operator.or_, operator.xor, operator.invert),
             *(torch.logical_and, torch.logical_or, torch.logical_xor, torch.logical_not),
             *("logical_and", "logical_or", "logical_xor", "logical_not"),
@@ -230,6 +300,10 @@ OPERATORS = (
         ),
         moves=True,
         several=True,
+    ),
+    Operator(
+        (torch.zeros_like, torch.ones_like, torch.full_like, "new_zeros", "new_ones", "new_full"),
+        fills=True,
     ),
     Operator((torch.max, torch.min, "max", "min"), several=True),
     Operator((torch.sort, torch.topk, "sort", "topk"), several=True),

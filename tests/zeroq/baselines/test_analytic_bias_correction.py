@@ -8,7 +8,7 @@ from torch.nn import functional
 from tests.networks import normal_chain, outputs
 from tests.zeroq.baselines.networks import Several
 from zeroq.baselines.dfq import Steps
-from zeroq.baselines.moments import activation_moments
+from zeroq.baselines.propagation import activation_moments
 from zeroq.graph.tracing import trace
 from zeroq.settings import Settings
 from zeroq.zero_shot import quantize_with_dfq

@@ -105,7 +105,18 @@ def test_tokens_are_equalized_through_their_last_axis():
     assert torch.allclose(output_ranges(graph.get_submodule("1")), input_ranges(graph.get_submodule("3"), 8), rtol=1e-3)
 
 
-@pytest.mark.parametrize("between", [nn.ReLU(), nn.PReLU(4), nn.MaxPool2d(2), functional.relu, nn.Identity()])
+@pytest.mark.parametrize(
+    "between",
+    [
+        *(nn.ReLU(), nn.PReLU(4), nn.LeakyReLU(0.2), nn.MaxPool2d(2), functional.relu, nn.Identity(), torch.clone),
+        *(
+            lambda x: torch.prelu(x, torch.tensor([0.1, -0.5, 2.0, 0.3])),
+            functional.leaky_relu,
+            torch.abs,
+            lambda x: -x,
+        ),
+    ],
+)
 def test_what_scales_is_equalized(between):
     torch.manual_seed(0)
     network = Chain(between).eval()
@@ -119,6 +130,17 @@ def test_what_scales_is_equalized(between):
     assert torch.allclose(ranges[alive], input_ranges(graph.second, 4)[alive], rtol=1e-3)
     assert torch.equal(graph.second.weight[:, 1:3], network.second.weight[:, 1:3])
     assert unequal_channels(graph, layer_pairs(graph)) == 2
+
+
+@pytest.mark.parametrize("pool", [nn.AdaptiveAvgPool1d(4), nn.AdaptiveMaxPool1d(4), nn.AvgPool1d(2)])
+def test_pools_of_one_dimension_are_equalized(pool):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(2), nn.Conv1d(3, 4, 1), nn.PReLU(4), pool, nn.Conv1d(4, 5, 1)).eval()
+    network[1].weight.data *= torch.logspace(-3, 0, 4).view(-1, 1, 1)
+    images = torch.randn(2, 3, 8, 8)
+    graph = equalize(trace(network))
+    assert_equal_outputs(graph, images, outputs(network, images))
+    assert torch.allclose(output_ranges(graph.get_submodule("1")), input_ranges(graph.get_submodule("4"), 4), rtol=1e-3)
 
 
 def test_a_layer_that_sees_a_flattened_map_is_equalized():

@@ -8,7 +8,7 @@ from torch.nn import functional
 from tests.networks import normal_chain
 from tests.zeroq.baselines.networks import Several
 from zeroq.baselines.clipped_normal import clipped_normal_moments
-from zeroq.baselines.moments import activation_moments
+from zeroq.baselines.propagation import activation_moments
 from zeroq.graph.folding import fold_batch_norms
 from zeroq.graph.tracing import trace
 

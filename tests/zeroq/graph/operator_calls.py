@@ -1,6 +1,7 @@
 """A call of every operator of zeroq.graph.operators: a graph of one node, and what to give it."""
 
 import operator
+from typing import Any
 
 import torch
 from torch import fx, nn
@@ -10,12 +11,15 @@ from zeroq.graph import operators
 from zeroq.graph.operators import Kind
 
 # What a kind is called with behind its input (a class: what it is made with), where it needs something.
+ALL = torch.ones(1, dtype=torch.bool)
 ARGUMENTS = {
     **dict.fromkeys([nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d], (3, 2, 1)),
     **dict.fromkeys([functional.max_pool1d, functional.max_pool2d, torch.max_pool2d, functional.max_pool3d], (3, 2, 1)),
     **dict.fromkeys([functional.avg_pool2d], (3, 2, 1)),
-    **dict.fromkeys([nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveAvgPool2d], (2,)),
-    **dict.fromkeys([functional.adaptive_max_pool2d, functional.adaptive_avg_pool2d], (2,)),
+    **dict.fromkeys([nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d], (2,)),
+    **dict.fromkeys([functional.adaptive_max_pool1d, functional.adaptive_max_pool2d], (2,)),
+    **dict.fromkeys([functional.adaptive_avg_pool1d, functional.adaptive_avg_pool2d], (2,)),
+    functional.avg_pool1d: (3, 2, 1),
     **dict.fromkeys([nn.ZeroPad1d, nn.ZeroPad2d, nn.ReflectionPad2d, nn.ReplicationPad2d], (1,)),
     functional.pad: ((1, 1),),
     nn.Upsample: (None, 2),
@@ -27,8 +31,25 @@ ARGUMENTS = {
     **dict.fromkeys([nn.LogSoftmax, torch.log_softmax, functional.log_softmax, "log_softmax"], (1,)),
     **dict.fromkeys([torch.clamp, torch.clip, "clamp", "clip"], (-1, 2)),
     **dict.fromkeys([torch.clamp_min, "clamp_min"], (-1,)),
-    **dict.fromkeys([torch.mean, "mean"], ((2, 3), True)),
-    nn.Unflatten: (1, (2, 2)),
+    **dict.fromkeys([torch.clamp_max, "clamp_max"], (2,)),
+    **dict.fromkeys([torch.prelu, "prelu"], (torch.full((1,), 0.1),)),
+    **dict.fromkeys([nn.Threshold, functional.threshold], (0.5, 1.0)),
+    **dict.fromkeys([operator.pow, torch.pow, "pow"], (2,)),
+    **dict.fromkeys([operator.gt, operator.ge, operator.lt, operator.le, operator.eq, operator.ne], (0.5,)),
+    **dict.fromkeys([torch.gt, torch.ge, torch.lt, torch.le, torch.eq, torch.ne], (0.5,)),
+    **dict.fromkeys(["gt", "ge", "lt", "le", "eq", "ne"], (0.5,)),
+    torch.where: (0.5,),
+    **dict.fromkeys(["where", "masked_fill"], (ALL, 0.5)),
+    **dict.fromkeys([torch.mean, torch.sum, "mean", "sum"], ((2, 3), True)),
+    **dict.fromkeys([torch.amax, torch.amin, "amax", "amin"], (1,)),
+    **dict.fromkeys([nn.LayerNorm, nn.RMSNorm, functional.layer_norm, functional.rms_norm], ((6,),)),
+    nn.GroupNorm: (2, 4),
+    functional.group_norm: (2,),
+    **dict.fromkeys([nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d], (4,)),
+    torch.full_like: (0.5,),
+    **dict.fromkeys(["new_zeros", "new_ones"], ((2,),)),
+    "new_full": ((2,), 0.5),
+    **dict.fromkeys([nn.Unflatten, torch.unflatten, "unflatten"], (1, (2, 2))),
     **dict.fromkeys([torch.flatten, "flatten"], (1,)),
     torch.reshape: ((2, -1),),
     **dict.fromkeys(["reshape", "view"], (2, -1)),
@@ -41,46 +62,63 @@ ARGUMENTS = {
     **dict.fromkeys([nn.PixelShuffle, torch.pixel_shuffle, nn.PixelUnshuffle], (2,)),
     operator.getitem: ((slice(None), slice(1, 3)),),
     **dict.fromkeys([torch.narrow, "narrow"], (1, 1, 2)),
+    **dict.fromkeys([torch.select, "select"], (1, 1)),
+    **dict.fromkeys([torch.index_select, "index_select"], (1, torch.tensor([2, 0]))),
+    **dict.fromkeys([torch.gather, "gather"], (1, torch.tensor([2, 0]).view(1, 2, 1, 1).expand(2, 2, 6, 6))),
+    **dict.fromkeys([torch.repeat_interleave, "repeat_interleave"], (2, 1)),
+    torch.tile: ((2, 1),),
+    "tile": (2, 1),
     **dict.fromkeys([torch.chunk, torch.split, "chunk", "split"], (2, 1)),
     **dict.fromkeys([torch.max, torch.min, "max", "min", torch.topk, "topk"], (2,)),
     **dict.fromkeys(["expand", "repeat"], (2, 4, 6, 6)),
     "to": (torch.float64,),
     getattr: ("shape",),
-    **dict.fromkeys([operator.pow, torch.pow, "pow"], (2,)),
+    torch.bucketize: (torch.arange(4.0),),
     functional.max_pool1d_with_indices: (3, 2, 1),
     functional.max_pool2d_with_indices: (3, 2, 1),
     functional.max_pool3d_with_indices: (3, 2, 1),
 }
-# Those that take no floats, or a tensor of constants.
-OF_WHOLE = {operator.and_, operator.or_, operator.xor, operator.invert, functional.one_hot, torch.bucketize}
-# Those that compare two tensors, or are of truth values.
-OF_TWO = {
-    *(operator.sub, operator.mul, operator.truediv, torch.sub, torch.mul, torch.div, "sub", "mul", "div"),
-    *(operator.lt, operator.le, operator.gt, operator.ge, operator.eq, operator.ne),
-    *(torch.lt, torch.le, torch.gt, torch.ge, torch.eq, torch.ne, "lt", "le", "gt", "ge", "eq", "ne"),
-    *(torch.logical_and, torch.logical_or, torch.logical_xor, "logical_and", "logical_or", "logical_xor"),
-}
+# Those that take no floats.
+OF_WHOLE = {operator.and_, operator.or_, operator.xor, operator.invert, functional.one_hot}
 # Of the map that a kind takes, where its row does not say.
 AXES = {
-    **{nn.Dropout1d: 1, nn.Dropout3d: 3},
+    **{nn.Dropout1d: 1, nn.Dropout3d: 3, nn.InstanceNorm1d: 1, nn.InstanceNorm3d: 3},
     **{functional.max_pool1d_with_indices: 1, functional.max_pool3d_with_indices: 3},
 }
+# What stands in front of the input.
+BEFORE = {torch.where: (ALL,), torch.einsum: ("ncij,ncjk->ncik",)}
+# Those that take a second tensor, where their row does not say.
+TWICE = (
+    *("expand_as", "reshape_as", "view_as", "type_as", "logical_and", "logical_or", "logical_xor"),
+    *(torch.logical_and, torch.logical_or, torch.logical_xor),
+)
 
 
 def a_call(kind: Kind, *arguments, **named) -> tuple[fx.GraphModule, fx.Node]:
     """A graph of one node, and the node; a class is made with the arguments, and all else called with them."""
     graph, root = fx.Graph(), nn.Module()
     given = graph.placeholder("given")
+
+    def constant(value: Any) -> Any:
+        if not isinstance(value, torch.Tensor):
+            return value
+        name = f"constant_{len(graph.nodes)}"
+        root.register_buffer(name, value)
+        return graph.get_attr(name)
+
+    before, behind = ([constant(each) for each in some] for some in (BEFORE.get(kind, ()), arguments))
     row = operators.ROWS.get(kind, operators.UNKNOWN)
+    two = row.adds or row.subtracts or row.multiplies or row.divides or row.contracts or kind in TWICE
+    tensors = 3 if row.attends else 2 if two else 1
     if isinstance(kind, type):
         root.clamp = kind(*arguments, **named)  # a name that says nothing
         node = graph.call_module("clamp", (given,))
     elif isinstance(kind, str):
-        others = (given,) if row.adds or kind in (*OF_TWO, "expand_as") else ()
-        node = graph.call_method(kind, (given, *others, *arguments), named)
+        others = (given,) * (tensors - 1)
+        node = graph.call_method(kind, (given, *others, *behind), named)
     else:
-        inputs = ([given, given],) if row.joins else (given, given) if row.adds or kind in OF_TWO else (given,)
-        node = graph.call_function(kind, (*inputs, *arguments), named)
+        inputs = ([given, given],) if row.joins else (given,) * tensors
+        node = graph.call_function(kind, (*before, *inputs, *behind), named)
     graph.output(node)
     return fx.GraphModule(root, graph).eval(), node
 
@@ -92,4 +130,5 @@ def example(kind: Kind) -> tuple[fx.GraphModule, fx.Node]:
 def values(kind: Kind | None = None) -> torch.Tensor:
     """Random input of a kind, some of it beyond what any clamps: [2, 4, 6, …]."""
     axes = operators.ROWS.get(kind, operators.UNKNOWN).within_channels or AXES.get(kind, 2)
-    return 4 * torch.randn(2, 4, *(6,) * axes, generator=torch.Generator().manual_seed(0))
+    given = 4 * torch.randn(2, 4, *(6,) * axes, generator=torch.Generator().manual_seed(0))
+    return given[0] if kind in (torch.bmm, "bmm") else given

@@ -145,7 +145,7 @@ def test_moving_by_options(kind, arguments, named, moving):
 
 @with_property("passes_moments")
 def test_means_deviations_and_ends_pass_alike(row, kind):
-    """Means with weights of 0 and more, and largest values: they keep an order, scale, and let a constant pass."""
+    """Sums with weights of 0 and more, and largest values: they keep an order, scale, and let a constant pass."""
     graph, _ = example(kind)
     given = values(kind)
     ones = torch.ones_like(given)
@@ -153,7 +153,65 @@ def test_means_deviations_and_ends_pass_alike(row, kind):
     assert (compute(graph, higher) >= compute(graph, given)).all()
     assert same(compute(graph, 2.5 * given), 2.5 * compute(graph, given))
     assert same(compute(graph, given + ones), compute(graph, given) + compute(graph, ones))
-    assert compute(graph, ones).max() <= 1 + 1e-6
+
+
+@with_property("pointwise")
+def test_what_works_place_by_place(row, kind):
+    graph, _ = example(kind)
+    given = values(kind)
+    output = compute(graph, given)
+    order = tuple(range(given.dim()))
+    assert torch.allclose(compute(graph, given.flip(order)), output.flip(order), equal_nan=True)
+    changed = given.clone()
+    changed[0, 0, 0, 0] += 1
+    assert torch.allclose(compute(graph, changed).flatten()[1:], output.flatten()[1:], equal_nan=True)
+
+
+@with_property("contracts")
+def test_sums_of_products(row, kind):
+    graph, _ = example(kind)
+    given = values(kind)
+    assert same(compute(graph, given), torch.einsum("...ij,...jk->...ik", given, given))
+
+
+@with_property("normalizes")
+def test_normalizing_gives_mean_0_and_deviation_1(row, kind):
+    graph, node = example(kind)
+    output = compute(graph, values(kind)).detach()
+    axis = -1 if row.normalizes == "last" else 1
+    mean = 0 if "rms" in node.name or kind is nn.RMSNorm else output.mean()
+    assert mean == pytest.approx(0, abs=1e-5)
+    assert output.square().mean() == pytest.approx(1, abs=1e-4)
+    module = operators.called(graph, node)
+    weight = getattr(module, "weight", None)
+    if weight is not None:  # one for each place along the axis
+        weight.data = torch.arange(1.0, 1 + output.shape[axis])
+        factors = (compute(graph, values(kind)) / output).movedim(axis, -1)
+        assert same(factors, weight.data.expand_as(factors))
+
+
+@with_property("weighs")
+def test_weights(row, kind):
+    graph, _ = example(kind)
+    output = compute(graph, values(kind))
+    assert (output >= 0).all()
+    assert same(output.sum(1), torch.ones(2, 6, 6))
+
+
+@with_property("attends")
+def test_attention_stays_within_values(row, kind):
+    graph, _ = example(kind)
+    given = values(kind)
+    output = compute(graph, given)
+    assert (output <= given.amax(-2, keepdim=True) + 1e-5).all()
+    assert (output >= given.amin(-2, keepdim=True) - 1e-5).all()
+
+
+@with_property("fills")
+def test_what_fills_looks_at_no_value(row, kind):
+    graph, _ = example(kind)
+    given = values(kind)
+    assert torch.equal(compute(graph, given), compute(graph, 2 * given))
 
 
 @with_property("joins")
@@ -168,6 +226,17 @@ def test_adding(row, kind):
     graph, _ = example(kind)
     given = values(kind)
     assert torch.equal(compute(graph, given), 2 * given)
+
+
+@pytest.mark.parametrize(
+    ("name", "result"),
+    [("subtracts", torch.zeros_like), ("multiplies", torch.square), ("divides", torch.ones_like)],
+)
+def test_other_arithmetic(name, result):
+    kinds = [kind for row, kind in EVERY if getattr(row, name)]
+    assert kinds
+    for kind in kinds:
+        assert torch.equal(compute(example(kind)[0], values(kind)), result(values(kind))), kind
 
 
 @with_property("several")
@@ -265,7 +334,7 @@ def test_flattening(row, kind):
         (operator.itruediv, (2,)),
         (functional.avg_pool2d, (3, 2, 1, True)),
     ],
-    ids=lambda value: getattr(value, "__name__", str(value)),
+    ids=lambda value: getattr(value, "__name__", str(value)[:40]),
 )
 def test_what_changes_its_input(kind, arguments):
     graph, node = a_call(kind, *arguments)
@@ -283,7 +352,7 @@ def test_logical_operators_change_nothing():
 
 def test_names_say_nothing():
     """A module that is called clamp, and an operator that no row has."""
-    graph, node = a_call(nn.SiLU)
+    graph, node = a_call(nn.LocalResponseNorm, 2)
     assert node.target == "clamp"
     assert operators.operator_of(graph, node) is operators.UNKNOWN
     assert not operators.clamps(graph, node)
