@@ -1,10 +1,9 @@
 """Conv and Linear layers: which they are, where their channels lie, what a weight makes of an input, its integers."""
 
-import copy
-
 import torch
 from torch import nn
 
+from zeroq.borrowing import check_network, copied
 from zeroq.errors import ZeroQError
 
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -22,6 +21,7 @@ def weighted_layers(model: nn.Module) -> dict[str, nn.Module]:
     is no parameter but computed at every forward, which would silently undo quantization, and where a considerable
     share of the weights lies outside these layers, which would silently stay in float.
     """
+    check_network(model)
     layers = {name: module for name, module in model.named_modules() if isinstance(module, WEIGHTED_LAYERS)}
     for name, layer in layers.items():
         if "weight" not in dict(layer.named_parameters(recurse=False)):
@@ -125,7 +125,7 @@ def _answers_affinely(layer: nn.Module) -> bool:
     values = torch.randn(2, inputs, *places, generator=random).to(weight)
 
     def answer(weight: torch.Tensor, bias: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
-        changed = copy.deepcopy(layer)
+        changed = copied(layer)
         changed.weight, changed.bias = nn.Parameter(weight), nn.Parameter(bias)
         output = changed(given)
         return output[(..., *(size // 2 for size in output.shape[2:]))]

@@ -10,6 +10,7 @@ from torch import nn
 from zeroq.baselines.analytic_bias_correction import correct_biases_analytically
 from zeroq.baselines.dfq import Steps, set_ranges, skipped_steps
 from zeroq.baselines.moments import activation_moments
+from zeroq.borrowing import borrows
 from zeroq.distillation.recipe import Distillation
 from zeroq.graph.tracing import check_traced, trace
 from zeroq.images import Limits, check_images, check_input_shape, check_limits, gaussian_images
@@ -59,7 +60,7 @@ class QuantizationResult:
     activation_sensitivity: SensitivityTable | None = None
 
 
-@torch.inference_mode(False)  # sensitivities and learning need gradients, whatever the caller does
+@borrows
 def quantize_by_method(
     model: nn.Module,
     input_shape: tuple[int, int, int] | None,
@@ -88,8 +89,6 @@ def quantize_by_method(
             settings, and for a network whose sensitivities cannot be measured or that cannot be traced where it must.
     """
     check(model, input_shape, method, settings, distillation, images, limits)
-    if images is not None and images.is_inference():
-        images = images.clone()
     # Before what takes minutes: not every network can be rewritten, or lets statistics be followed through it.
     with channels_last(model, input_shape):
         network = model if method.steps is None else method.steps(model, input_shape)

@@ -1,6 +1,5 @@
 """What BatchNorm's parameters say about every activation: means, standard deviations and ranges, without an image."""
 
-import copy
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -10,6 +9,7 @@ import torch
 from torch import fx, nn
 
 from zeroq.baselines.clipped_normal import clipped_normal_moments
+from zeroq.borrowing import copied
 from zeroq.errors import ZeroQError
 from zeroq.graph.operators import RELUS, called, clamp_ends, kind, operator_of
 from zeroq.images import Limits, check_limits
@@ -148,7 +148,7 @@ def _layer(layer: nn.Module, given: Moments) -> Moments:
     mean = layer(given.mean)
     if hasattr(layer, "output_mean"):
         return Moments.normal(_channels(layer.output_mean, 0, mean), _channels(layer.output_std, 1, mean))
-    squared = copy.deepcopy(layer)
+    squared = copied(layer)
     squared.weight, squared.bias = nn.Parameter(layer.weight.detach() ** 2), None
     return Moments.normal(mean, squared(given.std**2).clamp_min(0).sqrt())
 

@@ -11,6 +11,7 @@ import pandas
 import torch
 from torch import nn
 
+from zeroq.borrowing import borrows
 from zeroq.errors import ZeroQError
 from zeroq.export.extra import imported_from_extra
 from zeroq.export.onnx_file import export_onnx
@@ -35,6 +36,7 @@ ADDED = re.compile(r"(_nchwc|_nhwc|_token_\d+)+$")
 LAYOUT = ("ReorderInput", "ReorderOutput", "Transpose")
 
 
+@borrows
 def layer_times(
     model: nn.Module,
     images: torch.Tensor,

@@ -8,6 +8,7 @@ import torch
 from torch import fx, nn
 
 import zeroq.export.operators  # noqa: F401 registers torch.ops.zeroq
+from zeroq.borrowing import check_network
 from zeroq.errors import ZeroQError
 from zeroq.graph.folding import fold_batch_norms
 from zeroq.graph.operators import called, moves, takes_item, tensor_nodes
@@ -109,6 +110,7 @@ def explicit(quantized: nn.Module, input_shape: tuple[int, int, int] | None = No
 
     Raises ZeroQError where the network is not quantized, or a quantizer that it uses has no range.
     """
+    check_network(quantized)
     if not any(isinstance(module, QuantizedWeight | QuantizedOutput) for module in quantized.modules()):
         raise ZeroQError("the network is not quantized; export what zeroq.quantize and zeroq.calibrate give")
     graph = trace(quantized, input_shape)

@@ -1,7 +1,6 @@
 """A quantized network → an ONNX file that onnxruntime executes, with integers where the plan has them."""
 
 import contextlib
-import copy
 import io
 import json
 import logging
@@ -17,6 +16,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from zeroq.borrowing import borrows, copied
 from zeroq.errors import ZeroQError
 from zeroq.export.extra import imported_from_extra
 from zeroq.export.lowering import WIDEST, LoweredLayer, explicit, lowered
@@ -114,6 +114,7 @@ def export_onnx(
     return _written(model, Path(path), layers)
 
 
+@borrows
 def export_float_onnx(model: nn.Module, path: Path | str, example: torch.Tensor, *, opset: int = OPSET) -> Path:
     """Write a float network as ONNX, to compare with; raises ZeroQError as ``export_onnx`` does."""
     check_images(example)
@@ -146,7 +147,7 @@ def _onnx_model(network: nn.Module, example: torch.Tensor, opset: int) -> ir.Mod
     """What torch.onnx makes of a network; the batch's size is left open."""
     # torch.export takes a batch of one for a constant.
     images = (example[:2] if len(example) > 1 else example[:1].repeat(2, 1, 1, 1)).cpu().float()
-    network = copy.deepcopy(network).cpu().float().to(memory_format=torch.contiguous_format)
+    network = copied(network).cpu().float().to(memory_format=torch.contiguous_format)
     with evaluating(network), torch.no_grad(), _quietly():
         outputs = forward(network, images)
         leaves = [(_output_name(path), leaf) for path, leaf in pytree.tree_flatten_with_path(outputs)[0]]

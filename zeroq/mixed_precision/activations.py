@@ -8,6 +8,7 @@ import pandas
 import torch
 from torch import nn
 
+from zeroq.borrowing import borrows
 from zeroq.errors import ZeroQError
 from zeroq.graph.tracers import Leaf
 from zeroq.images import check_images
@@ -60,6 +61,7 @@ class Activations:
         return [self.layers[name].quantizing(each) for each in self.parameters.get(name, ())]
 
 
+@borrows
 def activation_sensitivity(
     model: nn.Module,
     images: torch.Tensor,

@@ -11,6 +11,7 @@ import numpy
 import torch
 from torch import nn
 
+from zeroq.borrowing import borrows
 from zeroq.errors import ZeroQError
 from zeroq.images import check_images
 from zeroq.mixed_precision.divergence import Direction, class_scores, divergence
@@ -31,6 +32,7 @@ class MeasuredPlan(NamedTuple):
     joint_kl: float
 
 
+@borrows
 def refine(
     model: nn.Module,
     images: torch.Tensor,

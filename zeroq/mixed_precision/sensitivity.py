@@ -1,6 +1,5 @@
 """How much the output moves when the weights of one layer alone are quantized (Ω, section 3.2)."""
 
-import copy
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, get_args
@@ -9,6 +8,7 @@ import pandas
 import torch
 from torch import nn
 
+from zeroq.borrowing import borrows, copied
 from zeroq.errors import ZeroQError
 from zeroq.images import check_images
 from zeroq.layers import weighted_layers
@@ -57,6 +57,7 @@ class SensitivityTable(pandas.DataFrame):
         return cls.of(values, plain["parameters"])
 
 
+@borrows
 def sensitivity(
     model: nn.Module,
     images: torch.Tensor,
@@ -115,7 +116,7 @@ def sensitivity(
     if len(devices) < 2:
         values = measurement.values(model, images, on_layer)
     else:
-        values = on_devices(devices, measure_on, measurement, copy.deepcopy(model).cpu(), images.cpu())
+        values = on_devices(devices, measure_on, measurement, copied(model).cpu(), images.cpu())
     if not values.isfinite().all():
         raise ZeroQError(NOT_FINITE)
     table = pandas.DataFrame(values.numpy(), index=list(layers), columns=list(candidates))

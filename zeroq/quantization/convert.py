@@ -1,12 +1,12 @@
 """A network → its quantized copy."""
 
-import copy
 from collections.abc import Mapping
 from functools import partial
 from typing import Literal, get_args
 
 from torch import nn
 
+from zeroq.borrowing import copied
 from zeroq.errors import ZeroQError
 from zeroq.graph.operators import RELUS
 from zeroq.graph.placement import HOLDER, place_quantizers, remove_quantizer
@@ -51,7 +51,7 @@ def convert(
 
     symmetric = is_symmetric(symmetric, placement)
 
-    quantized = trace(model, input_shape) if placement == "integer" else copy.deepcopy(model).eval()
+    quantized = trace(model, input_shape) if placement == "integer" else copied(model).eval()
     layers = weighted_layers(quantized)
     for name, layer in layers.items():
         quantize_weight(layer, plan[name], per_channel=per_channel, symmetric=symmetric)

@@ -6,6 +6,7 @@ from typing import Literal, get_args
 import torch
 from torch import nn
 
+from zeroq.borrowing import borrows
 from zeroq.errors import ZeroQError
 from zeroq.images import check_images
 from zeroq.quantization.affine import FLOAT_BITS
@@ -17,6 +18,7 @@ from zeroq.rounding.learned import learn_rounding
 Rounding = Literal["nearest", "compensated", "learned"]
 
 
+@borrows
 def quantize(
     model: nn.Module,
     weight_bits: int | Mapping[str, int] = 8,
