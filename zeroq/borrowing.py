@@ -2,7 +2,7 @@
 
 import copy
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import wraps
@@ -68,14 +68,14 @@ def check_network(model: nn.Module) -> None:
             raise ZeroQError(f"{place} has no weights yet; let the network see images once")
 
 
-def copied(model: nn.Module) -> nn.Module:
+def copied(model: nn.Module, instead: Mapping[nn.Module, nn.Module] | None = None) -> nn.Module:
     """A copy of a network that shares nothing with it, also of one that keeps what it computed, as ``self.features``.
 
     Such tensors are copied without the graph behind them, which torch's deepcopy refuses. Nothing in the copy is an
-    inference tensor.
+    inference tensor. Wherever a module stands in the network, the copy has the one that is to stand there ``instead``.
     """
     with torch.inference_mode(False), _WithoutGraphs():
-        return copy.deepcopy(model)
+        return copy.deepcopy(model, {id(module): other for module, other in (instead or {}).items()})
 
 
 class _WithoutGraphs(TorchFunctionMode):

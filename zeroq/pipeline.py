@@ -29,6 +29,7 @@ from zeroq.quantization.calibrate import calibrate
 from zeroq.quantization.convert import activation_quantizers, convert, resolve_weight_bits
 from zeroq.quantization.layers import QuantizedWeight
 from zeroq.quantization.operations import mean_activation_bits
+from zeroq.quantization.permanent_weights import with_permanent_weights
 from zeroq.quantization.size import mean_bits, size_mib
 from zeroq.rounding.layer_by_layer import round_layer_by_layer
 from zeroq.rounding.learned import learn_rounding
@@ -88,6 +89,7 @@ def quantize_by_method(
         ZeroQError: as the stages do, and before any work for parts of a method that do not go together, for wrong
             settings, and for a network whose sensitivities cannot be measured or that cannot be traced where it must.
     """
+    model = with_permanent_weights(model)
     check(model, input_shape, method, settings, distillation, images, limits)
     # Before what takes minutes: not every network can be rewritten, or lets statistics be followed through it.
     with channels_last(model, input_shape):

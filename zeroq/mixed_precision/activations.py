@@ -22,6 +22,7 @@ from zeroq.quantization.affine import FLOAT_BITS, LARGEST_BITS, AffineParameters
 from zeroq.quantization.calibrate import calibrate, check_percentile
 from zeroq.quantization.convert import Placement, activation_quantizers, convert, quantizer_places
 from zeroq.quantization.operations import activation_elements
+from zeroq.quantization.permanent_weights import with_permanent_weights
 
 
 class Probe(nn.Module, Leaf):
@@ -105,6 +106,7 @@ def activation_sensitivity(
     check_percentile(percentile)
     images = images.detach().to(model_device(model), model_dtype(model))
     shape = tuple(images.shape[1:])
+    model = with_permanent_weights(model)
     quantized = convert(model, FLOAT_BITS, LARGEST_BITS, placement, input_shape=shape)
     calibrate(quantized, images, percentile)
     counts = activation_elements(quantized, images)

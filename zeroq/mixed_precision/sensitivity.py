@@ -18,6 +18,7 @@ from zeroq.mixed_precision.exact import Candidates, divergences
 from zeroq.modules import evaluating, model_device, model_dtype
 from zeroq.parallel import on_devices
 from zeroq.quantization.affine import LARGEST_BITS, SMALLEST_BITS, check_finite
+from zeroq.quantization.permanent_weights import with_permanent_weights
 from zeroq.rounding.candidates import compensated_weights
 from zeroq.rounding.quantize import Rounding, check_rounding
 
@@ -106,6 +107,7 @@ def sensitivity(
     check_rounding(rounding)
     if not memory_mib > 0:
         raise ZeroQError(f"memory_mib is a bound in MiB and must be positive, not {memory_mib}")
+    model = with_permanent_weights(model)
     layers = weighted_layers(model)
     if not layers:
         raise ZeroQError("the network has no Conv or Linear layer, so there is no sensitivity to measure")

@@ -16,6 +16,7 @@ from zeroq.modules import model_device
 from zeroq.quantization.activations import ActivationQuantizer
 from zeroq.quantization.affine import FLOAT_BITS, LARGEST_BITS, check_bits
 from zeroq.quantization.layers import QuantizedOutput, QuantizedWeight, quantize_input, quantize_output, quantize_weight
+from zeroq.quantization.permanent_weights import with_permanent_weights
 
 Placement = Literal["layer_inputs", "after_relu", "integer"]
 
@@ -47,6 +48,7 @@ def convert(
     check_activation_bits(activation_bits)
     if any(isinstance(module, QuantizedWeight | QuantizedOutput) for module in model.modules()):
         raise ZeroQError("the network is quantized already; quantize the float network instead")
+    model = with_permanent_weights(model)
     plan = resolve_weight_bits(model, weight_bits)
 
     symmetric = is_symmetric(symmetric, placement)

@@ -25,6 +25,7 @@ from zeroq.quantization.activations import ActivationQuantizer
 from zeroq.quantization.affine import FLOAT_BITS, AffineParameters, weight_parameters
 from zeroq.quantization.convert import activation_quantizers
 from zeroq.quantization.layers import store_weight
+from zeroq.quantization.permanent_weights import with_permanent_weights
 from zeroq.rounding.learnable import DROPPED, LearnedStep, learnable
 
 # Layers of a block, as a residual one has.
@@ -74,6 +75,7 @@ def learn_rounding(
     check_images(images)
     seen = images.detach().to(model_device(model), torch.float32, copy=True)
     student = copied(quantized).float().requires_grad_(False)
+    model = with_permanent_weights(model)
     teacher = unquantized(student, model)
     layers, quantizers = weighted_layers(student), activation_quantizers(student)
     with torch.no_grad():
