@@ -8,7 +8,7 @@ from tests.paths import ROOT
 # From the bottom to the top. What stands on one line knows nothing of each other.
 METHOD = (
     ("zeroq.errors",),
-    ("zeroq.parallel", "zeroq.modules", "zeroq.images"),
+    ("zeroq.parallel", "zeroq.borrowing", "zeroq.modules", "zeroq.images"),
     ("zeroq.layers",),
     ("zeroq.graph",),
     ("zeroq.quantization",),
@@ -28,7 +28,7 @@ EXPERIMENTS = (
     ("experiments.benchmarks", "experiments.training", "experiments.tools"),
 )
 # A method knows neither the networks that come with the library nor data sets, and these know no method.
-BASE = {"zeroq.errors", "zeroq.parallel", "zeroq.modules", "zeroq.images"}
+BASE = {"zeroq.errors", "zeroq.parallel", "zeroq.borrowing", "zeroq.modules", "zeroq.images"}
 BESIDE = {
     "zeroq.networks": BASE,
     "zeroq.datasets": {*BASE, "zeroq.networks"},

@@ -1,10 +1,9 @@
 """Conv and Linear layers: which they are, where their channels lie, what a weight makes of an input, its integers."""
 
-import copy
-
 import torch
 from torch import nn
 
+from zeroq.borrowing import check_network, copied
 from zeroq.errors import ZeroQError
 
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -22,9 +21,10 @@ def weighted_layers(model: nn.Module) -> dict[str, nn.Module]:
     is no parameter but computed at every forward, which would silently undo quantization, and where a considerable
     share of the weights lies outside these layers, which would silently stay in float.
     """
+    check_network(model)
     layers = {name: module for name, module in model.named_modules() if isinstance(module, WEIGHTED_LAYERS)}
     for name, layer in layers.items():
-        if "weight" not in dict(layer.named_parameters(recurse=False)):
+        if not holds_weight(layer):
             raise ZeroQError(
                 f"layer {name!r} computes its weight at every forward (weight norm or a parametrization); make it "
                 f"permanent first, with remove_parametrizations or remove_weight_norm from torch.nn.utils"
@@ -46,6 +46,11 @@ def _check_weights_elsewhere(model: nn.Module, layers: dict[str, nn.Module]) -> 
             f"{len(elsewhere)} weights outside Conv and Linear layers would stay in float, the largest is {largest!r} "
             f"of {type(model.get_submodule(largest.rpartition('.')[0])).__name__}; put them into Conv or Linear layers"
         )
+
+
+def holds_weight(layer: nn.Module) -> bool:
+    """Whether a layer's weight is a parameter of its own."""
+    return "weight" in dict(layer.named_parameters(recurse=False))
 
 
 def channel_axis(layer: nn.Module) -> int:
@@ -93,6 +98,14 @@ def channel_means(layer: nn.Module, values: torch.Tensor) -> torch.Tensor:
     return values.transpose(0, 1).flatten(1).mean(1)
 
 
+def has_stock_forward(layer: nn.Module) -> bool:
+    """Whether a Conv or Linear layer's forward is torch's own; hooks and parametrizations may do more."""
+    return "forward" not in vars(layer) and all(
+        getattr(type(layer), method, None) in {getattr(kind, method, None) for kind in WEIGHTED_LAYERS}
+        for method in ("forward", "_conv_forward")
+    )
+
+
 def is_affine(layer: nn.Module) -> bool:
     """Whether a layer does what its weight and bias say, and nothing else: output = weight ∗ input + bias.
 
@@ -100,11 +113,7 @@ def is_affine(layer: nn.Module) -> bool:
     weight, scaling its input or applying an activation makes it another function. Not decided for transposed
     convolutions, of which only torch's own are.
     """
-    stock = all(
-        getattr(type(layer), method, None) in {getattr(kind, method, None) for kind in WEIGHTED_LAYERS}
-        for method in ("forward", "_conv_forward")
-    )
-    if stock and not (layer._forward_hooks or layer._forward_pre_hooks or "forward" in vars(layer)):
+    if has_stock_forward(layer) and not (layer._forward_hooks or layer._forward_pre_hooks):
         return True
     return not isinstance(layer, TRANSPOSED) and _answers_affinely(layer)
 
@@ -125,7 +134,7 @@ def _answers_affinely(layer: nn.Module) -> bool:
     values = torch.randn(2, inputs, *places, generator=random).to(weight)
 
     def answer(weight: torch.Tensor, bias: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
-        changed = copy.deepcopy(layer)
+        changed = copied(layer)
         changed.weight, changed.bias = nn.Parameter(weight), nn.Parameter(bias)
         output = changed(given)
         return output[(..., *(size // 2 for size in output.shape[2:]))]

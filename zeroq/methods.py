@@ -83,36 +83,36 @@ class Method:
         """What but ranges looks at images, as it is set."""
         found = []
         if settings.bias_correction == "empirical":
-            found.append("method.bias_correction=empirical")
+            found.append("bias_correction='empirical'")
         if settings.rounding != "nearest":
-            found.append(f"method.rounding={settings.rounding}")
+            found.append(f"rounding={settings.rounding!r}")
         return found
 
     def check(self, settings: Settings, *, given: bool = False) -> None:
         """Raise ZeroQError for parts that do not go together; ``given``: the caller has images of their own."""
         for key, value, known in (("images", self.images, Images), ("ranges", self.ranges, Ranges)):
             if value not in get_args(known):
-                raise ZeroQError(f"method.{key} must be one of {', '.join(get_args(known))}, not {value!r}")
+                raise ZeroQError(f"{key} must be one of {', '.join(get_args(known))}, not {value!r}")
         has_images = given or self.images != "none"
         if self.uses_images(settings) and not has_images:
-            what = "method.ranges=images" if self.ranges == "images" else self._other_uses(settings)[0]
-            raise ZeroQError(f"{what} needs images; choose method.images=distilled, or give some, images=…")
+            what = "ranges='images'" if self.ranges == "images" else self._other_uses(settings)[0]
+            raise ZeroQError(f"{what} needs images; choose a method that has some, images='distilled', or give yours")
         if has_images and not self.uses_images(settings):
             raise ZeroQError(f"nothing in method {self.name} uses images; leave them out, or take ranges from them")
         if self.images == "real" and not given:
             raise ZeroQError(f"method {self.name} needs images of yours, normalised as the network's input: images=…")
         if self.steps is None and (self.ranges == "statistics" or settings.bias_correction == "analytic"):
             raise ZeroQError(
-                "ranges from statistics and analytic bias correction are parts of DFQ; choose method.dfq=true "
-                "(quantize_with_dfq), or correct the biases with images, bias_correction=empirical"
+                "ranges from statistics and analytic bias correction are parts of DFQ; choose method='dfq' "
+                "(quantize_with_dfq), or correct the biases with images, bias_correction='empirical'"
             )
         if self.ranges == "batch" and (self.steps is not None or settings.bias_correction != "none"):
             raise ZeroQError(
                 "ranges of each batch belong to the naive method, which has no DFQ and no bias correction; "
-                "choose method=dfq"
+                "choose method='dfq'"
             )
         if settings.clipping != "none" and self.ranges != "images":
-            raise ZeroQError("clipping is of ranges from images; choose method.clipping=none, or method.ranges=images")
+            raise ZeroQError("clipping is of ranges from images; choose clipping='none', or ranges='images'")
         self._check_ranges(settings)
 
     def _check_ranges(self, settings: Settings) -> None:
@@ -135,7 +135,7 @@ class Method:
         if settings.placement == "integer" and self.ranges == "statistics":
             raise ZeroQError(
                 "DFQ's statistics give no ranges for the sums and pools of placement integer; take them from images "
-                "(method=zeroq+dfq), or use placement='layer_inputs'"
+                "(method='zeroq+dfq'), or use placement='layer_inputs'"
             )
 
 

@@ -108,9 +108,9 @@ def forward(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
     """
     try:
         return model(images.to(model_device(model), model_dtype(model)))
-    except (RuntimeError, TypeError) as error:
-        # Out of memory is a RuntimeError too, and has nothing to do with the shape.
-        if isinstance(error, torch.OutOfMemoryError):
+    except (RuntimeError, TypeError, ValueError) as error:
+        # Out of memory is a RuntimeError too, and a ZeroQError a ValueError; they have nothing to do with the shape.
+        if isinstance(error, torch.OutOfMemoryError | ZeroQError):
             raise
         reason = str(error).splitlines()[0]
         raise ZeroQError(

@@ -10,6 +10,7 @@ from torch import nn
 from zeroq.baselines.analytic_bias_correction import correct_biases_analytically
 from zeroq.baselines.dfq import Steps, set_ranges, skipped_steps, steps_without_statistics
 from zeroq.baselines.propagation import activation_moments
+from zeroq.borrowing import borrows
 from zeroq.distillation.recipe import Distillation
 from zeroq.graph.tracing import check_traced, trace
 from zeroq.images import Limits, check_images, check_input_shape, check_limits, gaussian_images
@@ -28,6 +29,7 @@ from zeroq.quantization.calibrate import calibrate
 from zeroq.quantization.convert import activation_quantizers, convert, resolve_weight_bits
 from zeroq.quantization.layers import QuantizedWeight
 from zeroq.quantization.operations import mean_activation_bits
+from zeroq.quantization.permanent_weights import with_permanent_weights
 from zeroq.quantization.size import mean_bits, size_mib
 from zeroq.rounding.layer_by_layer import round_layer_by_layer
 from zeroq.rounding.learned import learn_rounding
@@ -59,7 +61,7 @@ class QuantizationResult:
     activation_sensitivity: SensitivityTable | None = None
 
 
-@torch.inference_mode(False)  # sensitivities and learning need gradients, whatever the caller does
+@borrows
 def quantize_by_method(
     model: nn.Module,
     input_shape: tuple[int, int, int] | None,
@@ -87,10 +89,9 @@ def quantize_by_method(
         ZeroQError: as the stages do, and before any work for parts of a method that do not go together, for wrong
             settings, and for a network whose sensitivities cannot be measured or that cannot be traced where it must.
     """
+    model = with_permanent_weights(model)
     check(model, input_shape, method, settings, distillation, images, limits)
     measured = measures_sensitivities(model, input_shape, method, settings)
-    if images is not None and images.is_inference():
-        images = images.clone()
     # Before what takes minutes: not every network can be rewritten.
     with channels_last(model, input_shape):
         network = model if method.steps is None else method.steps(model, input_shape)

@@ -78,10 +78,13 @@ def test_a_method_that_does_not_exist(hand_written):
 @pytest.mark.parametrize(
     ("parts", "sentence"),
     [
-        ({"images": "guessed"}, "method.images must be one of"),
-        ({"ranges": "guessed"}, "method.ranges must be one of"),
-        ({"images": "none"}, "method.ranges=images needs images"),
-        ({"images": "none", "ranges": "batch", "bias_correction": "empirical"}, "empirical needs images"),
+        ({"images": "guessed"}, "images must be one of"),
+        ({"ranges": "guessed"}, "ranges must be one of"),
+        ({"images": "none"}, "ranges='images' needs images"),
+        (
+            {"images": "none", "ranges": "batch", "bias_correction": "empirical"},
+            "bias_correction='empirical' needs images",
+        ),
         ({"ranges": "batch"}, "nothing in method own uses images"),
         ({"images": "none", "ranges": "statistics"}, "are parts of DFQ"),
         ({"bias_correction": "analytic"}, "are parts of DFQ"),

@@ -1,6 +1,5 @@
 """Data-free quantization through weight equalization and bias correction (Nagel et al., ICCV 2019)."""
 
-import copy
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +10,7 @@ from zeroq.baselines.bias_absorption import absorb_high_biases, unabsorbed_chann
 from zeroq.baselines.equalization import equalize, unequal_channels
 from zeroq.baselines.moments import Moments
 from zeroq.baselines.relu6 import replace_relu6
+from zeroq.borrowing import copied
 from zeroq.graph.folding import fold_batch_norms
 from zeroq.graph.functional import make_functional
 from zeroq.graph.operators import kind
@@ -72,7 +72,7 @@ def skipped_steps(graph: fx.GraphModule, steps: Steps, bias_correction: BiasCorr
     if steps.equalize and not pairs:
         reasons.append("cross-layer equalization: no two layers follow each other without a branch")
     # With ReLU in place of ReLU6, more layers would be pairs.
-    scaling = len(layer_pairs(replace_relu6(copy.deepcopy(graph))))
+    scaling = len(layer_pairs(replace_relu6(copied(graph))))
     if steps.equalize and scaling > len(pairs):
         reasons.append(
             f"cross-layer equalization across ReLU6, for {scaling - len(pairs)} of {scaling} pairs of layers"

@@ -1,6 +1,5 @@
 """What BatchNorm's parameters say about every activation: means, standard deviations and ranges, without an image."""
 
-import copy
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +12,7 @@ from zeroq.baselines.moments import Moments
 from zeroq.baselines.noise import NoiseRun
 from zeroq.baselines.normalized_moments import normalized_moments
 from zeroq.baselines.operation_moments import moments_behind, moments_in
+from zeroq.borrowing import copied
 from zeroq.graph.operators import RELUS, called
 from zeroq.images import Limits, check_limits, gaussian_images
 from zeroq.layers import WEIGHTED_LAYERS, is_affine
@@ -120,6 +120,6 @@ def _layer_moments(graph: fx.GraphModule, node: fx.Node, arguments: tuple, named
     layer, (given, *others) = graph.get_submodule(node.target), (*arguments, *named.values())
     if others or not is_affine(layer):
         return None
-    squared = copy.deepcopy(layer)
+    squared = copied(layer)
     squared.weight, squared.bias = nn.Parameter(layer.weight.detach() ** 2), None
     return Moments.normal(layer(given.mean), squared(given.std**2).clamp_min(0).sqrt())

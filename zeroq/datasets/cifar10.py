@@ -22,6 +22,6 @@ class CIFAR10(SmallImages):
         except (OSError, RuntimeError) as error:
             raise ZeroQError(
                 f"CIFAR-10 could not be obtained ({str(error).splitlines()[0]}); put cifar-10-python.tar.gz from "
-                f"https://www.cs.toronto.edu/~kriz/cifar.html into {root}, or give its folder, data.root=…"
+                f"https://www.cs.toronto.edu/~kriz/cifar.html into {root}, or give its folder, root=…"
             ) from error
         return torch.from_numpy(split.data).permute(0, 3, 1, 2), torch.tensor(split.targets)

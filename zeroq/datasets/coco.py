@@ -92,5 +92,5 @@ def check_layout(root: Path, *, train: bool = False) -> None:
             hint = f"{root} holds the photographs itself; " if any(root.glob("*.jpg")) else ""
             raise ZeroQError(
                 f"{needed} is missing; {hint}unpack {folder.name}.zip and annotations_trainval2017.zip from "
-                f"https://cocodataset.org side by side, and give their folder with data.root=…"
+                f"https://cocodataset.org side by side, and give their folder, root=…"
             )

@@ -54,7 +54,7 @@ def obtain(root: Path) -> None:
     try:
         raw.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ZeroQError(f"cannot create {raw} ({error.strerror}); choose another folder with data.root=…") from error
+        raise ZeroQError(f"cannot create {raw} ({error.strerror}); choose another folder, root=…") from error
     failures = []
     for source in (_from_torchvision, _from_debian):
         # A scratch folder, so that a download cut short never looks like data.

@@ -62,7 +62,7 @@ def check_layout(root: Path, *, train: bool = False) -> None:
     folder, known = split_folder(root, train=train), ImageNetInfo().label_names()
     if not folder.is_dir():
         hint = f"{root} holds the class folders itself; " if (root / known[0]).is_dir() else ""
-        raise ZeroQError(f"{folder} is no folder; {hint}data.root=… is the folder that holds {folder.name}/")
+        raise ZeroQError(f"{folder} is no folder; {hint}root is the folder that holds {folder.name}/")
     found = sorted(path.name for path in folder.iterdir() if path.is_dir())
     if found == known:
         return

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 import torch
 from torch import nn
 
+from zeroq.borrowing import borrows
 from zeroq.errors import ZeroQError
 from zeroq.images import check_images
 from zeroq.modules import batch_norms, evaluating, first_argument, forward, model_device
@@ -81,6 +82,7 @@ def statistics_loss(
     return loss
 
 
+@borrows
 def batch_norm_loss(model: nn.Module, images: torch.Tensor, *, statistics: Statistics = "image") -> float:
     """``statistics_loss`` of given images, for example to compare distilled with Gaussian ones.
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from zeroq.borrowing import borrows
 from zeroq.distillation.batch_norm import Statistics
 from zeroq.distillation.matching import StatisticsMatching
 from zeroq.distillation.recipe import Recipe, check_finite, check_loss, check_settings
@@ -22,7 +23,7 @@ FARTHEST_PIXEL = 3.0
 REPORT_EVERY = 25
 
 
-@torch.inference_mode(False)
+@borrows
 def distill_fast(
     model: nn.Module,
     input_shape: tuple[int, int, int],

@@ -1,6 +1,5 @@
 """Eq. 3 and its gradient with respect to the images, in few passes over a network's features."""
 
-import copy
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -10,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from zeroq.borrowing import copied
 from zeroq.distillation.batch_norm import SMALLEST_VARIANCE, Statistics, by_image, layers_to_match
 from zeroq.errors import ZeroQError
 from zeroq.modules import first_argument, forward, model_device
@@ -51,7 +51,7 @@ class StatisticsMatching:
         Raises ZeroQError for a network without BatchNorm, and for images that it does not accept.
         """
         self._statistics, self._relative = statistics, relative
-        self._network = copy.deepcopy(model).eval().requires_grad_(False)
+        self._network = copied(model).eval().requires_grad_(False)
         on_cpu = model_device(model).type == "cpu"
         for layer in self._network.modules() if on_cpu else ():
             if takes_images(layer):

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from zeroq.borrowing import borrows
 from zeroq.distillation.batch_norm import Statistics
 from zeroq.distillation.fast import FARTHEST_PIXEL, MOMENTUM, Losses
 from zeroq.distillation.matching import StatisticsMatching
@@ -14,7 +15,7 @@ from zeroq.images import Limits, check_input_shape, check_limits
 from zeroq.modules import model_device
 
 
-@torch.inference_mode(False)
+@borrows
 def distill_natural(
     model: nn.Module,
     input_shape: tuple[int, int, int],

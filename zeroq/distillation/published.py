@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from zeroq.borrowing import borrows
 from zeroq.distillation.batch_norm import Statistics, batch_norm_inputs, statistics_loss
 from zeroq.distillation.recipe import Recipe, check_finite, check_loss, check_settings
 from zeroq.images import Limits, check_input_shape, check_limits
@@ -15,7 +16,7 @@ from zeroq.modules import evaluating, forward, model_device, without_weight_grad
 INITIAL_LIMIT = 127.5 / (255**2 / 12)
 
 
-@torch.inference_mode(False)
+@borrows
 def distill(
     model: nn.Module,
     input_shape: tuple[int, int, int],

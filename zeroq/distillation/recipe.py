@@ -82,7 +82,7 @@ class Distillation:
         """Raise ZeroQError for a recipe that does not exist, and for what no recipe can work with."""
         recipe_by_name(self.recipe)
         if self.size is not None and (not isinstance(self.size, int) or self.size < 1):
-            raise ZeroQError(f"distill.size is a number of pixels, not {self.size}")
+            raise ZeroQError(f"size is a number of pixels, not {self.size}")
         if not isinstance(self.seed, int) or not 0 <= self.seed < 2**63:
             raise ZeroQError(f"seed must be a whole number from 0 to 2⁶³ − 1, not {self.seed}")
         check_settings(self.count, self.statistics, self.total, self.rate)

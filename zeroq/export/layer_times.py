@@ -10,6 +10,7 @@ import pandas
 import torch
 from torch import nn
 
+from zeroq.borrowing import borrows
 from zeroq.errors import ZeroQError
 from zeroq.export.extra import imported_from_extra
 from zeroq.export.onnx_file import export_onnx
@@ -20,6 +21,7 @@ from zeroq.layers import weighted_layers
 from zeroq.quantization.affine import FLOAT_BITS, LARGEST_BITS
 from zeroq.quantization.calibrate import calibrate
 from zeroq.quantization.convert import Placement, convert
+from zeroq.quantization.permanent_weights import with_permanent_weights
 
 with imported_from_extra():
     import onnx
@@ -28,6 +30,7 @@ with imported_from_extra():
 COUNTED = 0.75
 
 
+@borrows
 def layer_times(
     model: nn.Module,
     images: torch.Tensor,
@@ -62,6 +65,7 @@ def layer_times(
     check_images(images)
     if not isinstance(repetitions, int) or repetitions < 1:
         raise ZeroQError(f"repetitions must be a whole number from 1 on, not {repetitions}")
+    model = with_permanent_weights(model)
     names = list(weighted_layers(model))
     times = {}
     with tempfile.TemporaryDirectory() as folder:

@@ -8,6 +8,7 @@ import torch
 from torch import fx, nn
 
 import zeroq.export.operators  # noqa: F401 registers torch.ops.zeroq
+from zeroq.borrowing import check_network
 from zeroq.errors import ZeroQError
 from zeroq.export.respelled import keep_in_float, respell
 from zeroq.graph.folding import fold_batch_norms
@@ -114,6 +115,7 @@ def explicit(quantized: nn.Module, input_shape: tuple[int, int, int] | None = No
 
     Raises ZeroQError where the network is not quantized, or a quantizer that it uses has no range.
     """
+    check_network(quantized)
     if not any(isinstance(module, QuantizedWeight | QuantizedOutput) for module in quantized.modules()):
         raise ZeroQError("the network is not quantized; export what zeroq.quantize and zeroq.calibrate give")
     graph = trace(quantized, input_shape)

@@ -1,7 +1,6 @@
 """A network → ONNX in memory, as torch.onnx makes it, without what a runtime has no use for."""
 
 import contextlib
-import copy
 import io
 import logging
 import re
@@ -12,6 +11,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from zeroq.borrowing import copied
 from zeroq.errors import ZeroQError
 from zeroq.export.extra import imported_from_extra
 from zeroq.export.lowering import WIDEST, LoweredLayer
@@ -41,7 +41,7 @@ def onnx_model(network: nn.Module, example: torch.Tensor, opset: int) -> ir.Mode
     """What torch.onnx makes of a network; the batch's size is left open."""
     # torch.export takes a batch of one for a constant.
     images = (example[:2] if len(example) > 1 else example[:1].repeat(2, 1, 1, 1)).cpu().float()
-    network = copy.deepcopy(network).cpu().float().to(memory_format=torch.contiguous_format)
+    network = copied(network).cpu().float().to(memory_format=torch.contiguous_format)
     with evaluating(network), torch.no_grad(), _quietly():
         outputs = forward(network, images)
         leaves = [(_output_name(path), leaf) for path, leaf in pytree.tree_flatten_with_path(outputs)[0]]

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from zeroq.borrowing import borrows
 from zeroq.errors import ZeroQError
 from zeroq.export.extra import imported_from_extra
 from zeroq.export.lowering import LoweredLayer, explicit, lowered
@@ -106,6 +107,7 @@ def export_onnx(
     return _report(model, Path(path), layers, first)
 
 
+@borrows
 def export_float_onnx(model: nn.Module, path: Path | str, example: torch.Tensor, *, opset: int = OPSET) -> Path:
     """Write a float network as ONNX, to compare with; raises ZeroQError as ``export_onnx`` does."""
     check_images(example)

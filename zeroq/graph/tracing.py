@@ -1,6 +1,5 @@
 """A network as a torch.fx graph, whose leaves are the layers that quantization is about."""
 
-import copy
 import inspect
 import traceback
 from collections.abc import Callable
@@ -9,6 +8,7 @@ import torch
 from torch import fx, nn
 from torch.utils._pytree import tree_leaves
 
+from zeroq.borrowing import copied
 from zeroq.errors import ZeroQError
 from zeroq.graph.functional import TORCH, make_functional, remove_idle
 from zeroq.graph.tracers import ShapeTracer, Tracer
@@ -52,7 +52,7 @@ def trace(model: nn.Module, input_shape: tuple[int, int, int] | None = None) -> 
 
 
 def _traced(model: nn.Module, tracer: Tracer) -> fx.GraphModule:
-    root = copy.deepcopy(model).eval()
+    root = copied(model).eval()
     parameters = inspect.signature(root.forward).parameters.values()
     defaults = {each.name: each.default for each in parameters if each.default is not each.empty}
     return fx.GraphModule(root, tracer.trace(root, defaults))

@@ -8,6 +8,7 @@ import pandas
 import torch
 from torch import nn
 
+from zeroq.borrowing import borrows
 from zeroq.errors import ZeroQError
 from zeroq.graph.tracers import Leaf
 from zeroq.images import check_images
@@ -22,6 +23,7 @@ from zeroq.quantization.affine import FLOAT_BITS, LARGEST_BITS, AffineParameters
 from zeroq.quantization.calibrate import calibrate, check_percentile
 from zeroq.quantization.convert import Placement, activation_quantizers, convert, quantizer_places
 from zeroq.quantization.operations import activation_elements
+from zeroq.quantization.permanent_weights import with_permanent_weights
 
 
 class Probe(nn.Module, Leaf):
@@ -61,6 +63,7 @@ class Activations:
         return [self.layers[name].quantizing(each) for each in self.parameters.get(name, ())]
 
 
+@borrows
 def activation_sensitivity(
     model: nn.Module,
     images: torch.Tensor,
@@ -106,6 +109,7 @@ def activation_sensitivity(
     images = images.detach().to(model_device(model), model_dtype(model))
     reading = reading_of(model, images, output)
     shape = tuple(images.shape[1:])
+    model = with_permanent_weights(model)
     quantized = convert(model, FLOAT_BITS, LARGEST_BITS, placement, input_shape=shape)
     calibrate(quantized, images, percentile)
     counts = activation_elements(quantized, images)

@@ -11,6 +11,7 @@ import numpy
 import torch
 from torch import nn
 
+from zeroq.borrowing import borrows
 from zeroq.errors import ZeroQError
 from zeroq.images import check_images
 from zeroq.mixed_precision.divergence import Direction, divergence
@@ -19,6 +20,7 @@ from zeroq.mixed_precision.outputs import Output, class_scores, reading_of
 from zeroq.mixed_precision.plan import BitPlan
 from zeroq.modules import evaluating
 from zeroq.quantization.affine import FLOAT_BITS
+from zeroq.quantization.permanent_weights import with_permanent_weights
 from zeroq.rounding.quantize import Rounding, quantize
 
 # Plans below this share of the budget give away more size than their sensitivity can win back.
@@ -35,6 +37,7 @@ class MeasuredPlan(NamedTuple):
     joint_kl: float
 
 
+@borrows
 def refine(
     model: nn.Module,
     images: torch.Tensor,
@@ -59,6 +62,7 @@ def refine(
     check_images(images)
     if count < 1:
         raise ZeroQError(f"refine needs at least 1 plan to measure, not {count}")
+    model = with_permanent_weights(model)
     budget = budget_bits(frontier.parameters, average_bits=average_bits, weights_mib=weights_mib)
     last = frontier.index_within(budget)
     first = min(int(numpy.searchsorted(frontier.size_bits, NEAR * budget)), last)

@@ -1,6 +1,5 @@
 """How much the output moves when the weights of one layer alone are quantized (Ω, section 3.2)."""
 
-import copy
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, get_args
@@ -9,6 +8,7 @@ import pandas
 import torch
 from torch import nn
 
+from zeroq.borrowing import borrows, copied
 from zeroq.errors import ZeroQError
 from zeroq.images import check_images
 from zeroq.layers import weighted_layers
@@ -19,6 +19,7 @@ from zeroq.mixed_precision.outputs import NOT_FINITE, Output, Reading, reading_o
 from zeroq.modules import evaluating, model_device, model_dtype
 from zeroq.parallel import on_devices
 from zeroq.quantization.affine import LARGEST_BITS, SMALLEST_BITS, check_finite
+from zeroq.quantization.permanent_weights import with_permanent_weights
 from zeroq.rounding.candidates import compensated_weights
 from zeroq.rounding.quantize import Rounding, check_rounding
 
@@ -58,6 +59,7 @@ class SensitivityTable(pandas.DataFrame):
         return cls.of(values, plain["parameters"])
 
 
+@borrows
 def sensitivity(
     model: nn.Module,
     images: torch.Tensor,
@@ -112,6 +114,7 @@ def sensitivity(
     check_rounding(rounding)
     if not memory_mib > 0:
         raise ZeroQError(f"memory_mib is a bound in MiB and must be positive, not {memory_mib}")
+    model = with_permanent_weights(model)
     layers = weighted_layers(model)
     if not layers:
         raise ZeroQError("the network has no Conv or Linear layer, so there is no sensitivity to measure")
@@ -121,7 +124,7 @@ def sensitivity(
     if len(devices) < 2:
         values = measurement.values(model, images, on_layer)
     else:
-        values = on_devices(devices, measure_on, measurement, copy.deepcopy(model).cpu(), images.cpu())
+        values = on_devices(devices, measure_on, measurement, copied(model).cpu(), images.cpu())
     if not values.isfinite().all():
         raise ZeroQError(NOT_FINITE)
     table = pandas.DataFrame(values.numpy(), index=list(layers), columns=list(candidates))

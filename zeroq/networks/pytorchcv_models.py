@@ -53,7 +53,7 @@ def load(architecture: str, checkpoint: Path | None = None, *, classes: int | No
         load_checkpoint(network, checkpoint)
     else:
         if classes is not None:
-            raise ZeroQError(f"pytorchcv has no weights for {classes} classes; give yours with model.checkpoint=…")
+            raise ZeroQError(f"pytorchcv has no weights for {classes} classes; give yours, checkpoint=…")
         with downloading(name, url=published_weights(name), folder=Path.home() / ".torch" / "models"):
             network = get_model(name, pretrained=True)
     return PretrainedNetwork(network.eval(), specification)
@@ -71,7 +71,7 @@ def published_weights(name: str) -> str:
     """The address of pytorchcv's weights; raises ZeroQError where it has none."""
     _, error, sha1, release = get_model_metainfo_dict().get(name, (0, UNKNOWN, UNKNOWN, UNKNOWN))
     if UNKNOWN in (error, sha1, release):
-        raise ZeroQError(f"pytorchcv has no weights of {name}; give yours with model.checkpoint=…")
+        raise ZeroQError(f"pytorchcv has no weights of {name}; give yours, checkpoint=…")
     return f"{imgclsmob_repo_url}/releases/download/{release}/{name}-{error}-{sha1[:8]}.pth.zip"
 
 

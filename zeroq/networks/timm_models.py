@@ -30,11 +30,11 @@ def load(architecture: str, checkpoint: Path | None = None, *, classes: int | No
         load_checkpoint(network, checkpoint)
     else:
         if classes is not None:
-            raise ZeroQError(f"timm has no weights for {classes} classes; give yours with model.checkpoint=…")
+            raise ZeroQError(f"timm has no weights for {classes} classes; give yours, checkpoint=…")
         if published is None or not published.has_weights:
-            raise ZeroQError(f"timm has no weights of {architecture}; give yours with model.checkpoint=…")
+            raise ZeroQError(f"timm has no weights of {architecture}; give yours, checkpoint=…")
         source = f"{constants.ENDPOINT}/{published.hf_hub_id}" if published.hf_hub_id else published.url
-        mend = f"fetch them from {source} and give the file with model.checkpoint=…"
+        mend = f"fetch them from {source} and give the file, checkpoint=…"
         with explained(architecture, mend), without_retries():
             network = timm.create_model(architecture, pretrained=True)
     data = resolve_model_data_config(network)

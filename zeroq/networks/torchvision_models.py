@@ -30,7 +30,7 @@ def load(architecture: str, checkpoint: Path | None = None, *, classes: int | No
     weights = published_weights(architecture, checkpoint)
     if checkpoint is None:
         if classes is not None:
-            raise ZeroQError(f"torchvision has no weights for {classes} classes; give yours with model.checkpoint=…")
+            raise ZeroQError(f"torchvision has no weights for {classes} classes; give yours, checkpoint=…")
         with downloading(architecture, url=weights.url, folder=Path(hub.get_dir()) / "checkpoints"):
             network = models.get_model(architecture, weights=weights)
     else:

@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from zeroq.borrowing import check_network
 from zeroq.errors import ZeroQError
 from zeroq.images import check_images
 from zeroq.modules import evaluating, forward
@@ -22,6 +23,7 @@ def calibrate(quantized: nn.Module, images: torch.Tensor, percentile: float | No
         ZeroQError: images of the wrong shape or with NaN, activations that are not finite, a percentile out of
             range, a network that is not quantized. The ranges are then those from before.
     """
+    check_network(quantized)
     check_images(images)
     check_percentile(percentile)
     if not any(isinstance(module, QuantizedWeight | QuantizedOutput) for module in quantized.modules()):

@@ -1,12 +1,12 @@
 """A network → its quantized copy."""
 
-import copy
 from collections.abc import Mapping
 from functools import partial
 from typing import Literal, get_args
 
 from torch import nn
 
+from zeroq.borrowing import copied
 from zeroq.errors import ZeroQError
 from zeroq.graph.operators import RELUS
 from zeroq.graph.placement import HOLDER, place_quantizers, remove_quantizer
@@ -16,6 +16,7 @@ from zeroq.modules import model_device
 from zeroq.quantization.activations import ActivationQuantizer
 from zeroq.quantization.affine import FLOAT_BITS, LARGEST_BITS, check_bits
 from zeroq.quantization.layers import QuantizedOutput, QuantizedWeight, quantize_input, quantize_output, quantize_weight
+from zeroq.quantization.permanent_weights import with_permanent_weights
 
 Placement = Literal["layer_inputs", "after_relu", "integer"]
 
@@ -47,11 +48,12 @@ def convert(
     check_activation_bits(activation_bits)
     if any(isinstance(module, QuantizedWeight | QuantizedOutput) for module in model.modules()):
         raise ZeroQError("the network is quantized already; quantize the float network instead")
+    model = with_permanent_weights(model)
     plan = resolve_weight_bits(model, weight_bits)
 
     symmetric = is_symmetric(symmetric, placement)
 
-    quantized = trace(model, input_shape) if placement == "integer" else copy.deepcopy(model).eval()
+    quantized = trace(model, input_shape) if placement == "integer" else copied(model).eval()
     layers = weighted_layers(quantized)
     for name, layer in layers.items():
         quantize_weight(layer, plan[name], per_channel=per_channel, symmetric=symmetric)

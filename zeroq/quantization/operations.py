@@ -11,6 +11,7 @@ from zeroq.images import check_images
 from zeroq.layers import TRANSPOSED, weighted_layers
 from zeroq.modules import evaluating, first_argument, forward
 from zeroq.quantization.convert import activation_quantizers, quantizer_places
+from zeroq.quantization.permanent_weights import with_permanent_weights
 
 
 def multiply_accumulates(model: nn.Module, images: torch.Tensor) -> dict[str, int]:
@@ -20,6 +21,7 @@ def multiply_accumulates(model: nn.Module, images: torch.Tensor) -> dict[str, in
     that the image does not reach. Products with padding count. Raises ZeroQError for images that the network does not
     accept.
     """
+    model = with_permanent_weights(model)
     counts = dict.fromkeys(weighted_layers(model), 0)
 
     def count(name: str, layer: nn.Module, values: torch.Tensor, output: torch.Tensor) -> None:

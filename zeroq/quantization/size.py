@@ -6,6 +6,7 @@ from torch import nn
 
 from zeroq.layers import weighted_layers
 from zeroq.quantization.convert import resolve_weight_bits
+from zeroq.quantization.permanent_weights import with_permanent_weights
 
 BITS_PER_MIB = 8 * 2**20
 
@@ -19,6 +20,7 @@ def mean_bits(model: nn.Module, weight_bits: int | Mapping[str, int]) -> float:
 
 def size_mib(model: nn.Module, weight_bits: int | Mapping[str, int] = 32) -> float:
     """Parameters × bits / 8 / 2²⁰, everything outside Conv and Linear weights at their mean bits."""
+    model = with_permanent_weights(model)
     return parameter_count(model) * mean_bits(model, weight_bits) / BITS_PER_MIB
 
 

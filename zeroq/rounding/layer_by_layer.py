@@ -13,6 +13,7 @@ from zeroq.modules import evaluating, first_argument, forward
 from zeroq.quantization.affine import FLOAT_BITS, AffineParameters, weight_parameters
 from zeroq.quantization.convert import activation_quantizers
 from zeroq.quantization.layers import round_to_nearest, store_weight
+from zeroq.quantization.permanent_weights import with_permanent_weights
 from zeroq.rounding.columns import summed_outputs, weight_of_rows, weight_rows
 from zeroq.rounding.compensated import Grid, compensated
 from zeroq.rounding.drift import correct_drift
@@ -58,6 +59,7 @@ def round_layer_by_layer(
     Raises ZeroQError for images that the network does not accept, and for inputs of a layer that are not finite.
     """
     check_images(images)
+    model = with_permanent_weights(model)
     mismatch = statistics_mismatch(model, images)
     if correct and activation_quantizers(quantized):
         correct_drift(quantized, model, images, mismatch)

@@ -6,7 +6,6 @@ al. 2022) drops the quantization of activations at random; LSQ (Esser et al. 202
 compensated rounding has done most of it.
 """
 
-import copy
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
+from zeroq.borrowing import copied
 from zeroq.graph.blocks import Block, blocks, by_image
 from zeroq.graph.tracing import trace
 from zeroq.images import check_images
@@ -25,6 +25,7 @@ from zeroq.quantization.activations import ActivationQuantizer
 from zeroq.quantization.affine import FLOAT_BITS, AffineParameters, weight_parameters
 from zeroq.quantization.convert import activation_quantizers
 from zeroq.quantization.layers import store_weight
+from zeroq.quantization.permanent_weights import with_permanent_weights
 from zeroq.rounding.learnable import DROPPED, LearnedStep, learnable
 
 # Layers of a block, as a residual one has.
@@ -73,7 +74,8 @@ def learn_rounding(
     """
     check_images(images)
     seen = images.detach().to(model_device(model), torch.float32, copy=True)
-    student = copy.deepcopy(quantized).float().requires_grad_(False)
+    student = copied(quantized).float().requires_grad_(False)
+    model = with_permanent_weights(model)
     teacher = unquantized(student, model)
     layers, quantizers = weighted_layers(student), activation_quantizers(student)
     with torch.no_grad():
@@ -184,14 +186,14 @@ def learn(
 
 def unquantized(quantized: nn.Module, model: nn.Module) -> nn.Module:
     """A copy of a quantized network that computes what the float one does, in float32, with the same modules."""
-    copied, originals = copy.deepcopy(quantized), weighted_layers(model)
-    for name, layer in weighted_layers(copied).items():
+    network, originals = copied(quantized), weighted_layers(model)
+    for name, layer in weighted_layers(network).items():
         for role in ("weight", "bias"):
             own = getattr(originals[name], role)
             setattr(layer, role, own if own is None else nn.Parameter(own.detach().float(), requires_grad=False))
-    for quantizer in activation_quantizers(copied).values():
+    for quantizer in activation_quantizers(network).values():
         quantizer.start_recording(None)  # values pass as they are
-    return copied
+    return network
 
 
 def grids_of(

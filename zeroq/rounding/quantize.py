@@ -6,17 +6,20 @@ from typing import Literal, get_args
 import torch
 from torch import nn
 
+from zeroq.borrowing import borrows
 from zeroq.errors import ZeroQError
 from zeroq.images import check_images
 from zeroq.quantization.affine import FLOAT_BITS
 from zeroq.quantization.calibrate import calibrate
 from zeroq.quantization.convert import Placement, convert, is_symmetric, resolve_weight_bits
+from zeroq.quantization.permanent_weights import with_permanent_weights
 from zeroq.rounding.layer_by_layer import round_layer_by_layer
 from zeroq.rounding.learned import learn_rounding
 
 Rounding = Literal["nearest", "compensated", "learned"]
 
 
+@borrows
 def quantize(
     model: nn.Module,
     weight_bits: int | Mapping[str, int] = 8,
@@ -34,7 +37,8 @@ def quantize(
 
     Rounded to the nearest, its activations need ``calibrate`` first, unless ``dynamic``. Compensated and learned
     rounding look at images, so that their result is calibrated on them already (min-max), and its biases are corrected.
-    The copy's state dict carries scales, zero points and bits.
+    The copy's state dict carries scales, zero points and bits. Weights that layers compute at every forward
+    (standardized ones, weight norm) are its layers' own (``with_permanent_weights``).
 
     Args:
         weight_bits: 2…8 for every layer, 32 for float, or a mapping that names each Conv and Linear layer.
@@ -70,6 +74,7 @@ def quantize(
     if images is None:
         return convert(model, weight_bits, activation_bits, placement, dynamic=dynamic, input_shape=input_shape, **how)
     check_images(images)
+    model = with_permanent_weights(model)
     plan = resolve_weight_bits(model, weight_bits)
     shape = tuple(images.shape[1:])
     quantized = convert(model, FLOAT_BITS, activation_bits, placement, dynamic=dynamic, input_shape=shape, **how)

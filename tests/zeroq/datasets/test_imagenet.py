@@ -27,7 +27,7 @@ def test_imagenet_preprocessing_comes_from_the_network(imagenet):
 
 
 def test_imagenet_folders_that_are_not(imagenet, tmp_path):
-    with pytest.raises(ZeroQError, match=r"train is no folder; data\.root=… is the folder that holds train/"):
+    with pytest.raises(ZeroQError, match=r"train is no folder; root is the folder that holds train/"):
         ImageNet(imagenet, SPECIFICATION, train=True)
     with pytest.raises(ZeroQError, match=r"val/val is no folder; .*val holds the class folders itself"):
         ImageNet(imagenet / "val", SPECIFICATION)

@@ -164,8 +164,6 @@ def test_wrong_arguments(hand_written):
     damaged.weight.data[0, 0] = float("nan")
     with pytest.raises(zeroq.ZeroQError, match="NaN"):
         zeroq.quantize(nn.Sequential(damaged))
-    with pytest.raises(zeroq.ZeroQError, match="weight norm"):
-        zeroq.quantize(nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(3, 3))))
 
 
 def test_uncalibrated_network_says_so(hand_written, images):
