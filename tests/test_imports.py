@@ -25,7 +25,7 @@ EXPERIMENTS = (
     ("experiments.core",),
     ("experiments.analysis",),
     ("experiments.cli",),
-    ("experiments.benchmarks", "experiments.training", "experiments.tools"),
+    ("experiments.benchmarks", "experiments.training", "experiments.tools", "experiments.architectures"),
 )
 # A method knows neither the networks that come with the library nor data sets, and these know no method.
 BASE = {"zeroq.errors", "zeroq.parallel", "zeroq.borrowing", "zeroq.modules", "zeroq.images"}

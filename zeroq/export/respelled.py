@@ -17,6 +17,7 @@ from zeroq.layers import WEIGHTED_LAYERS, is_affine
 from zeroq.quantization.affine import FLOAT_BITS
 
 AVERAGES = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
+ADAPTIVE_MAXIMA = (nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d)
 SOFTMAXES = (nn.Softmax, torch.softmax, functional.softmax, "softmax")
 CONVOLUTIONS = (
     *(functional.conv1d, functional.conv2d, functional.conv3d),
@@ -80,6 +81,19 @@ class CubicResize(Resize):
         return values
 
 
+class AdaptiveMax(nn.AdaptiveMaxPool2d, Leaf):
+    """Adaptive max pooling as largest values of slices, axis by axis: torch.onnx has no operator for it."""
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        axes = values.dim() - 2
+        for axis, count in zip(range(2, values.dim()), each_of(self.output_size, axes), strict=True):
+            side = values.shape[axis]
+            ends = [(place * side // count, -(-(place + 1) * side // count)) for place in range(count or 0)]
+            parts = [values.narrow(axis, start, end - start).amax(axis, keepdim=True) for start, end in ends]
+            values = torch.cat(parts, axis) if parts else values  # None keeps the side
+        return values
+
+
 def each_of(given: float | Sequence[float] | None, axes: int) -> list | None:
     """A setting for each axis."""
     if given is None:
@@ -91,7 +105,8 @@ def respell(graph: fx.GraphModule) -> None:
     """Say what runtimes compute otherwise in other words, in an ``explicit`` graph, which is changed in place.
 
     Padding that is not zeros is a node of its own; a convolution that sees one place and gives the scores is a Linear
-    layer, which has an integer kernel; nearest neighbours are chosen by index, and a cubic resize is a product.
+    layer, which has an integer kernel; nearest neighbours are chosen by index, a cubic resize is a product, and
+    adaptive maxima are those of slices.
     """
     for nodes in list(layer_calls(graph).values()):
         for node in nodes:
@@ -101,6 +116,7 @@ def respell(graph: fx.GraphModule) -> None:
             _as_linear(graph, name, nodes)
     for node in list(graph.graph.nodes):
         _respell_resize(graph, node)
+        _respell_adaptive_max(graph, node)
 
 
 def keep_in_float(graph: fx.GraphModule) -> None:
@@ -167,6 +183,27 @@ def _as_linear(graph: fx.GraphModule, name: str, nodes: list[fx.Node]) -> None:
         node.replace_all_uses_with(place, delete_user_cb=lambda user, column=column: user is not column)
 
 
+def _respell_adaptive_max(graph: fx.GraphModule, node: fx.Node) -> None:
+    """``AdaptiveMax`` in place of torch's own."""
+    module = called(graph, node)
+    if isinstance(module, ADAPTIVE_MAXIMA) and not module.return_indices:
+        size = module.output_size
+    elif node.target in (functional.adaptive_max_pool1d, functional.adaptive_max_pool2d):
+        size = arguments_of(node)["output_size"]
+    else:
+        return
+    _replace(graph, node, f"{node.name}_slices", AdaptiveMax(size), {})
+
+
+def _replace(graph: fx.GraphModule, node: fx.Node, name: str, module: nn.Module, words: dict) -> None:
+    """Call a module of that name with what a node is given first, and with words, in place of the node."""
+    graph.add_submodule(name, module)
+    with graph.graph.inserting_before(node):
+        new = graph.graph.call_module(name, (node.all_input_nodes[0],), words)
+    node.replace_all_uses_with(new)
+    graph.graph.erase_node(node)
+
+
 def _respell_resize(graph: fx.GraphModule, node: fx.Node) -> None:
     """``NearestResize`` or ``CubicResize`` in place of a resize."""
     given = options(graph, node)
@@ -178,9 +215,4 @@ def _respell_resize(graph: fx.GraphModule, node: fx.Node) -> None:
     kind = CubicResize if given["mode"] == "bicubic" else NearestResize
     resize = kind(None if module is None else given["size"], given["scale_factor"], given["mode"], **how)
     resize.antialias = others.get("antialias", False)
-    graph.add_submodule(name := f"{node.name}_resize", resize)
-    with graph.graph.inserting_before(node):
-        words = {"size": given["size"]} if module is None else {}
-        new = graph.graph.call_module(name, (node.all_input_nodes[0],), words)
-    node.replace_all_uses_with(new)
-    graph.graph.erase_node(node)
+    _replace(graph, node, f"{node.name}_resize", resize, {"size": given["size"]} if module is None else {})

@@ -8,7 +8,7 @@ from torch import fx, nn
 from torch.nn import functional
 
 from zeroq.graph import operators
-from zeroq.graph.operators import Kind
+from zeroq.graph.operator_rows import Kind
 
 # What a kind is called with behind its input (a class: what it is made with), where it needs something.
 ALL = torch.ones(1, dtype=torch.bool)

@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 import zeroq
 from tests.zeroq.graph.operator_calls import ARGUMENTS, OF_WHOLE, a_call, example, values
 from zeroq.graph import operators
-from zeroq.graph.operators import OPERATORS
+from zeroq.graph.operator_rows import OPERATORS
 from zeroq.graph.placement import only_leads_out
 
 EVERY = [(row, kind) for row in OPERATORS for kind in row.kinds if kind not in OF_WHOLE]
