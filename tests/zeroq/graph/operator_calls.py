@@ -3,12 +3,14 @@
 import operator
 from typing import Any
 
+import pytest
 import torch
 from torch import fx, nn
 from torch.nn import functional
+from torch.utils._pytree import tree_leaves
 
 from zeroq.graph import operators
-from zeroq.graph.operator_rows import Kind
+from zeroq.graph.operator_rows import OPERATORS, Kind
 
 # What a kind is called with behind its input (a class: what it is made with), where it needs something.
 ALL = torch.ones(1, dtype=torch.bool)
@@ -132,3 +134,23 @@ def values(kind: Kind | None = None) -> torch.Tensor:
     axes = operators.ROWS.get(kind, operators.UNKNOWN).within_channels or AXES.get(kind, 2)
     given = 4 * torch.randn(2, 4, *(6,) * axes, generator=torch.Generator().manual_seed(0))
     return given[0] if kind in (torch.bmm, "bmm") else given
+
+
+EVERY = [(row, kind) for row in OPERATORS for kind in row.kinds if kind not in OF_WHOLE]
+CONSTANTS = torch.tensor([-1.0, 0.5, 2.0, 3.5])  # one for each of four channels
+
+
+def with_property(name: str) -> pytest.MarkDecorator:
+    """Every kind of the rows that have a property."""
+    some = [pair for pair in EVERY if getattr(pair[0], name) not in (False, None)]
+    return pytest.mark.parametrize(("row", "kind"), some, ids=[getattr(kind, "__name__", kind) for _, kind in some])
+
+
+def compute(graph: fx.GraphModule, given: torch.Tensor) -> torch.Tensor:
+    """All that an operator gives, as one tensor."""
+    outputs = tree_leaves(graph(given.clone()))
+    return outputs[0] if len(outputs) == 1 else torch.cat([each.flatten() for each in outputs])
+
+
+def same(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return one.shape == other.shape and torch.allclose(one, other, atol=1e-5)
