@@ -36,6 +36,14 @@ PARTS = (
     ("without bias correction", "zeroq+", {"method.bias_correction": "none"}),
     ("from images by the paper's recipe, bounded", "zeroq+", BOUNDED),
 )
+# What zeroq gains alone.
+ALONE = (
+    ("`zeroq`", "zeroq", {}),
+    ("with compensated rounding", "zeroq", {"method.rounding": "compensated"}),
+    ("with clipping", "zeroq", {"method.clipping": "output_error"}),
+    ("with bias correction", "zeroq", {"method.bias_correction": "empirical"}),
+    ("with `natural` images", "zeroq", {"distill": "natural"}),
+)
 PLUS_WIDTHS = (
     *("W8/A8", "W6/A6", "MP4/A8", "MP3/A8", "MP2.5/A8"),
     *("W4/A8", "W3/A8", "W2/A8", "W4/A4", "W3/A3"),
@@ -45,7 +53,9 @@ PLUS_WIDTHS = (
 def passages() -> Iterator[str]:
     yield from scores()
     yield from learned()
-    yield from parts()
+    yield from parts(PARTS)
+    yield from parts(ALONE)
+    yield from integers()
     yield from photographs()
 
 
@@ -95,13 +105,20 @@ def learned() -> Iterator[str]:
     yield f"between {signed(min(rest), 2)} and {signed(max(rest), 2)} elsewhere"
 
 
-def parts() -> Iterator[str]:
+def parts(rows: tuple[tuple[str, str, dict], ...]) -> Iterator[str]:
     """From the first seed's images, as the parts are."""
     columns = [(name, bits) for bits in ("W4/A8", "W4/A4") for name in SMALL]
     yield f"| | {' | '.join(f'{SMALL[name]} {bits}' for name, bits in columns)} |"
-    for title, method, own in PARTS:
+    for title, method, own in rows:
         values = [one(name, method, bits, own)["value"] for name, bits in columns]
         yield f"| {title} | {' | '.join(f'{value:.2f}' for value in values)} |"
+
+
+def integers() -> Iterator[str]:
+    """What placement integer costs beside the float network."""
+    for bits in ("W8/A8", "W4/A8", "MP4/A8"):
+        lost = {name: float_score(name) - one(name, "zeroq+", bits, placement="integer")["value"] for name in BUNDLED}
+        yield f"{max(lost[name] for name in CLASSIFIERS):.2f} points and {lost['retinanet']:.3f} mAP at {bits}"
 
 
 def photographs() -> Iterator[str]:
