@@ -238,7 +238,8 @@ def settings() -> list[str]:
     spans = {span for document in DOCUMENTS for span in SPAN.findall(FENCED.sub("", document.read_text()))}
     found = {span.strip("'") for span in spans if re.fullmatch(r"'?[a-z][\w./]*=[^…\s\"(]+'?", span)}
     # Not of the configuration: words for the reader, arguments of functions, folders.
-    return sorted(each for each in found if not re.search(r"NAME|FOLDER|PATH|^(limits|count|iterations|recipe)=", each))
+    others = r"NAME|FOLDER|PATH|^(limits|count|iterations|recipe|mixed)="
+    return sorted(each for each in found if not re.search(others, each))
 
 
 @pytest.mark.parametrize("setting", settings())

@@ -42,7 +42,6 @@ ALONE = (
     ("with compensated rounding", "zeroq", {"method.rounding": "compensated"}),
     ("with clipping", "zeroq", {"method.clipping": "output_error"}),
     ("with bias correction", "zeroq", {"method.bias_correction": "empirical"}),
-    ("with `natural` images", "zeroq", {"distill": "natural"}),
 )
 PLUS_WIDTHS = (
     *("W8/A8", "W6/A6", "MP4/A8", "MP3/A8", "MP2.5/A8"),
