@@ -16,7 +16,8 @@ LISTED = {
         "mobilenet_v3_large efficientnet_b0 efficientnet_v2_s shufflenet_v2_x0_5 shufflenet_v2_x1_0 "
         "mnasnet0_5 regnet_x_400mf regnet_y_400mf densenet121 squeezenet1_1 vgg11_bn vgg11 googlenet "
         "convnext_tiny",
-        96: "inception_v3 alexnet lraspp_mobilenet_v3_large fcn_resnet50 deeplabv3_mobilenet_v3_large",
+        96: "alexnet lraspp_mobilenet_v3_large fcn_resnet50 deeplabv3_mobilenet_v3_large",
+        128: "inception_v3",
         224: "vit_b_32 swin_t",
     },
     "timm": {

@@ -16,7 +16,7 @@ from experiments.core.record import write_json
 from zeroq.errors import ZeroQError
 from zeroq.export.integer_arithmetic import integer_arithmetic
 from zeroq.export.runtime import OnnxNetwork
-from zeroq.layers import weighted_layers
+from zeroq.layers import WEIGHTED_LAYERS
 from zeroq.settings import Settings
 from zeroq.zero_shot import quantize_with_dfq
 
@@ -28,7 +28,8 @@ def survey(architecture: str, side: int) -> dict[str, Any]:
     network, shape = made(architecture, side), (3, side, side)
     images = smooth_images(IMAGES, side, torch.Generator().manual_seed(2))
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    row: dict[str, Any] = {"architecture": architecture, "side": side, "layers": len(weighted_layers(network))}
+    row: dict[str, Any] = {"architecture": architecture, "side": side}
+    row["layers"] = sum(isinstance(module, WEIGHTED_LAYERS) for module in network.modules())
     row["zero_shot"] = outcome(
         lambda: zeroq.zero_shot_quantize(network, shape, 8, 8, False, method="zeroq", count=2, iterations=2) and "done"
     )

@@ -9,15 +9,14 @@ from unittest import mock
 import torch
 from torch import fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
 
 from zeroq.layers import WEIGHTED_LAYERS
 from zeroq.modules import holds_statistics, model_device, model_dtype
 
 # What makes tensors from sizes alone; of symbols, torch's own would see no numbers.
 FACTORIES = ("arange", "empty", "eye", "full", "linspace", "ones", "zeros")
-# Of the example's batch, which the graph leaves open: no size that code treats as a special case.
-BATCH = 3
+# Sizes that differ between batches of so many images depend on the batch, which the graph leaves open.
+BATCHES = (2, 61)
 UNKNOWN = object()
 
 
@@ -39,6 +38,14 @@ class Tracer(fx.Tracer):
     def is_leaf_module(self, module: nn.Module, name: str) -> bool:
         kinds = (*WEIGHTED_LAYERS, Leaf)
         return isinstance(module, kinds) or holds_statistics(module) or super().is_leaf_module(module, name)
+
+    def path_of_module(self, module: nn.Module) -> str:
+        """A module's name; one that code makes as it runs, as ``nn.Softmax(1)(x)`` or ``layers[:3](x)``, gets one."""
+        if module not in self.submodule_paths:
+            name = f"made_{len(self.submodule_paths)}"
+            self.root.add_module(name, module.eval())
+            self.submodule_paths[module] = name
+        return self.submodule_paths[module]
 
     def call_module(self, module: nn.Module, call: Callable, arguments: tuple, named: dict) -> Any:
         self.within.append(f"{type(module).__name__} {self.path_of_module(module)!r}")
@@ -69,21 +76,20 @@ class Proxy(fx.Proxy):
 class ShapeTracer(Tracer):
     """A tracer that knows the shape of every tensor for images of one shape, in batches of any size.
 
-    Beside each proxy it computes a tensor without values (torch's FakeTensor). What code asks of it that does not
-    depend on the batch is a number, and may be counted to, asserted and compared.
+    Beside each proxy it computes tensors without values (torch's FakeTensor), of two batches. What code asks of them
+    that is the same for both is a number, and may be counted to, asserted and compared.
     """
 
     def __init__(self, input_shape: tuple[int, int, int]):
         super().__init__()
         self.input_shape = input_shape
-        self._mode = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
+        self._mode = FakeTensorMode(allow_non_fake_inputs=True)
         self._computing = False
 
     def trace(self, root: nn.Module, concrete_args: dict[str, Any] | None = None) -> fx.Graph:
-        example = torch.empty(BATCH, *self.input_shape, device=model_device(root), dtype=model_dtype(root))
-        sizes = [DimDynamic.DYNAMIC, *[DimDynamic.STATIC] * len(self.input_shape)]
-        context = StatelessSymbolicContext(dynamic_sizes=sizes)
-        self._images = self._mode.from_tensor(example, symbolic_context=context)
+        where = {"device": model_device(root), "dtype": model_dtype(root)}
+        with self._mode:
+            self._images = tuple(torch.empty(count, *self.input_shape, **where) for count in BATCHES)
         with self._factories():
             return super().trace(root, concrete_args)
 
@@ -93,23 +99,24 @@ class ShapeTracer(Tracer):
     def create_proxy(self, kind: str, target: Any, args: tuple, kwargs: dict, *rest: Any, **named: Any) -> Any:
         """A proxy, or where what it stands for is a number or a type, that itself."""
         proxy = super().create_proxy(kind, target, args, kwargs, *rest, **named)
-        proxy.value = self._value(kind, target, args, kwargs)
-        if isinstance(proxy.value, torch.Size):
-            sizes = tuple(self._size(proxy, index) for index in range(len(proxy.value)))
+        proxy.values = self._values(kind, target, args, kwargs)
+        if proxy.values is UNKNOWN:
+            return proxy
+        one, other = proxy.values
+        if isinstance(one, torch.Size):
+            sizes = tuple(self._size(proxy, index) for index in range(len(one)))
             if not proxy.node.users:
                 self.graph.erase_node(proxy.node)
             return sizes
-        if isinstance(proxy.value, bool | int | float | str | torch.dtype):
+        if isinstance(one, bool | int | float | str | torch.dtype) and one == other:
             self.graph.erase_node(proxy.node)
-            return proxy.value
+            return one
         return proxy
 
     def _size(self, proxy: "ShapeProxy", index: int) -> Any:
         """One of several sizes: the number, or where it depends on the batch, its proxy."""
-        size = proxy.value[index]
-        return (
-            size if isinstance(size, int) else self.create_proxy("call_function", operator.getitem, (proxy, index), {})
-        )
+        one, other = (sizes[index] for sizes in proxy.values)
+        return one if one == other else self.create_proxy("call_function", operator.getitem, (proxy, index), {})
 
     def call_module(self, module: nn.Module, call: Callable, arguments: tuple, named: dict) -> Any:
         if self._computing:
@@ -119,41 +126,35 @@ class ShapeTracer(Tracer):
     def getattr(self, name: str, value: Any, known: dict) -> Any:
         return value if self._computing else super().getattr(name, value, known)
 
-    def to_bool(self, proxy: "ShapeProxy") -> bool:
-        if isinstance(proxy.value, torch.SymBool) and proxy.value.node.maybe_as_bool() is not None:
-            return proxy.value.node.maybe_as_bool()
-        return super().to_bool(proxy)
-
     def iter(self, proxy: "ShapeProxy") -> Iterator:
-        value = proxy.value
-        if isinstance(value, tuple | list) or (isinstance(value, torch.Tensor) and isinstance(value.shape[0], int)):
-            return iter([proxy[index] for index in range(len(value))])
-        return super().iter(proxy)
+        count = proxy.count
+        return super().iter(proxy) if count is None else iter([proxy[index] for index in range(count)])
 
-    def _value(self, kind: str, target: Any, args: tuple, kwargs: dict) -> Any:
-        """What a node gives, tensors without values; ``UNKNOWN`` where that depends on values."""
+    def _values(self, kind: str, target: Any, args: tuple, kwargs: dict) -> Any:
+        """What a node gives for each batch, tensors without values; ``UNKNOWN`` where that depends on values."""
         if kind == "placeholder":
             return UNKNOWN if args else self._images
         if kind == "get_attr":
-            return operator.attrgetter(target)(self.root)
-        found: list[Any] = []
-        inputs, named = fx.node.map_aggregate((args, kwargs), lambda each: _value_of(each, found))
-        if any(each is UNKNOWN for each in found):
+            return (operator.attrgetter(target)(self.root),) * len(BATCHES)
+        if kind == "output" or any(each is UNKNOWN for each in _known(args, kwargs)):
             return UNKNOWN
-        if kind == "call_module":
-            target = self.root.get_submodule(target)
-        elif kind == "call_method":
-            target, inputs = getattr(inputs[0], target), inputs[1:]
-        elif kind == "output":
-            return UNKNOWN
-        before, self._computing = self._computing, True
+        self._computing = True
         try:
             with self._mode, torch.no_grad():
-                return target(*inputs, **named)
+                return tuple(
+                    self._value(kind, target, *_of_batch(args, kwargs, batch)) for batch in range(len(BATCHES))
+                )
         except Exception:  # whatever needs values
             return UNKNOWN
         finally:
-            self._computing = before
+            self._computing = False
+
+    def _value(self, kind: str, target: Any, args: tuple, kwargs: dict) -> Any:
+        if kind == "call_module":
+            return self.root.get_submodule(target)(*args, **kwargs)
+        if kind == "call_method":
+            return getattr(args[0], target)(*args[1:], **kwargs)
+        return target(*args, **kwargs)
 
     @contextmanager
     def _factories(self) -> Iterator[None]:
@@ -161,9 +162,7 @@ class ShapeTracer(Tracer):
 
         def factory(original: Callable) -> Callable:
             def make(*args: Any, **kwargs: Any) -> Any:
-                found: list[Any] = []
-                fx.node.map_aggregate((args, kwargs), lambda each: _value_of(each, found))
-                if found and not self._computing:
+                if not self._computing and _known(args, kwargs):
                     return self.create_proxy("call_function", original, args, kwargs)
                 return original(*args, **kwargs)
 
@@ -176,29 +175,42 @@ class ShapeTracer(Tracer):
 
 
 class ShapeProxy(Proxy):
-    """A proxy with the ``value`` that it stands for."""
+    """A proxy with the ``values`` that it stands for, one for each batch."""
 
-    value: Any = UNKNOWN
+    values: Any = UNKNOWN
+
+    @property
+    def count(self) -> int | None:
+        """Of how many parts it consists, where that is known."""
+        if self.values is UNKNOWN:
+            return None
+        several = all(
+            isinstance(each, tuple | list) or (isinstance(each, torch.Tensor) and each.dim()) for each in self.values
+        )
+        counts = {len(each) for each in self.values} if several else set()
+        return counts.pop() if len(counts) == 1 else None
 
     def __getattr__(self, name: str) -> Any:
-        if isinstance(self.value, torch.Tensor):
+        if self.values is not UNKNOWN and isinstance(self.values[0], torch.Tensor):
             if name == "shape":
                 return self.size()
             if name in ("ndim", "dtype"):
-                return getattr(self.value, name)
+                return getattr(self.values[0], name)
         return super().__getattr__(name)
 
     def __len__(self) -> int:
-        if isinstance(self.value, tuple | list):
-            return len(self.value)
-        if isinstance(self.value, torch.Tensor) and isinstance(self.value.shape[0], int):
-            return self.value.shape[0]
-        return super().__len__()
+        return super().__len__() if self.count is None else self.count
 
 
-def _value_of(each: Any, found: list[Any]) -> Any:
-    """What an argument stands for; proxies' values are added to those found."""
-    if isinstance(each, fx.Proxy):
-        found.append(getattr(each, "value", UNKNOWN))
-        return found[-1]
-    return each
+def _known(args: tuple, kwargs: dict) -> list[Any]:
+    """The values of the proxies in arguments."""
+    found: list[Any] = []
+    fx.node.map_aggregate((args, kwargs), lambda each: isinstance(each, fx.Proxy) and found.append(each.values))
+    return found
+
+
+def _of_batch(args: tuple, kwargs: dict, batch: int) -> tuple[tuple, dict]:
+    """Arguments with what their proxies stand for in one of the batches."""
+    return fx.node.map_aggregate(
+        (args, kwargs), lambda each: each.values[batch] if isinstance(each, fx.Proxy) else each
+    )
