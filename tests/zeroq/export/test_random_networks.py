@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import zeroq
@@ -35,7 +35,13 @@ def check(network: torch.nn.Module, placement: str, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("placement", ["integer", "layer_inputs"])
-@settings(max_examples=8, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=8,
+    derandomize=True,
+    phases=[Phase.generate],  # to shrink a network exports hundreds
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
 @given(network=networks())
 def test_the_four_agree(placement, network):
     with tempfile.TemporaryDirectory() as folder:
