@@ -9,7 +9,7 @@ import torch
 from torch import fx, nn
 from torch.nn import functional
 
-from zeroq.graph.operators import arguments_of, called, options
+from zeroq.graph.operators import arguments_of, called, operator_of, options
 from zeroq.graph.patterns import gives_single_places, layer_calls
 from zeroq.graph.placement import insert_behind, only_leads_out
 from zeroq.graph.tracers import Leaf
@@ -18,7 +18,6 @@ from zeroq.quantization.affine import FLOAT_BITS
 
 AVERAGES = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
 ADAPTIVE_MAXIMA = (nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d)
-SOFTMAXES = (nn.Softmax, torch.softmax, functional.softmax, "softmax")
 CONVOLUTIONS = (
     *(functional.conv1d, functional.conv2d, functional.conv3d),
     *(functional.conv_transpose1d, functional.conv_transpose2d, functional.conv_transpose3d, functional.linear),
@@ -139,7 +138,7 @@ def _needs_float(graph: fx.GraphModule, node: fx.Node) -> bool:
         return int(getattr(module, "weight_bits", FLOAT_BITS)) == FLOAT_BITS or not is_affine(module)
     if isinstance(module, AVERAGES) or node.target is functional.avg_pool2d:
         return getattr(module, "ceil_mode", given.get("ceil_mode", False)) is True
-    return type(module) in SOFTMAXES or node.target in SOFTMAXES
+    return operator_of(graph, node).weighs
 
 
 def _separate_padding(graph: fx.GraphModule, node: fx.Node) -> None:

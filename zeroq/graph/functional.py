@@ -2,7 +2,6 @@
 
 import inspect
 import os
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -31,7 +30,7 @@ def make_functional(graph: fx.GraphModule) -> None:
     for node in [node for node in order if in_place(graph, node)]:
         changed = node.all_input_nodes[0]
         if changed in tensors:
-            others = _sharing(graph, changed, order) - {changed, node}
+            others = _sharing(graph, changed) - {changed, node}
             if any(order[user] > order[node] for other in others if order[other] < order[node] for user in other.users):
                 raise ZeroQError(
                     f"{_line(node)} changes in place what is a part of another tensor, and the graph does not say "
@@ -51,7 +50,7 @@ def remove_idle(graph: fx.GraphModule) -> None:
             graph.graph.erase_node(node)
 
 
-def _sharing(graph: fx.GraphModule, node: fx.Node, order: Mapping[fx.Node, int]) -> set[fx.Node]:
+def _sharing(graph: fx.GraphModule, node: fx.Node) -> set[fx.Node]:
     """The nodes that may give a tensor in the same memory."""
     found, left = set(), [node]
     while left:
