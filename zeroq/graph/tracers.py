@@ -203,9 +203,14 @@ class ShapeProxy(Proxy):
 
 
 def _known(args: tuple, kwargs: dict) -> list[Any]:
-    """The values of the proxies in arguments."""
+    """The values of the proxies in arguments; torch's own proxies, as of attributes, have none."""
+
+    def value_of(each: Any) -> None:
+        if isinstance(each, fx.Proxy):
+            found.append(each.values if isinstance(each, ShapeProxy) else UNKNOWN)
+
     found: list[Any] = []
-    fx.node.map_aggregate((args, kwargs), lambda each: isinstance(each, fx.Proxy) and found.append(each.values))
+    fx.node.map_aggregate((args, kwargs), value_of)
     return found
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
 
 from zeroq.errors import ZeroQError
 
@@ -58,9 +59,9 @@ def fake_quantize(values: torch.Tensor, parameters: AffineParameters, *, axis: i
         shape = [1] * values.dim()
         shape[axis] = -1
         scale, zero_point = scale.view(shape), zero_point.view(shape)
-    elif scale.device.type == "cpu":
+    elif scale.device.type == "cpu" and not isinstance(values, FakeTensor):
         # The same values as Python numbers: torch's loops over them are four times as fast as over a 0-dimensional
-        # tensor. On a GPU reading them would wait for it.
+        # tensor. On a GPU reading them would wait for it, and torch's FakeTensors, which tracing uses, have no values.
         scale, zero_point = scale.item(), zero_point.item()
     exact = values.to(torch.promote_types(values.dtype, torch.float32))
     # clamp(round(x / s) + z, lowest, highest) − z, without adding z twice; one allocation. torch's own

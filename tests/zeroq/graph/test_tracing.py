@@ -104,6 +104,8 @@ def test_the_batch_stays_open_where_it_decides_nothing():
         trace(Network(lambda network, x: x * 2 if x.shape[0] > 2 else x), SHAPE)
     with pytest.raises(ZeroQError, match="cannot be traced"):
         trace(Network(lambda network, x: x * 2 if x.sum() > 2 else x), SHAPE)
+    with pytest.raises(ZeroQError, match="cannot be traced"):  # how many there are depends on values
+        trace(Network(lambda network, x: x * 2 if x[x > 0].shape[0] > 2 else x), SHAPE)
 
 
 def test_what_does_nothing_is_left_out():
