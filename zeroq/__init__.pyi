@@ -37,6 +37,7 @@ from .mixed_precision.plan import BitPlan as BitPlan
 from .mixed_precision.refine import refine as refine
 from .mixed_precision.sensitivity import SensitivityTable as SensitivityTable
 from .mixed_precision.sensitivity import sensitivity as sensitivity
+from .networks.detectors import take_apart as take_apart
 from .pipeline import QuantizationResult as QuantizationResult
 from .pipeline import quantize_by_method as quantize_by_method
 from .quantization.activations import NotCalibratedError as NotCalibratedError

@@ -19,6 +19,8 @@ from zeroq.errors import ZeroQError
 # Classes that run another network, and the name under which they hold it. By name, since torch's compiler takes seconds
 # to import.
 WRAPPERS = {"DataParallel": "module", "DistributedDataParallel": "module", "OptimizedModule": "_orig_mod"}
+# Of torchvision's detectors: it normalises and resizes images, which are normalised here already.
+PREPARES_IMAGES = "GeneralizedRCNNTransform"
 Given, Result = ParamSpec("Given"), TypeVar("Result")
 Call = Callable[Concatenate[nn.Module, Given], Result]
 _within_a_call: ContextVar[bool] = ContextVar("within a public call", default=False)
@@ -52,7 +54,10 @@ def borrows(function: Call[Given, Result]) -> Call[Given, Result]:
 
 
 def check_network(model: nn.Module) -> None:
-    """Raise ZeroQError unless ``model`` is modules of Python, none of which only runs another, with weights."""
+    """Raise ZeroQError unless ``model`` is modules of Python with weights, none of which only runs another.
+
+    Nor may any prepare images, as a detector's do.
+    """
     if not isinstance(model, nn.Module):
         raise ZeroQError(f"model must be a network, a torch.nn.Module, not {type(model).__name__}")
     for name, module in model.named_modules():
@@ -64,6 +69,11 @@ def check_network(model: nn.Module) -> None:
                 raise ZeroQError(
                     f"{place} is wrapped in {kind.__name__}; give the network inside, {place}.{WRAPPERS[kind.__name__]}"
                 )
+        if type(module).__name__ == PREPARES_IMAGES:
+            raise ZeroQError(
+                f"{place} normalises and resizes images, and the network sees others than it is given; give the "
+                f"detector's layers, zeroq.take_apart(detector).module"
+            )
         if any(is_lazy(each) for each in module.parameters(recurse=False)):
             raise ZeroQError(f"{place} has no weights yet; let the network see images once")
 

@@ -16,8 +16,8 @@ from torchvision.models.detection import retinanet_resnet50_fpn
 
 from tests.zeroq.datasets.photographs import save
 from zeroq.datasets.imagenet import ImageNet
+from zeroq.networks.detectors import OneStage
 from zeroq.networks.pytorchcv_models import CHECKPOINTS
-from zeroq.networks.retinanet import RawRetinaNet
 
 pytestmark = pytest.mark.slow
 
@@ -76,7 +76,7 @@ def test_classifier(architecture, command, outputs, imagenet, tmp_path, monkeypa
 def test_detector(command, outputs, tmp_path):
     torch.manual_seed(0)
     network = retinanet_resnet50_fpn(weights=None, weights_backbone=None)
-    with_statistics_of_noise(RawRetinaNet(network), (3, 256, 256))
+    with_statistics_of_noise(OneStage(network), (3, 256, 256))
     torch.save(network.state_dict(), tmp_path / "weights.pth")
     images = [{"id": number, "file_name": f"{number:012}.jpg", "width": 640, "height": 480} for number in (1, 2)]
     box = {"id": 1, "image_id": 1, "category_id": 3, "bbox": [100, 100, 200, 200], "area": 40_000, "iscrowd": 0}

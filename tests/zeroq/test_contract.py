@@ -188,8 +188,11 @@ def test_quantized_layers_are_counted_in_the_network_itself(hand_written):
 def test_outputs_without_a_sensitivity_are_refused_before_distilling(monkeypatch):
     monkeypatch.setattr("zeroq.pipeline.calibration_images", lambda *arguments: pytest.fail("work was begun"))
     detector = models.detection.fcos_resnet50_fpn(weights=None, weights_backbone=None)
-    with pytest.raises(zeroq.ZeroQError, match=r"needs a classifier with one output tensor .* for other networks call"):
+    with pytest.raises(zeroq.ZeroQError, match=r"resizes images.*give the detector's layers, zeroq\.take_apart"):
         zeroq.zero_shot_quantize(detector, SHAPE)
+    pyramid = detector.backbone
+    with pytest.raises(zeroq.ZeroQError, match=r"needs a classifier with one output tensor .* for other networks call"):
+        zeroq.zero_shot_quantize(pyramid, SHAPE)
 
 
 def test_interrupted_distillation_leaves_the_network_alone(timm_network):

@@ -87,16 +87,25 @@ def first_difference(path: Path, reference: fx.GraphModule, images: torch.Tensor
     expected.run(images.to(model_device(reference)))
     model = onnx.load(path)
     given = {value for node in model.graph.node for value in node.output}
-    names = sorted(filter(QUANTIZED.fullmatch, given), key=lambda name: int(QUANTIZED.fullmatch(name)[1] or 0))
+    names = sorted(filter(QUANTIZED.fullmatch, given), key=_number)
     model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names)
     with tempfile.TemporaryDirectory() as folder:
         onnx.save(model, shown := Path(folder) / "all.onnx")
         found = dict(zip(names, run(session(shown), images)[-len(names) :], strict=True))
-    for name, (node, scale, values) in zip(names, expected.grids, strict=False):
+    for name in names:
+        # By its number: of quantizers that compute the same of the same tensor, the file has one.
+        node, scale, values = expected.grids[_number(name)]
+        if found[name].shape != values.shape:
+            raise ZeroQError(f"the file's {name} is another tensor than the one behind {node}; nothing is written")
         steps = ((torch.from_numpy(found[name]) - values).abs().max() / scale).item()
         if not steps < 0.5:
             return Difference(node, steps)
     return None
+
+
+def _number(name: str) -> int:
+    """Which of a graph's quantizers, in order of execution, gives a tensor of a file; torch.onnx counts them."""
+    return int(QUANTIZED.fullmatch(name)[1] or 0)
 
 
 class _Recorder(fx.Interpreter):

@@ -1,12 +1,11 @@
 """RetinaNet with a ResNet50-FPN backbone: torchvision's for COCO, and a narrow one for the bundled zoo.
 
-Distillation, sensitivity and quantization see what has weights: backbone, pyramid and heads. Resizing, anchors and
-non-maximum suppression stay outside, and are put around the network again to score it.
+Both are taken apart (``zeroq.networks.detectors``): backbone, pyramid and heads are the network.
 """
 
 from pathlib import Path
 
-from torch import Tensor, hub, nn
+from torch import hub, nn
 from torchvision.models import ResNet, resnet50
 from torchvision.models.detection import RetinaNet, RetinaNet_ResNet50_FPN_Weights, retinanet_resnet50_fpn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
@@ -16,6 +15,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from zeroq.errors import ZeroQError
 from zeroq.networks.checkpoint import is_published, load_checkpoint, read_state_dict
+from zeroq.networks.detectors import OneStage, RawHead, RawPyramid, take_apart
 from zeroq.networks.download import downloading
 from zeroq.networks.narrow import narrow
 from zeroq.networks.pretrained import InputSpecification, PretrainedNetwork
@@ -33,54 +33,10 @@ SMALLEST_ANCHOR = 16  # pixels, on the finest level
 SCENES = InputSpecification(shape=(1, 128, 128), mean=(0.312,), std=(0.231,))
 
 
-class RawRetinaNet(nn.Module):
-    """Normalised images [N, C, H, W] → ``cls_logits`` [N, anchors, classes], ``bbox_regression`` [N, anchors, 4].
-
-    ``pyramid`` are the feature maps that anchors are laid over.
-    """
-
-    def __init__(self, detector: RetinaNet):
-        super().__init__()
-        self.backbone, self.head = detector.backbone, detector.head
-
-    def forward(self, images: Tensor) -> dict[str, Tensor | list[Tensor]]:
-        pyramid = list(self.backbone(images).values())
-        return {"pyramid": pyramid, **self.head(pyramid)}
-
-
-class _Backbone(nn.Module):
-    """The pyramid of a network with the outputs of ``RawRetinaNet``, which may be a traced graph without parts."""
-
-    out_channels = None  # only needed to build a head
-
-    def __init__(self, raw: nn.Module):
-        super().__init__()
-        self.raw = raw
-
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        self.outputs = self.raw(images)
-        return dict(enumerate(self.outputs["pyramid"]))
-
-
-class _Head(nn.Module):
-    """What the backbone's network said of the same images."""
-
-    def __init__(self, backbone: _Backbone):
-        super().__init__()
-        self.backbone = backbone
-
-    def forward(self, pyramid: list[Tensor]) -> dict[str, Tensor]:
-        return {name: self.backbone.outputs[name] for name in ("cls_logits", "bbox_regression")}
-
-    def compute_loss(self, *arguments) -> dict[str, Tensor]:
-        """In training, of a network that has its own head."""
-        return self.backbone.raw.head.compute_loss(*arguments)
-
-
 def detector_around(raw: nn.Module, **settings) -> RetinaNet:
     """RetinaNet's pre- and post-processing, with these settings, around a raw network."""
-    backbone = _Backbone(raw)
-    return RetinaNet(backbone, num_classes=None, head=_Head(backbone), **settings).eval()
+    backbone = RawPyramid(raw)
+    return RetinaNet(backbone, num_classes=None, head=RawHead(backbone), **settings).eval()
 
 
 def load(architecture: str = ARCHITECTURE, checkpoint: Path | None = None) -> PretrainedNetwork:
@@ -97,20 +53,13 @@ def load(architecture: str = ARCHITECTURE, checkpoint: Path | None = None) -> Pr
             network = retinanet_resnet50_fpn(weights=WEIGHTS)
     else:
         network = _from_checkpoint(checkpoint)
-    transform = network.transform
-    specification = InputSpecification(
-        shape=(3, COCO_SIZE, COCO_SIZE),
-        mean=tuple(transform.image_mean),
-        std=tuple(transform.image_std),
-        resize=COCO_SIZE,
-    )
-    return PretrainedNetwork(RawRetinaNet(network).eval(), specification, detector_around)
+    return take_apart(network)
 
 
-def build_bundled() -> RawRetinaNet:
+def build_bundled() -> OneStage:
     """The bundled zoo's detector with random weights."""
     body = narrow(resnet50(), NARROWER, in_channels=1, classes=SCENE_CLASSES)
-    return RawRetinaNet(_assemble(body, PYRAMID_CHANNELS, SCENE_CLASSES))
+    return OneStage(_assemble(body, PYRAMID_CHANNELS, SCENE_CLASSES))
 
 
 def bundled_detector(raw: nn.Module) -> RetinaNet:

@@ -1,6 +1,6 @@
 """What a layer sees of images: the second moments of its inputs, and how far they may be trusted."""
 
-from math import ceil, sqrt
+from math import ceil, frexp, isfinite, sqrt
 
 import torch
 from torch import nn
@@ -19,9 +19,10 @@ FEWEST_PLACES = 16
 class SecondMoments:
     """Second moments of a layer's input columns over images, float64.
 
-    ``mean`` [groups, inputs, inputs] is the mean over places of columns times themselves; ``column`` [groups, inputs]
-    the mean column. ``shrunk`` is what a rounding should believe of them. ``samples`` images, or parts of few images,
-    count as independent.
+    ``mean`` [groups, inputs, inputs] is the mean over places of columns times themselves, in squares of ``unit``, a
+    power of two near the largest input, so that neither large nor tiny inputs leave float32; ``column`` [groups,
+    inputs] is the mean column. ``shrunk`` is what a rounding should believe of them. ``samples`` images, or parts of
+    few images, count as independent.
     """
 
     def __init__(self, layer: nn.Module, inputs: list[torch.Tensor]):
@@ -32,10 +33,18 @@ class SecondMoments:
         generator = torch.Generator().manual_seed(0)
         self.samples = 0
         self.column = self._squares = self._diagonal_squares = 0
+        largest = torch.stack([values.abs().max().float() for values in inputs]).max().item()
+        if not isfinite(largest):
+            raise ZeroQError(
+                "its inputs are NaN or infinite: the images are far out of the network's range, or its weights are "
+                "damaged"
+            )
+        self.unit = 2.0 ** frexp(largest)[1]
         total = None
         for image in (image for values in inputs for image in values.split(1)):
             columns = input_columns(layer, image.float())[0]
             self.column = self.column + columns.mean(2).double() / images
+            columns = columns / self.unit
             groups, size, places = columns.shape
             wanted = max(FEWEST_PLACES, ceil(PLACES * size / images))
             if wanted < places:
@@ -46,11 +55,6 @@ class SecondMoments:
             for part in columns.tensor_split(min(parts, columns.shape[2]), dim=2):
                 self._add(part / sqrt(part.shape[2]), total)
         self.mean = total.double().div_(self.samples)
-        if not self.mean.isfinite().all():
-            raise ZeroQError(
-                "its inputs, or their squares, are NaN or infinite: the images are far out of the network's range, or "
-                "its weights are damaged"
-            )
 
     def _add(self, columns: torch.Tensor, total: torch.Tensor) -> None:
         """Add a sample's moments X Xᵀ to the total, and the sum of their squares, which is that of Xᵀ X as well."""

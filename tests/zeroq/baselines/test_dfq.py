@@ -27,8 +27,8 @@ from zeroq.graph.tracing import trace
 from zeroq.layers import weighted_layers
 from zeroq.modules import batch_norms
 from zeroq.networks import zoo
+from zeroq.networks.detectors import OneStage
 from zeroq.networks.pytorchcv_models import CHECKPOINTS
-from zeroq.networks.retinanet import RawRetinaNet
 from zeroq.quantization.bias_correction import measured_outputs
 from zeroq.quantization.convert import activation_quantizers
 from zeroq.settings import Settings
@@ -83,7 +83,7 @@ def test_steps_leave_the_float_network_as_it_was(networks):
 
 def test_retinanet_at_its_real_width():
     torch.manual_seed(0)
-    network = RawRetinaNet(retinanet_resnet50_fpn(weights=None, weights_backbone=None))
+    network = OneStage(retinanet_resnet50_fpn(weights=None, weights_backbone=None))
     estimate_statistics(network, (3, 64, 64))
     images = torch.randn(1, 3, 64, 64)
     graph = equalize(fold_batch_norms(trace(network)))

@@ -15,7 +15,7 @@ import zeroq
 from zeroq.distillation.batch_norm import batch_norm_loss
 from zeroq.modules import batch_norms
 from zeroq.networks import checkpoint, retinanet, zoo
-from zeroq.networks.retinanet import RawRetinaNet
+from zeroq.networks.detectors import OneStage
 from zeroq.quantization.convert import activation_quantizers
 from zeroq.quantization.layers import QuantizedWeight
 
@@ -37,7 +37,7 @@ def bundled() -> nn.Module:
 
 def test_raw_outputs_are_those_of_the_whole_detector(published):
     images = [torch.rand(3, 128, 128, generator=torch.Generator().manual_seed(0))]
-    raw = RawRetinaNet(published)
+    raw = OneStage(published)
     recorded = {}
     published.head.register_forward_hook(lambda module, inputs, output: recorded.update(output))
     with torch.no_grad():
@@ -54,7 +54,7 @@ def test_whole_detector_around_the_raw_network_is_torchvision_s(published):
     # Untrained scores are all near 0.01, below the threshold of a detection.
     nn.init.normal_(network.head.classification_head.cls_logits.bias, -3)
     images = [torch.rand(3, 100, 128, generator=torch.Generator().manual_seed(0))]
-    again = retinanet.detector_around(RawRetinaNet(network), min_size=128, max_size=128)
+    again = retinanet.detector_around(OneStage(network), min_size=128, max_size=128)
     with torch.no_grad():
         (expected,), (found,) = network(images), again(images)
     assert len(expected["boxes"]) > 0
@@ -69,7 +69,7 @@ def test_raw_network_can_be_traced(bundled):
     assert all(torch.equal(found[name], expected[name]) for name in ("cls_logits", "bbox_regression"))
 
 
-@pytest.mark.parametrize("build", [lambda published: RawRetinaNet(published), lambda _: zoo.build("retinanet")])
+@pytest.mark.parametrize("build", [lambda published: OneStage(published), lambda _: zoo.build("retinanet")])
 def test_all_convolutions_are_quantized(published, build):
     quantized = zeroq.quantize(build(published), 4, 8)
     layers = [module for module in quantized.modules() if isinstance(module, nn.Conv2d)]
@@ -115,7 +115,7 @@ def test_distillation_sees_the_backbone_s_statistics(frozen, eps):
     network = retinanet_resnet50_fpn(weights=None, weights_backbone=None)
     if frozen:
         network = retinanet._assemble(resnet50(norm_layer=FrozenBatchNorm2d), 256, retinanet.COCO_CLASSES)
-    raw = RawRetinaNet(network).eval()
+    raw = OneStage(network).eval()
     layers = batch_norms(raw)
     assert len(layers) == 53
     convolved = {}

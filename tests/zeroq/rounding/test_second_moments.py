@@ -21,7 +21,7 @@ def test_they_are_those_of_all_columns(count):
     columns = input_columns(layer, values.double()).transpose(0, 1).transpose(1, 2).flatten(2)
     torch.testing.assert_close(moments.column, columns.mean(2), rtol=1e-5, atol=1e-6)
     expected = columns @ columns.transpose(1, 2) / columns.shape[2]
-    torch.testing.assert_close(moments.mean, expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(moments.mean * moments.unit**2, expected, rtol=1e-5, atol=1e-6)
     assert moments.samples >= 8 or moments.samples == count
 
 
@@ -37,11 +37,11 @@ def test_many_places_are_sampled():
     layer, values = nn.Conv2d(2, 2, 1), noise(16, 2, 60, 60)
     exact = torch.einsum("nchw,ndhw->cd", values, values).double()[None] / (16 * 60 * 60)
     with FlopCounterMode(display=False) as counter:
-        found = SecondMoments(layer, [values]).mean
+        moments = SecondMoments(layer, [values])
     products = counter.get_flop_counts()["Global"]
     assert products[torch.ops.aten.bmm] == 16 * 16 * 2 * 2 * 2  # images, places of each, pairs of inputs
-    assert (found - exact).abs().max() < 0.2
-    assert torch.equal(found, SecondMoments(layer, [values]).mean)
+    assert (moments.mean * moments.unit**2 - exact).abs().max() < 0.2
+    assert torch.equal(moments.mean, SecondMoments(layer, [values]).mean)
 
 
 @pytest.mark.parametrize("layer", [nn.Conv2d(8, 8, 3), nn.Conv2d(8, 8, 3, groups=8), nn.Linear(12, 3)])
@@ -69,6 +69,8 @@ def test_more_images_are_believed_more():
         (nn.Conv2d(4, 4, 1), noise(8, 1, 5, 5).expand(8, 4, 5, 5)),  # all inputs the same
         (nn.Conv2d(4, 4, 1), noise(8, 4, 5, 5) * torch.tensor([1, 1, 0, 1e-20])[:, None, None]),
         (nn.Conv2d(4, 4, 1), noise(8, 4, 5, 5).half() * 1000),
+        (nn.Linear(64, 2), noise(32, 64) * 1e-22),  # squares are below float32's smallest
+        (nn.Linear(64, 2), noise(32, 64) * 1e30),  # and above its largest
         (nn.Conv2d(4, 4, 1), noise(8, 4, 5, 5).bfloat16()),
     ],
 )
@@ -84,4 +86,4 @@ def test_inputs_that_are_not_finite_are_refused():
     with pytest.raises(ZeroQError, match="NaN or infinite"):
         SecondMoments(nn.Linear(2, 2), [torch.tensor([[1.0, float("inf")]])])
     with pytest.raises(ZeroQError, match="NaN or infinite"):
-        SecondMoments(nn.Linear(2, 2), [torch.full((2, 2), 1e30)])
+        SecondMoments(nn.Linear(2, 2), [torch.tensor([[1.0, float("nan")]])])
