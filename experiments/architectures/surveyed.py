@@ -1,5 +1,6 @@
 """What becomes of one architecture: quantized, exported, compared; run as a process of its own."""
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,6 @@ from torch.utils._pytree import tree_leaves
 
 import zeroq
 from experiments.architectures.listed import architectures, made, smooth_images
-from experiments.core.record import write_json
 from zeroq.errors import ZeroQError
 from zeroq.export.integer_arithmetic import integer_arithmetic
 from zeroq.export.runtime import OnnxNetwork
@@ -68,5 +68,5 @@ def exported(network: nn.Module, shape: tuple[int, int, int], images: torch.Tens
 
 
 if __name__ == "__main__":
-    _, name, target = sys.argv
-    write_json(Path(target), survey(name, architectures()[name]))
+    _, name = sys.argv
+    print(json.dumps(survey(name, architectures()[name])))

@@ -5,8 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from experiments.analysis.cell import NONE, Table, frame_of
+from experiments.core.results import numbered_lines
 
 SAME = 1e-3
+ROWS = "rows.jsonl"
+WAYS = ("zero_shot", "integer", "dfq")
 NOTES = (
     "Random weights, BatchNorm's statistics of smooth random images, 8 bits. Integer: layers that onnxruntime runs in "
     "integers, of all with weights. File: the largest difference between the exported file and zeroq's integer "
@@ -16,8 +19,18 @@ NOTES = (
 
 
 def rows_of(folder: Path) -> list[dict[str, Any]]:
-    """What is stored of each architecture."""
-    return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    """What is stored of each architecture; a line that was cut off is left out."""
+    path = folder / ROWS
+    lines = [line for _, line in numbered_lines(path)] if path.exists() else []
+    return sorted((line for line in lines if isinstance(line, dict)), key=lambda row: row["architecture"])
+
+
+def add(folder: Path, row: dict[str, Any]) -> None:
+    """Store what became of one architecture more."""
+    lines = [json.dumps(each, separators=(",", ":")) for each in [*rows_of(folder), row]]
+    partial = folder / f".{ROWS}.partial"
+    partial.write_text("\n".join(sorted(lines)) + "\n")
+    partial.replace(folder / ROWS)
 
 
 def table(rows: list[dict[str, Any]]) -> Table:
@@ -36,7 +49,7 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, int]:
         "all layers but one or none in integers": sum(len(each["float_layers"]) <= 1 for each in integer),
         "files equal": sum(each["file_from_integers"] <= SAME for each in integer),
         "dfq": sum(row["dfq"] == "done" for row in rows),
-        "faults": sum("fault" in row[way] for row in rows for way in ("zero_shot", "integer", "dfq")),
+        "faults": sum("fault" in row[way] for row in rows for way in WAYS),
     }
 
 

@@ -1,6 +1,5 @@
 """The survey of architectures: its list, a row, its table, and what is done already."""
 
-import json
 import sys
 
 import pytest
@@ -10,7 +9,7 @@ from torch import nn
 from experiments import survey as command
 from experiments.architectures import surveyed
 from experiments.architectures.listed import MAKERS, architectures, made
-from experiments.architectures.table import rows_of, summary, table
+from experiments.architectures.table import add, rows_of, summary, table
 
 
 class Small(nn.Module):
@@ -69,7 +68,9 @@ def test_the_table(tmp_path):
     ]
     for number, row in enumerate(rows):
         row |= {"architecture": f"timm:{number}", "side": 64, "layers": 3}
-        (tmp_path / f"{number}.json").write_text(json.dumps(row))
+        add(tmp_path, row)
+    with (tmp_path / "rows.jsonl").open("a") as file:
+        file.write('{"architecture": "cut o')
     rows = rows_of(tmp_path)
     assert "| timm:0         | 64     | yes         | 2 of 3    | 2e-07  | yes   |" in table(rows).markdown()
     assert "| timm:1         | 64     | refused     | refused   | –      | fault |" in table(rows).markdown()
