@@ -39,7 +39,7 @@ test-all: $(INSTALLED) $(FASHION) ## The test suite with the slow tests: the pap
 	$(RUN) -m pytest $(SHARED) -m ""
 
 test-results: $(INSTALLED) $(FASHION) ## Check what is committed: records, tables, figures, numbers in texts
-	$(RUN) -m pytest tests/results
+	$(RUN) -m pytest tests/results -m ""
 
 lint: $(INSTALLED) ## Check style and formatting
 	$(RUN) -m ruff check .

@@ -17,8 +17,8 @@ LISTED = {
         "mnasnet0_5 regnet_x_400mf regnet_y_400mf densenet121 squeezenet1_1 vgg11_bn vgg11 googlenet "
         "convnext_tiny",
         96: "alexnet lraspp_mobilenet_v3_large fcn_resnet50 deeplabv3_mobilenet_v3_large",
-        128: "inception_v3",
         224: "vit_b_32 swin_t",
+        320: "inception_v3",
     },
     "timm": {
         64: "resnet18 resnet18d seresnet18 skresnet18 resnest14d res2net50_14w_8s repvgg_a0 mobileone_s0 "
@@ -27,9 +27,9 @@ LISTED = {
         "rexnet_100 dla34 hrnet_w18_small selecsls42 ese_vovnet19b_slim gernet_s cspresnet50 cspdarknet53 "
         "dpn48b xception41 eca_resnext26ts tresnet_m nfnet_l0 dm_nfnet_f0 resnetv2_50x1_bit convnext_atto "
         "edgenext_xx_small repvit_m0_9 starnet_s1 fastvit_t8 poolformer_s12 mobilevitv2_050 mobilevit_s "
-        "visformer_small inception_next_atto",
-        128: "inception_v4 legacy_seresnet18 coat_lite_tiny",
-        224: "levit_128s efficientformer_l1 efficientformerv2_s0",
+        "inception_next_atto",
+        128: "inception_v4 legacy_seresnet18",
+        224: "levit_128s efficientformer_l1 efficientformerv2_s0 coat_lite_tiny visformer_small",
         256: "botnet26t_256 halonet26t",
     },
     "pytorchcv": {

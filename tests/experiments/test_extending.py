@@ -68,6 +68,7 @@ def python(repository: Path, *arguments: str) -> str:
     return ended.stdout
 
 
+@pytest.mark.slow
 def test_a_new_method_and_a_new_recipe_run_and_are_shown(repository):
     shared = ("experiments.run", f"data.root={DATA}", "tracker=disabled", "bits=mp4a8")
     assert "fashion-resnet18,halved,mp4a8,seed=0" in python(repository, *shared, "method=halved", "distill.count=2")

@@ -7,6 +7,8 @@ from experiments.core.choices import choices
 from experiments.core.results import KeptRuns
 from tests.paths import RESULTS
 
+# Hydra composes some four hundred configurations. `make test-results` runs them.
+pytestmark = pytest.mark.slow
 # A search chooses its runs as it goes on.
 EXPERIMENTS = [name for name in choices("experiment") if not name.startswith("search/")]
 

@@ -19,7 +19,7 @@ SHAPE = (3, 32, 32)
 @pytest.fixture(scope="module")
 def timm_network() -> nn.Module:
     torch.manual_seed(0)
-    return estimate_statistics(timm.create_model("resnet10t", num_classes=7), SHAPE)
+    return estimate_statistics(timm.create_model("resnet10t", num_classes=7, channels=(16, 32, 64, 128)), SHAPE)
 
 
 def networks():

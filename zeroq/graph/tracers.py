@@ -134,8 +134,6 @@ class ShapeTracer(Tracer):
         """What a node gives for each batch, tensors without values; ``UNKNOWN`` where that depends on values."""
         if kind == "placeholder":
             return UNKNOWN if args else self._images
-        if kind == "get_attr":
-            return (operator.attrgetter(target)(self.root),) * len(BATCHES)
         if kind == "output" or any(each is UNKNOWN for each in _known(args, kwargs)):
             return UNKNOWN
         self._computing = True
@@ -150,6 +148,8 @@ class ShapeTracer(Tracer):
             self._computing = False
 
     def _value(self, kind: str, target: Any, args: tuple, kwargs: dict) -> Any:
+        if kind == "get_attr":
+            return operator.attrgetter(target)(self.root)
         if kind == "call_module":
             return self.root.get_submodule(target)(*args, **kwargs)
         if kind == "call_method":

@@ -21,6 +21,7 @@ class Network(nn.Module):
     def __init__(self, code):
         super().__init__()
         self.layer, self.code = nn.Conv2d(4, 4, 3, padding=1), code
+        self.factor = nn.Parameter(torch.full((4, 1, 1), 0.5))
         self.idle = nn.Sequential(StochasticDepth(0.5, "row"), nn.Dropout(0.5), nn.Identity())
         self.layers = nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU(inplace=True), nn.Conv2d(4, 4, 1))
 
@@ -62,7 +63,7 @@ def sized(network, x):
     rows = torch.zeros(x.shape[0], channels, 1, x.size(-1)) + torch.arange(x.shape[3])
     for channel in range(x.shape[1]):
         rows = rows + x[:, channel : channel + 1].mean(2, keepdim=True)
-    return (x + rows).view(batch, -1)
+    return (x + rows * network.factor).view(batch, -1)
 
 
 CODE = {

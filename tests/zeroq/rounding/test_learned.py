@@ -40,7 +40,8 @@ def how(placement: str) -> dict[str, bool]:
 @pytest.mark.parametrize("placement", ["layer_inputs", "after_relu", "integer"])
 def test_a_weight_stays_on_its_grid_and_biases_and_zero_points_stay(photos, placement):
     torch.manual_seed(0)
-    network = estimate_statistics(timm.create_model("resnet10t", num_classes=7), SHAPE)
+    small = timm.create_model("resnet10t", num_classes=7, channels=(16, 32, 64, 64))
+    network = estimate_statistics(small, SHAPE)
     before = rounded(network, photos, placement)
     after = copy.deepcopy(before)
     shares = learn_rounding(after, network, photos, **how(placement))
@@ -144,7 +145,7 @@ def test_in_one_call_under_inference_mode_and_again_from_its_state():
     torch.manual_seed(0)
     network = estimate_statistics(timm.create_model("mobilenetv3_small_050", num_classes=7), SHAPE)
     with torch.inference_mode():
-        result = zeroq.zero_shot_quantize(network, SHAPE, 4, 4, rounding="learned", count=4, iterations=2)
+        result = zeroq.zero_shot_quantize(network, SHAPE, 4, 4, mixed=False, rounding="learned", count=4, iterations=2)
     learned = result.report["learned_errors"]
     assert learned.keys() < set(result.plan)
     assert result.report["distrusted_correlations"].keys() == result.plan.keys()
