@@ -157,7 +157,8 @@ def backward(
 def not_differentiable(reason: str) -> ZeroQError:
     """The error of a network that only runs forward."""
     return ZeroQError(
-        f"the network cannot be differentiated ({reason}); measure its sensitivities exactly, sensitivity='exact'"
+        f"the network cannot be differentiated ({reason}); measure its sensitivities exactly, zeroq.sensitivity(…, "
+        f"mode='exact') or zero_shot_quantize(…, sensitivity='exact')"
     )
 
 
