@@ -17,21 +17,23 @@ from tempfile import TemporaryDirectory
 
 from experiments.analysis.collection import same_score
 from experiments.cli.words import record_folders
+from experiments.core.choices import choices
 from experiments.core.record import NamedRecord, formatted, read_record
 from zeroq.errors import ZeroQError
 
 
 def overrides(record: NamedRecord) -> list[str]:
-    """The words of the command line that made a record."""
-    bits = record["run"].split(",")[2]
-    settings = [f"{key}={value}" for key, value in record["settings"].items()]
-    return [
-        f"model={record['model']}",
-        f"method={record['method']}",
-        f"bits={bits}",
-        f"seed={record['seed']}",
-        *settings,
-    ]
+    """The words of the command line that made a record; raises ZeroQError where none of ours could have.
+
+    Reading a record has checked its settings.
+    """
+    _, _, bits, *_ = (*record["run"].split(","), "", "", "")
+    named = {"model": record["model"], "method": record["method"], "bits": bits}
+    for group, choice in named.items():
+        if choice not in choices(group):
+            raise ZeroQError(f"{record['run']} cannot be run again: there is no {group}={choice}")
+    words = {**named, "seed": record["seed"], **record["settings"]}
+    return [f"{key}={value}" for key, value in words.items()]
 
 
 def again(record: NamedRecord, outputs: Path) -> NamedRecord:

@@ -25,19 +25,21 @@ from typing import (
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.core.choices import EXPERIMENT_KEYS
+from experiments.core.setting_keys import REAL_NUMBERS, setting_error
 from zeroq.errors import ZeroQError
 
 # Groups whose choice every name states, and overrides that do not change the result.
 NAMED_GROUPS = ("model", "method", "bits")
 SILENT_KEYS = ("force", "outputs", "tracker", "device", "data.root", "hydra", "objective")
 SILENT_KEYS += ("experiment", *EXPERIMENT_KEYS)  # an experiment is the runs that it names
-# Settings whose 99 is 99.0.
-REAL_NUMBERS = ("percentile", "distill.learning_rate", "bits.size_mib", "bits.bops_share", "bits.latency_ms")
 # Of the fields of a record; a program reads only its own.
 SCHEMA = 1
 
 Metric = Literal["top1", "map"]
 Granularity = Literal["per_channel", "per_tensor"]
+# Names become files and words of a command line.
+Name = Annotated[str, re.compile(r"[\w+][\w+.-]*")]
+Label = Annotated[str, re.compile(r"[\w+][\w+.-]*(/[\w+][\w+.-]*)*")]
 
 
 class Seconds(TypedDict):
@@ -77,14 +79,14 @@ class Record(TypedDict):
     """
 
     schema: int
-    model: str
-    dataset: str
-    method: str
+    model: Label
+    dataset: Name
+    method: Name
     w_bits: Annotated[str, re.compile(r"(MP)?\d+(\.\d+)?")]
     a_bits: int | Annotated[str, re.compile(r"MP\d+(\.\d+)?")]
-    placement: str
+    placement: Name
     granularity: Granularity
-    rounding: str
+    rounding: Name
     settings: dict[str, str]
     size_mib: float
     fp32_size_mib: float
@@ -255,6 +257,9 @@ def validation_error(content: Any) -> str | None:
     parts = [f"{word} {', '.join(sorted(names))}" for word, names in (("lacks", missing), ("has", unknown)) if names]
     wrong = [name for name, kind in FIELDS.items() if name in content and not fits(content[name], kind)]
     parts += [f"has {json.dumps(content[name])} for {name}" for name in wrong]
+    if "settings" in content and "settings" not in wrong:
+        errors = (setting_error(*setting) for setting in content["settings"].items())
+        parts += [f"has settings of which {error}" for error in errors if error]
     return " and ".join(parts) or None
 
 

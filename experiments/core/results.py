@@ -9,6 +9,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from functools import cache, cached_property
 from pathlib import Path
@@ -21,6 +22,8 @@ from zeroq.errors import ZeroQError
 BESIDE = ("run", "config", "files")
 TABLES = ("sensitivity.csv", "distill_loss.csv")
 PICTURES = ("distilled.png", "calibration.png")
+# A run's name is that of its folder, beside which are others with a dot in front.
+RUN, DIGEST = re.compile(r"[^./\\\x00-\x1f][^/\\\x00-\x1f]*"), re.compile(r"[0-9a-f]{64}")
 # Characters of a hash that name a picture.
 SHORT = 20
 
@@ -123,7 +126,12 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, Any]]:
 def checked_line(line: Any) -> dict[str, Any] | None:
     """A line that has what all of them have beside the fields of a record; None for any other."""
     kinds = {"run": str, "model": str, "network": str, "config": dict, "files": dict}
-    return line if isinstance(line, dict) and all(isinstance(line.get(key), kinds[key]) for key in kinds) else None
+    if not isinstance(line, dict) or not all(isinstance(line.get(key), kinds[key]) for key in kinds):
+        return None
+    # All of these become names of files.
+    known = line["files"].keys() <= {*TABLES, *PICTURES}
+    digests = all(isinstance(each, str) and DIGEST.fullmatch(each) for each in line["files"].values())
+    return line if known and digests and RUN.fullmatch(line["run"]) and RUN.fullmatch(network_file(line)) else None
 
 
 def record_of(line: dict[str, Any], parameters: dict[str, dict[str, int]]) -> dict[str, Any]:

@@ -47,7 +47,9 @@ def some_runs(own: bool = True) -> dict[str, dict]:
                     settings = {"model.name": network}
                     record = whole(run, model=f"fashion/{network}", method=method, seed=seed, settings=settings, **bits)
                     found[run] = without_run(record | sizes)
-    hostile = whole("hostile", model="fashion/resnet18", method="zeroq", settings={"percentile": HOSTILE}, w_bits="8")
+    hostile = whole(
+        "hostile", model="fashion/resnet18", method="zeroq", settings={"model.checkpoint": HOSTILE}, w_bits="8"
+    )
     integer = {"placement": "integer", "settings": {"model.name": "resnet18", "placement": "integer"}}
     other = whole("integer", model="fashion/resnet18", method="zeroq", **integer)
     return found | {"hostile": without_run(hostile), "integer": without_run(other)}
@@ -205,7 +207,7 @@ def test_a_point_tells_its_bits_score_size_and_seeds(browser):
 @needs_browser
 def test_text_of_records_is_shown_as_text(browser):
     assert browser.title == "ZeroQ: results"
-    assert HOSTILE in browser.execute_script("return document.getElementById('sweeps').textContent")
+    assert HOSTILE in browser.execute_script("return document.querySelector('main').textContent")
 
 
 @needs_browser
