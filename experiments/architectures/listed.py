@@ -50,7 +50,7 @@ MAKERS: dict[str, Callable[[str], nn.Module]] = {
         else torchvision.models.get_model(name, weights=None)
     ),
     "timm": lambda name: timm.create_model(name, pretrained=False),
-    "pytorchcv": lambda name: get_model(name, pretrained=False),
+    "pytorchcv": lambda name: with_global_pool(get_model(name, pretrained=False)),
 }
 STATISTICS = 12  # batches of 8 images that BatchNorm's are estimated from
 
@@ -63,6 +63,14 @@ def architectures() -> dict[str, int]:
         for side, names in sides.items()
         for name in names.split()
     }
+
+
+def with_global_pool(network: nn.Module) -> nn.Module:
+    """A network of pytorchcv, whose last pool is of a fixed size, for images of any."""
+    features = getattr(network, "features", None)
+    if isinstance(getattr(features, "final_pool", None), nn.AvgPool2d):
+        features.final_pool = nn.AdaptiveAvgPool2d(1)
+    return network
 
 
 def made(architecture: str, side: int) -> nn.Module:

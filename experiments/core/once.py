@@ -9,7 +9,6 @@ from typing import Any
 
 import pandas
 import torch
-import wandb
 from torch import nn
 
 import zeroq
@@ -43,12 +42,18 @@ def execute(config: RunConfig, name: str, other_settings: dict[str, str]) -> rec
         if (runs / name / "record.json").exists() and not config.force:
             check_same_inputs(config, runs / name)
             return None
-        with record.record_folder(runs, name) as folder, tracker.tracked(config, name, folder) as wandb_run:
-            return carry_out(config, other_settings, folder, wandb_run)
+        if config.tracker.mode == "online":
+            tracker.check_login()
+        with record.record_folder(runs, name) as folder:
+            content, findings = carry_out(config, other_settings, folder)
+        tracker.track(config, name, runs / name, content, findings)
+        return content
 
 
-def carry_out(config: RunConfig, other_settings: dict[str, str], folder: Path, wandb_run: wandb.Run) -> record.Record:
-    """Do a run's stages and write its record into a folder."""
+def carry_out(
+    config: RunConfig, other_settings: dict[str, str], folder: Path
+) -> tuple[record.Record, tracker.Findings]:
+    """Do a run's stages and write its record into a folder; what else it found is for the tracker."""
     device = choose_device(config.device)
     # What fails at once comes before downloads, and what takes seconds before what takes minutes.
     check_data(config.data)
@@ -80,16 +85,8 @@ def carry_out(config: RunConfig, other_settings: dict[str, str], folder: Path, w
     )
     losses = result.report.get("distill_losses", [])
     picture = write_files(folder, config, losses, result)
-    tracker.log_record(
-        wandb_run,
-        content,
-        losses=losses,
-        sensitivity=result.sensitivity,
-        frontier=frontier_table(result),
-        images=picture,
-    )
     record.write_json(folder / "record.json", content)
-    return content
+    return content, tracker.Findings(losses, result.sensitivity, frontier_table(result), picture and picture.name)
 
 
 def quantized(config: RunConfig, network: PretrainedNetwork, run_stage: RunStage) -> QuantizationResult:
