@@ -107,9 +107,8 @@ def respell(graph: fx.GraphModule) -> None:
     layer, which has an integer kernel; nearest neighbours are chosen by index, a cubic resize is a product, and
     adaptive maxima are those of slices.
     """
-    for nodes in list(layer_calls(graph).values()):
-        for node in nodes:
-            _separate_padding(graph, node)
+    for name, nodes in list(layer_calls(graph).items()):
+        _separate_padding(graph, name, nodes)
     for name, nodes in list(layer_calls(graph).items()):
         if all(_is_pointwise_classifier(graph, node) for node in nodes):
             _as_linear(graph, name, nodes)
@@ -141,20 +140,21 @@ def _needs_float(graph: fx.GraphModule, node: fx.Node) -> bool:
     return operator_of(graph, node).weighs
 
 
-def _separate_padding(graph: fx.GraphModule, node: fx.Node) -> None:
-    """Padding with a layer's own values as a node in front of it."""
-    layer = called(graph, node)
+def _separate_padding(graph: fx.GraphModule, name: str, nodes: list[fx.Node]) -> None:
+    """Padding with a layer's own values as a node in front of each of its calls."""
+    layer = graph.get_submodule(name)
     if getattr(layer, "padding_mode", "zeros") == "zeros" or not is_affine(layer):
         return
-    source = node.all_input_nodes[0]
-    with graph.graph.inserting_before(node):
-        words = {"mode": layer.padding_mode}
-        padded = graph.graph.call_function(functional.pad, (source, layer._reversed_padding_repeated_twice), words)
-    node.replace_input_with(source, padded)
+    words, sides = {"mode": layer.padding_mode}, layer._reversed_padding_repeated_twice
+    for node in nodes:
+        source = node.all_input_nodes[0]
+        with graph.graph.inserting_before(node):
+            padded = graph.graph.call_function(functional.pad, (source, sides), words)
+        node.replace_input_with(source, padded)
     own = copy.copy(layer)
     own.padding, own.padding_mode = (0,) * len(layer.kernel_size), "zeros"
     own._reversed_padding_repeated_twice = (0,) * (2 * len(layer.kernel_size))
-    graph.set_submodule(node.target, own)
+    graph.set_submodule(name, own)
 
 
 def _is_pointwise_classifier(graph: fx.GraphModule, node: fx.Node) -> bool:

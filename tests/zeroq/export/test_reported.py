@@ -184,6 +184,16 @@ def test_the_file_is_what_was_simulated(name, placement, tmp_path):
         assert kernels(report.path)["QLinearConv"] == len(report.layers) - 1  # the filter is no layer
 
 
+@pytest.mark.parametrize("mode", ["reflect", "replicate"])
+def test_every_call_of_a_layer_is_padded(mode, tmp_path):
+    torch.manual_seed(0)
+    shared = nn.Conv2d(8, 8, 3, padding=1, padding_mode=mode)
+    network = estimate_statistics(Between(nn.Sequential(nn.ReLU(), shared, nn.ReLU(), shared, nn.ReLU())), SHAPE)
+    expected, _, integers, found, report = through(network, tmp_path)
+    assert apart(found, integers) < 1e-5 or report.first_difference
+    assert apart(found, expected) < 0.05
+
+
 def test_a_dead_channel_keeps_its_bias(tmp_path):
     torch.manual_seed(0)
     network = nn.Sequential(
