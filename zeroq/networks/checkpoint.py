@@ -1,6 +1,5 @@
 """Weights from a file, in the formats that people keep them in."""
 
-import hashlib
 import struct
 from pathlib import Path
 from pickle import UnpicklingError
@@ -26,8 +25,8 @@ READ_ERRORS = (
 )
 
 
-def load_checkpoint(network: nn.Module, path: Path) -> None:
-    """Load a network's weights from a file, strictly.
+def load_checkpoint(network: nn.Module, path: Path, *, ignore_more: bool = False) -> None:
+    """Load a network's weights from a file; with ``ignore_more`` it may hold others beside them.
 
     Raises ZeroQError for a missing or unreadable file, and for one whose names or shapes are not the network's.
     """
@@ -36,6 +35,8 @@ def load_checkpoint(network: nn.Module, path: Path) -> None:
     counters = {name for name in wanted if name.endswith("num_batches_tracked")}
     missing = sorted(wanted.keys() - found.keys() - counters)
     unexpected = sorted(name for name in found.keys() - wanted.keys() if not name.endswith("num_batches_tracked"))
+    if ignore_more:
+        unexpected = []
     common = wanted.keys() & found.keys()
     shapes = sorted(name for name in common if wanted[name].shape != found[name].shape)
     problems = {"missing": missing, "unexpected": unexpected, "of another shape": shapes}
@@ -78,17 +79,6 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
         if all(name.startswith(prefix) for name in tensors):
             tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
     return tensors
-
-
-def is_published(path: Path, url: str) -> bool:
-    """Whether a file is the one at a torch hub address, whose name ends in the first digits of its sha256."""
-    return sha256(path).startswith(Path(url).stem.rpartition("-")[2])
-
-
-def sha256(path: Path) -> str:
-    """Hexadecimal sha256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _some(names: list[str]) -> str:

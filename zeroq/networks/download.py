@@ -1,5 +1,6 @@
-"""Downloads of published weights that fail at once, in one sentence, where there is no internet."""
+"""Published weights as files whose hash is right; where there is no internet, one sentence at once."""
 
+import hashlib
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,9 +8,46 @@ from pathlib import Path
 from urllib.parse import urlparse
 from urllib.request import getproxies
 
+from torch import hub
+
 from zeroq.errors import ZeroQError
 
 SECONDS = 5  # to wait for a host
+
+
+def published_file(weights: str, url: str) -> Path:
+    """The file at a torch hub address, from torch's folder, or downloaded into it.
+
+    Its name ends in the first digits of its sha256. Libraries trust a file that lies in that folder, whoever put it
+    there. Raises ZeroQError for one of another content, and as ``downloading`` does.
+    """
+    path = Path(hub.get_dir()) / "checkpoints" / Path(url).name
+    with downloading(weights, url=url, folder=path.parent):
+        if not path.is_file():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            hub.download_url_to_file(url, str(path), hash_prefix=digits_of(url))
+    if not is_published(path, url):
+        raise ZeroQError(
+            f"{path} is not what {url} gives: its sha256 does not begin with {digits_of(url)}; delete it, and it is "
+            f"downloaded again"
+        )
+    return path
+
+
+def is_published(path: Path, url: str) -> bool:
+    """Whether a file is the one at a torch hub address."""
+    return sha256(path).startswith(digits_of(url))
+
+
+def digits_of(url: str) -> str:
+    """The first digits of a file's sha256, in which a torch hub address ends."""
+    return Path(url).stem.rpartition("-")[2]
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import torch
 from pytorchcv.model_provider import _models as known  # no list of the names is public
 from pytorchcv.model_provider import get_model
 from pytorchcv.models.common.model_store import (
+    get_model_file,
     get_model_metainfo_dict,
     get_model_metainfos_file_path,
     imgclsmob_repo_url,
@@ -55,7 +56,9 @@ def load(architecture: str, checkpoint: Path | None = None, *, classes: int | No
         if classes is not None:
             raise ZeroQError(f"pytorchcv has no weights for {classes} classes; give yours, checkpoint=…")
         with downloading(name, url=published_weights(name), folder=Path.home() / ".torch" / "models"):
-            network = get_model(name, pretrained=True)
+            path = get_model_file(name)  # whose hash is right
+        network = get_model(name)
+        load_checkpoint(network, Path(path), ignore_more=True)
     return PretrainedNetwork(network.eval(), specification)
 
 

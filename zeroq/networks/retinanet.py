@@ -5,7 +5,7 @@ Both are taken apart (``zeroq.networks.detectors``): backbone, pyramid and heads
 
 from pathlib import Path
 
-from torch import hub, nn
+from torch import nn
 from torchvision.models import ResNet, resnet50
 from torchvision.models.detection import RetinaNet, RetinaNet_ResNet50_FPN_Weights, retinanet_resnet50_fpn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
@@ -14,9 +14,9 @@ from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from zeroq.errors import ZeroQError
-from zeroq.networks.checkpoint import is_published, load_checkpoint, read_state_dict
+from zeroq.networks.checkpoint import load_checkpoint, read_state_dict
 from zeroq.networks.detectors import OneStage, RawHead, RawPyramid, take_apart
-from zeroq.networks.download import downloading
+from zeroq.networks.download import is_published, published_file
 from zeroq.networks.narrow import narrow
 from zeroq.networks.pretrained import InputSpecification, PretrainedNetwork
 
@@ -48,12 +48,8 @@ def load(architecture: str = ARCHITECTURE, checkpoint: Path | None = None) -> Pr
     if architecture != ARCHITECTURE:
         raise ZeroQError(f"the only COCO detector is {ARCHITECTURE}, not {architecture!r}")
     if checkpoint is None:
-        folder = Path(hub.get_dir()) / "checkpoints"
-        with downloading(ARCHITECTURE, url=WEIGHTS.url, folder=folder):
-            network = retinanet_resnet50_fpn(weights=WEIGHTS)
-    else:
-        network = _from_checkpoint(checkpoint)
-    return take_apart(network)
+        checkpoint = published_file(ARCHITECTURE, WEIGHTS.url)
+    return take_apart(_from_checkpoint(checkpoint))
 
 
 def build_bundled() -> OneStage:

@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-from torch import hub
 from torchvision import models
 
 from zeroq.errors import ZeroQError
-from zeroq.networks.checkpoint import is_published, load_checkpoint, read_state_dict
-from zeroq.networks.download import downloading
+from zeroq.networks.checkpoint import load_checkpoint, read_state_dict
+from zeroq.networks.download import is_published, published_file
 from zeroq.networks.pretrained import InputSpecification, PretrainedNetwork
 
 # Heads that only training uses: their weights would count in the size, and no output depends on them.
@@ -31,21 +30,19 @@ def load(architecture: str, checkpoint: Path | None = None, *, classes: int | No
     if checkpoint is None:
         if classes is not None:
             raise ZeroQError(f"torchvision has no weights for {classes} classes; give yours, checkpoint=…")
-        with downloading(architecture, url=weights.url, folder=Path(hub.get_dir()) / "checkpoints"):
-            network = models.get_model(architecture, weights=weights)
-    else:
-        options = {} if classes is None else {"num_classes": classes}
-        if architecture in WITH_AUXILIARY_HEADS:
-            auxiliary = any("aux" in name.lower() for name in read_state_dict(checkpoint))
-            options |= {"init_weights": False, "aux_logits": auxiliary}
-        network = models.get_model(architecture, weights=None, **options)
-        load_checkpoint(network, checkpoint)
+        checkpoint = published_file(architecture, weights.url)
+    options = {} if classes is None else {"num_classes": classes}
+    if architecture in WITH_AUXILIARY_HEADS:
+        auxiliary = any("aux" in name.lower() for name in read_state_dict(checkpoint))
+        options |= {"init_weights": False, "aux_logits": auxiliary}
+    network = models.get_model(architecture, weights=None, **options)
+    load_checkpoint(network, checkpoint)
     transforms = weights.transforms()
     mean, std = tuple(transforms.mean), tuple(transforms.std)
     if architecture in WITH_AUXILIARY_HEADS:
         for head in WITH_AUXILIARY_HEADS[architecture]:
             setattr(network, head, None)
-        if checkpoint is None or is_published(checkpoint, weights.url):
+        if is_published(checkpoint, weights.url):
             # These weights were trained on pixels in -1…1. torchvision normalises as always, and lets the network
             # transform its input; here the normalisation itself is the right one.
             network.transform_input = False

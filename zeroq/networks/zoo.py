@@ -17,7 +17,8 @@ from torch import nn
 
 from zeroq.errors import ZeroQError
 from zeroq.networks import retinanet
-from zeroq.networks.checkpoint import load_checkpoint, sha256
+from zeroq.networks.checkpoint import load_checkpoint
+from zeroq.networks.download import sha256
 from zeroq.networks.narrow import narrow
 from zeroq.networks.pretrained import InputSpecification, PretrainedNetwork
 from zeroq.networks.pytorchcv_models import CHECKPOINTS

@@ -10,7 +10,7 @@ from torchvision.transforms import v2
 
 import zeroq
 from zeroq import ZeroQError
-from zeroq.networks import checkpoint, efficientnet_lite, pytorchcv_models, timm_models, torchvision_models
+from zeroq.networks import download, efficientnet_lite, pytorchcv_models, timm_models, torchvision_models
 from zeroq.networks.checkpoint import load_checkpoint, read_state_dict
 from zeroq.quantization.convert import activation_quantizers
 
@@ -81,7 +81,7 @@ def test_preprocessing_of_the_weights_that_a_file_is_a_copy_of(tmp_path, monkeyp
     torch.save(models.resnet50().state_dict(), path)
     assert torchvision_models.load("resnet50", path).input.resize == 232  # the newest
     # A file with the published sha256 cannot be made here; its first digits stand in each address.
-    monkeypatch.setattr(checkpoint, "sha256", lambda path: "0676ba61" + 56 * "0")
+    monkeypatch.setattr(download, "sha256", lambda path: "0676ba61" + 56 * "0")
     assert torchvision_models.load("resnet50", path).input.resize == 256
 
 
@@ -92,7 +92,7 @@ def test_published_inception_sees_what_torchvision_shows_it(tmp_path, monkeypatc
     torch.save(trained.state_dict(), path)
     weights = models.get_model_weights(architecture).DEFAULT
     digits = weights.url.removesuffix(".pth").rpartition("-")[2]
-    monkeypatch.setattr(checkpoint, "sha256", lambda path: digits)
+    monkeypatch.setattr(download, "sha256", lambda path: digits)
     found = torchvision_models.load(architecture, path)
     pixels = (255 * torch.rand(2, 3, 342, 400, generator=torch.Generator().manual_seed(0))).to(torch.uint8)
     # Our own preprocessing of the same crop.

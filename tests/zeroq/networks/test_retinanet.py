@@ -14,7 +14,7 @@ from torchvision.ops import FrozenBatchNorm2d
 import zeroq
 from zeroq.distillation.batch_norm import batch_norm_loss
 from zeroq.modules import batch_norms
-from zeroq.networks import checkpoint, retinanet, zoo
+from zeroq.networks import download, retinanet, zoo
 from zeroq.networks.detectors import OneStage
 from zeroq.quantization.convert import activation_quantizers
 from zeroq.quantization.layers import QuantizedWeight
@@ -153,7 +153,7 @@ def test_checkpoint_with_frozen_batch_norm(published, tmp_path, monkeypatch, dig
     path = tmp_path / "frozen.pth"
     torch.save({k: v for k, v in published.state_dict().items() if not k.endswith("num_batches_tracked")}, path)
     if digits == "the published one":
-        monkeypatch.setattr(checkpoint, "sha256", lambda path: "eeacb38b" + 56 * "0")
+        monkeypatch.setattr(download, "sha256", lambda path: "eeacb38b" + 56 * "0")
     network = retinanet.load(checkpoint=path)
     assert {(type(layer), layer.eps) for layer in batch_norms(network.module).values()} == {(FrozenBatchNorm2d, eps)}
     assert_equal_weights(network.module, published)
