@@ -11,9 +11,11 @@ _zeroq_complete() {
         choices=$(cd "conf/$group" && find . -name '*.yaml' |
             sed -e 's|^\./||' -e 's|\.yaml$||' -e "s|^|${before:-$group=}|")
     else
-        # Hydra answers for a line that begins with a script, and knows the value that a setting has.
+        # Hydra answers for a line that begins with a script, and knows the value that a setting has. Words are as they
+        # were typed: a space in the program's path has its backslash or its quotes.
+        local program=${COMP_WORDS[0]//[\\\"\']/}
         choices=$(COMP_LINE="python run.py ${COMP_LINE#*-m experiments.run }" \
-            "${COMP_WORDS[0]}" -m experiments.run -sc query=bash)
+            "$program" -m experiments.run -sc query=bash)
         choices=$(sed -E -e 's/([^ ]*=)(true|false)/\1true \1false/g' <<< "$choices")
     fi
     mapfile -t COMPREPLY < <(compgen -W "$choices" -- "$word")

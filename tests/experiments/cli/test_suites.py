@@ -74,11 +74,17 @@ def test_expected_scores_are_the_committed_ones():
         ("method=dfq bits.ac", {"bits.activation="}),
     ],
 )
-def test_bash_completes_settings_and_choices(typed, completed):
-    line = f"{sys.executable} -m experiments.run {typed}"
+@pytest.mark.parametrize("folder", ["plain", r"with\ space", '"with space"'])
+def test_bash_completes_settings_and_choices(typed, completed, folder, tmp_path):
+    program = tmp_path / folder.replace("\\", "").strip('"') / "python"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    program.chmod(0o755)
+    typed_program = f'"{program}"' if '"' in folder else str(program).replace(" ", r"\ ")
+    line = f"{typed_program} -m experiments.run {typed}"
     script = f"""
         source experiments/cli/completion.bash
-        COMP_LINE='{line}' COMP_WORDS=({line})
+        COMP_LINE='{line}' COMP_WORDS=('{typed_program}' -m experiments.run {typed})
         COMP_CWORD=$(( ${{#COMP_WORDS[@]}} - 1 ))
         _zeroq_complete
         printf '%s\\n' "${{COMPREPLY[@]}}"
