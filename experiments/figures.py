@@ -7,7 +7,7 @@ each network, placement and setting: score against size, sensitivity by layer, t
 over random ones, bits by layer. For each sweep over more than two values of a setting: the score at each.
 
 Without words they are those of the committed results; with ``outputs``, of that folder's own runs, and with both words,
-of both together. The folder ``figures`` holds nothing else: pictures in it that no record stands behind are removed. A
+of both together. Pictures that an earlier call left there, and that no record stands behind any more, are removed. A
 new kind of figure is a file in ``experiments/analysis/figures``.
 """
 
@@ -34,11 +34,15 @@ def main() -> None:
         for words, draw in figures(collection):
             name = re.sub("[/ ]", "-", "-".join(words))
             try:
-                save(draw(), folder / f"{name}.png")
+                figure = draw()
             except (OSError, ValueError, LookupError, SyntaxError) as error:  # the last is of a picture that is none
                 print(f"Left out: figure {name} ({error})", file=sys.stderr)
-            else:
-                drawn.append(name)
+                continue
+            try:
+                save(figure, folder / f"{name}.png")
+            except OSError as error:
+                sys.exit(f"error: cannot write {folder / name}.png ({error.strerror}); figures before it are new")
+            drawn.append(name)
     print(f"{len(drawn)} figures written to {folder}")
     remove_others(folder, drawn, [".png"])
     tell_omissions(collection)

@@ -13,6 +13,7 @@ from pathlib import Path
 from experiments.analysis.report.page import page
 from experiments.analysis.tables import tables
 from experiments.cli.words import output_folder, record_folders, tell_omissions
+from experiments.core.whole import write_whole
 from zeroq.errors import ZeroQError
 
 OUTPUTS = Path("outputs")
@@ -27,7 +28,10 @@ def main() -> None:
     target = output_folder(folders.outputs or OUTPUTS) / "report.html"
     figures = folders.target / "figures"
     text = page(collection, tables(collection), figures, committed=folders.results is not None, own=folders.outputs)
-    target.write_text(text)
+    try:
+        write_whole(target, text)
+    except OSError as error:
+        sys.exit(f"error: cannot write {target} ({error.strerror})")
     print(f"Written to {target}")
     tell_omissions(collection)
 

@@ -9,7 +9,7 @@ differ in anything else but the seed; the paper's tables give each method its ow
 are damaged or do not fit the others are left out, and the tables say so.
 
 Without words they are those of the committed results; with ``outputs``, of that folder's own runs, and with both words,
-of both together. The folder ``tables`` holds nothing else: tables in it that no record stands behind are removed. A new
+of both together. Tables that an earlier call left there, and that no record stands behind any more, are removed. A new
 table is a file in ``experiments/analysis/tables``.
 """
 
@@ -43,7 +43,12 @@ def main() -> None:
     words = ["tables", *(given[key] for key in ("entity", "project") if key in given)]
     folder = output_folder(folders.target / "-".join(words))
     for name, table in written.items():
-        table.write(folder / name)
+        try:
+            table.write(folder / name)
+        except OSError as error:
+            sys.exit(
+                f"error: cannot write {folder / name} ({error.strerror}); tables before it are new, others are not"
+            )
         if table.printed:
             print(f"\n{table.markdown()}")
     print(f"Written to {folder} as Markdown, LaTeX and CSV, with {len(written)} tables in all:\n  {'  '.join(written)}")

@@ -1,5 +1,6 @@
 """A table: cells that know their records, and its three formats."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,9 +8,12 @@ from pathlib import Path
 import pandas
 
 from experiments.core.record import formatted
+from experiments.core.whole import write_whole
 
 NONE = "–"
 SUFFIXES = (".md", ".tex", ".csv")
+# How a formula begins; a number may have a sign.
+FORMULA = re.compile(r"[=@\t\r]|[+-](?![\d.]+( |$))")
 
 
 class Cell(str):
@@ -40,8 +44,9 @@ class Table:
 
     def markdown(self) -> str:
         """A pipe table under its title, with its notes below."""
-        lines = [f"**{self.title}**\n", self.frame.to_markdown(index=False, disable_numparse=True)]
-        return "\n".join([*lines, *(f"\n{note}" for note in self.notes)]) + "\n"
+        frame = self.frame.map(plain_markdown).rename(columns=plain_markdown)
+        lines = [f"**{self.title}**\n", frame.to_markdown(index=False, disable_numparse=True)]
+        return "\n".join([*lines, *(f"\n{plain_markdown(note)}" for note in self.notes)]) + "\n"
 
     def latex(self) -> str:
         r"""A table environment with a booktabs tabular (``\usepackage{booktabs}``), its title and its notes."""
@@ -52,9 +57,23 @@ class Table:
 
     def write(self, path: Path) -> None:
         """``path`` with the suffixes .md, .tex and .csv; the last holds the rows alone."""
-        path.with_suffix(".md").write_text(self.markdown())
-        path.with_suffix(".tex").write_text(self.latex())
-        self.frame.to_csv(path.with_suffix(".csv"), index=False)
+        write_whole(path.with_suffix(".md"), self.markdown())
+        write_whole(path.with_suffix(".tex"), self.latex())
+        write_whole(path.with_suffix(".csv"), self.csv())
+
+    def csv(self) -> str:
+        """The rows, of which no program that opens them takes a text for a formula."""
+        return self.frame.map(no_formula).to_csv(index=False)
+
+
+def plain_markdown(text: str) -> str:
+    """A text that ends no cell and holds no HTML."""
+    return " ".join(text.split("\n")).replace("|", r"\|").replace("<", "&lt;")
+
+
+def no_formula(text: str) -> str:
+    """A text behind an apostrophe, where a spreadsheet would compute it."""
+    return f"'{text}" if FORMULA.match(text) else text
 
 
 def escaped(texts: list[str]) -> list[str]:

@@ -11,6 +11,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from PIL import Image
 
+from experiments.core.whole import write_whole
+
 # The words that name a figure, and what draws it.
 NamedFigure = tuple[tuple[str, ...], Callable[[], plt.Figure]]
 
@@ -38,8 +40,9 @@ def heading(words: Sequence[str], what: str) -> str:
 
 def save(figure: plt.Figure, path: Path) -> None:
     """Write a figure as a PNG of 256 colours, a third of the size, and the same bytes for the same figure."""
-    drawn = io.BytesIO()
+    drawn, written = io.BytesIO(), io.BytesIO()
     figure.savefig(drawn, format="png")
     plt.close(figure)
     with Image.open(drawn) as image:
-        image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+        image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(written, "PNG", optimize=True)
+    write_whole(path, written.getvalue())

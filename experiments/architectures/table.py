@@ -6,6 +6,7 @@ from typing import Any
 
 from experiments.analysis.cell import NONE, Table, frame_of
 from experiments.core.results import numbered_lines
+from experiments.core.whole import write_whole
 
 SAME = 1e-3
 ROWS = "rows.jsonl"
@@ -28,9 +29,7 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
 def add(folder: Path, row: dict[str, Any]) -> None:
     """Store what became of one architecture more."""
     lines = [json.dumps(each, separators=(",", ":")) for each in [*rows_of(folder), row]]
-    partial = folder / f".{ROWS}.partial"
-    partial.write_text("\n".join(sorted(lines)) + "\n")
-    partial.replace(folder / ROWS)
+    write_whole(folder / ROWS, "\n".join(sorted(lines)) + "\n")
 
 
 def table(rows: list[dict[str, Any]]) -> Table:

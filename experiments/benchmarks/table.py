@@ -11,6 +11,7 @@ import torch
 from experiments.analysis.cell import NONE, Table, frame_of
 from experiments.benchmarks.cases import COUNT, PAPER
 from experiments.benchmarks.timing import Timing, products_a_second
+from experiments.core.whole import write_whole
 
 NOT_MEASURED = "not measured"
 FEET = (
@@ -55,7 +56,7 @@ class Benchmarks:
         known = [Timing(**each) for each in json.loads(path.read_text())["timings"]] if path.exists() else []
         kept = [each for each in known if each.key != timing.key]
         content = {"machine": self.machine, "timings": [asdict(each) for each in [*kept, timing]]}
-        path.write_text(json.dumps(content, indent=1) + "\n")
+        write_whole(path, json.dumps(content, indent=1) + "\n")
         self.write_table()
 
     def write_table(self) -> None:

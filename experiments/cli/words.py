@@ -7,8 +7,10 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 from experiments.analysis.collection import Collection, from_folders
+from experiments.core.whole import write_whole
 
 FOLDER_WORDS = ("results", "outputs", "to")
+LISTED = ".made"  # in a folder: the names of the files that a program made there
 
 
 @dataclass(frozen=True)
@@ -62,11 +64,16 @@ def named_words(arguments: list[str], usage: str, words: Sequence[str]) -> dict[
 
 
 def remove_others(folder: Path, made: Iterable[str], suffixes: Sequence[str]) -> None:
-    """Remove what an earlier call made in a folder, and no record backs any more; ``made`` are names without suffix."""
-    known = set(made)
-    others = [path for path in folder.iterdir() if path.suffix in suffixes and path.stem not in known]
-    for path in filter(Path.is_file, others):
+    """Remove what an earlier call made in a folder, and no record backs any more; ``made`` are names without suffix.
+
+    What was made is listed in the folder; files that are not, such as somebody's notes, stay.
+    """
+    listed, now = folder / LISTED, {f"{name}{suffix}" for name in made for suffix in suffixes}
+    before = set(listed.read_text().splitlines()) if listed.exists() else set()
+    others = [folder / name for name in before - now if Path(name).name == name and (folder / name).is_file()]
+    for path in others:
         path.unlink()
+    write_whole(listed, "\n".join(sorted(now)) + "\n")
     if others:
         print(f"{len(others)} files were removed from {folder}, which no record stands behind")
 

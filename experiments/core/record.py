@@ -26,6 +26,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments.core.choices import EXPERIMENT_KEYS
 from experiments.core.setting_keys import REAL_NUMBERS, setting_error
+from experiments.core.whole import write_whole
 from zeroq.errors import ZeroQError
 
 # Groups whose choice every name states, and overrides that do not change the result.
@@ -231,12 +232,7 @@ def record_folder(runs: Path, name: str) -> Iterator[Path]:
 
 def write_json(path: Path, content: Any) -> None:
     """Indented JSON with a final newline, written whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_text(json.dumps(content, indent=2) + "\n")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_whole(path, json.dumps(content, indent=2) + "\n")
 
 
 def read_content(path: Path) -> Any:

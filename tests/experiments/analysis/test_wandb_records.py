@@ -7,8 +7,8 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-import wandb
 
+import wandb
 from experiments import sync, tables
 from experiments.analysis.collection import from_folders
 from experiments.core.results import KeptRuns
@@ -82,10 +82,10 @@ def test_tables_from_wandb_are_those_from_the_folder(server, tmp_path, monkeypat
     server.append(node("killed", "crashed", {}))
     server.append(node("foreign", "finished", {"loss": 1.0}))
     call(tables, monkeypatch, "source=wandb", "entity=me", "project=zeroq", f"outputs={tmp_path}")
-    found = {path.name: path.read_text() for path in (tmp_path / "tables-me-zeroq").iterdir()}
+    found = {path.name: path.read_text() for path in (tmp_path / "tables-me-zeroq").glob("[!.]*")}
     expected = tables.tables(from_folders(outputs=tmp_path))
     for name, table in expected.items():
-        assert found[f"{name}.csv"] == table.frame.to_csv(index=False)
+        assert found[f"{name}.csv"] == table.csv()
         assert "Left out: foreign (damaged: its summary has no record" in found[f"{name}.md"]
         assert "killed" not in found[f"{name}.md"]
 

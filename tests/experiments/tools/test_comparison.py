@@ -16,7 +16,7 @@ def test_the_committed_table_is_that_of_the_committed_scores():
     table = tools_table(COMMITTED)
     assert (COMMITTED / "table.md").read_text() == table.markdown()
     assert (COMMITTED / "table.tex").read_text() == table.latex()
-    assert (COMMITTED / "table.csv").read_text() == table.frame.to_csv(index=False)
+    assert (COMMITTED / "table.csv").read_text() == table.csv()
     assert set(table.frame.Tool) == set(TOOLS.values())
 
 
