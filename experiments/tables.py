@@ -46,9 +46,7 @@ def main() -> None:
         try:
             table.write(folder / name)
         except OSError as error:
-            sys.exit(
-                f"error: cannot write {folder / name} ({error.strerror}); tables before it are new, others are not"
-            )
+            sys.exit(f"error: cannot write {folder / name} ({error.strerror}); tables before it are new")
         if table.printed:
             print(f"\n{table.markdown()}")
     print(f"Written to {folder} as Markdown, LaTeX and CSV, with {len(written)} tables in all:\n  {'  '.join(written)}")

@@ -14,9 +14,7 @@ def test_deleted_figures_come_back_byte_for_byte(tmp_path):
         (tmp_path / name).symlink_to(RESULTS / name)
     command = [sys.executable, "-m", "experiments.figures", f"results={tmp_path}"]
     subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
-    committed, again = (
-        {path.name: path.read_bytes() for path in (results / "figures").glob("[!.]*")}
-        for results in (RESULTS, tmp_path)
-    )
+    folders = (RESULTS / "figures", tmp_path / "figures")
+    committed, again = ({path.name: path.read_bytes() for path in folder.glob("*.png")} for folder in folders)
     assert again.keys() == committed.keys()
     assert [name for name, content in again.items() if content != committed[name]] == []
