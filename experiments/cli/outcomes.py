@@ -56,7 +56,7 @@ def outcome_of(config: DictConfig, name: str, others: dict[str, str], *, sweepin
     try:
         # PyTorch takes seconds to import: --help, completion and mistyped settings do not wait for it.
         from experiments.core.config import typed
-        from experiments.core.once import execute
+        from experiments.core.once import Skipped, execute
 
         content = execute(typed(config), name, others)
     except (ZeroQError, OSError) as error:
@@ -67,8 +67,9 @@ def outcome_of(config: DictConfig, name: str, others: dict[str, str], *, sweepin
             raise
         traceback.print_exc()
         return Outcome(name, "failed", f"{type(error).__name__}: {error}".splitlines()[0])
-    if content is None:
-        say(f"{name}: done before, skipped (force=true runs it again)")
+    if isinstance(content, Skipped):
+        made = f" ({content.made})" if content.made else ""
+        say(f"{name}: done before{made}, skipped (force=true runs it again)")
         return Outcome(name, "skipped")
     say(
         f"{name}: {formatted(content['value'], content['metric'])} {content['metric']} "

@@ -73,6 +73,7 @@ def record_content(
     reference: Score,
     seconds: dict[str, float],
     test_images: int,
+    data_digest: str,
 ) -> record.Record:
     """The numbers of ``record.json``; ``measured`` are the ``distances``."""
     module, report = network.module, result.report
@@ -80,6 +81,7 @@ def record_content(
         "schema": record.SCHEMA,
         "model": config.model.label,
         "dataset": config.data.name,
+        "data_digest": data_digest,
         "method": config.method.name,
         "w_bits": weight_label(config, result),
         "a_bits": activation_label(config, result),

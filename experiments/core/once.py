@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import astuple, replace
+from dataclasses import astuple, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,12 @@ import zeroq
 from experiments.core import record, tracker
 from experiments.core.config import DataConfig, ModelConfig, RunConfig
 from experiments.core.content import distances, frontier_table, record_content, write_files
-from experiments.core.environment import choose_device
+from experiments.core.environment import choose_device, git_commit, versions
 from experiments.core.progress import progress_bar
 from experiments.core.scoring import devices_beside, float_score, score, simulation
-from experiments.core.sources import check_data, load_dataset, load_network
+from experiments.core.sources import Dataset, check_data, load_dataset, load_network
 from experiments.core.stages import Stages
-from experiments.core.store import fingerprint, locked
+from experiments.core.store import StageCache, fingerprint, locked
 from zeroq.datasets.photographs import check_readable
 from zeroq.errors import ZeroQError
 from zeroq.images import gaussian_images
@@ -31,17 +31,25 @@ from zeroq.pipeline import QuantizationResult, RunStage, Stage, quantize_by_meth
 from zeroq.quantization.size import average_bits_for
 from zeroq.settings import Settings
 
+DATA_DIGITS = 20  # that a record holds
 
-def execute(config: RunConfig, name: str, other_settings: dict[str, str]) -> record.Record | None:
-    """Do a run and write its record; None where the record exists already and ``force`` is off.
+
+@dataclass(frozen=True)
+class Skipped:
+    """A run whose record is there already; ``made`` says of which versions and commit it is, if of other ones."""
+
+    made: str
+
+
+def execute(config: RunConfig, name: str, other_settings: dict[str, str]) -> record.Record | Skipped:
+    """Do a run and write its record, unless the record exists already and ``force`` is off.
 
     ``other_settings`` is what the run was told beyond model, method, bits and seed, for its record.
     """
     runs = config.outputs / "runs"
     with locked(config.outputs / "cache", name):
         if (runs / name / "record.json").exists() and not config.force:
-            check_same_inputs(config, runs / name)
-            return None
+            return Skipped(made_otherwise(check_same_inputs(config, runs / name)))
         if config.tracker.mode == "online":
             tracker.check_login()
         with record.record_folder(runs, name) as folder:
@@ -82,6 +90,7 @@ def carry_out(
         reference=reference,
         seconds=run_stage.seconds,
         test_images=len(dataset),
+        data_digest=data_digest(dataset, config.outputs / "cache"),
     )
     losses = result.report.get("distill_losses", [])
     picture = write_files(folder, config, losses, result)
@@ -135,22 +144,37 @@ def timed(settings: Settings, network: PretrainedNetwork, run_stage: RunStage) -
     return replace(settings, budget=replace(settings.budget, times=run_stage(stage)))
 
 
-def check_same_inputs(config: RunConfig, folder: Path) -> None:
-    """Raise ZeroQError for a damaged record, and for one of other weights or images than this run would use."""
+def check_same_inputs(config: RunConfig, folder: Path) -> record.Record:
+    """The record; raises ZeroQError for a damaged one, and for one of other weights or images than a run would use."""
     done = record.read_record(folder)
-    now = inputs_of(astuple(config.model), astuple(config.data))
-    for what, before in {"weights": done["network"], "number of test images": done["images"]}.items():
+    now = inputs_of(astuple(config.model), astuple(config.data), config.outputs / "cache")
+    for what, before in {"weights": done["network"], "test images": done["data_digest"]}.items():
         if now[what] != before:
             raise ZeroQError(
                 f"{folder} was made with other {what}; force=true replaces it, outputs=… keeps it and starts elsewhere"
             )
+    return done
+
+
+def made_otherwise(done: record.Record) -> str:
+    """Of which versions and commit a record is, where they are not those of now."""
+    other = [f"{name} {known}" for name, known in done["versions"].items() if versions().get(name) != known]
+    other += [f"commit {done['git_commit'][:7]}"] if done["git_commit"] and done["git_commit"] != git_commit() else []
+    return ", ".join(other)
 
 
 @cache
-def inputs_of(model: tuple, data: tuple) -> dict[str, Any]:
+def inputs_of(model: tuple, data: tuple, cache_folder: Path) -> dict[str, Any]:
     """What a run starts from; kept, since a sweep that goes on asks for the same network again and again."""
     network = load_network(ModelConfig(*model))
     return {
         "weights": fingerprint(network.module),
-        "number of test images": len(load_dataset(DataConfig(*data), network)),
+        "test images": data_digest(load_dataset(DataConfig(*data), network), cache_folder),
     }
+
+
+def data_digest(dataset: Dataset, cache_folder: Path) -> str:
+    """The first digits of a hash of the test images, of which many are read only once."""
+    key = {"stage": "data", "files": dataset.digest()}
+    digest, _ = StageCache(cache_folder).get(key, dataset.content_digest)
+    return digest[:DATA_DIGITS]

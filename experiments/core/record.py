@@ -73,15 +73,17 @@ class Record(TypedDict):
     """What ``record.json`` holds: the one declaration of its fields, which ``validation_error`` checks.
 
     ``value`` and ``fp32_value`` are of the ``metric``. ``plan`` has the bits of every Conv and Linear weight, and
-    ``parameters`` their numbers. ``network`` is a hash of the weights, ``images`` the number of test images. Losses are
-    of Eq. 3, ``divergence`` is KL in nats. Only where activations have a plan there are ``activation_plan`` (by place)
-    and ``mean_activation_bits`` (over values), and only where that is the budget ``bops_share`` (of W8/A8's bit
-    operations) or ``planned_ms`` (of all Conv and Linear layers).
+    ``parameters`` their numbers. ``network`` is a hash of the weights, ``images`` the number of test images, and
+    ``data_digest`` the first digits of a hash of them. Losses are of Eq. 3, ``divergence`` is KL in nats. Only where
+    activations have a plan there are ``activation_plan`` (by place) and ``mean_activation_bits`` (over values), and
+    only where that is the budget ``bops_share`` (of W8/A8's bit operations) or ``planned_ms`` (of all Conv and Linear
+    layers).
     """
 
     schema: int
     model: Label
     dataset: Name
+    data_digest: str
     method: Name
     w_bits: Annotated[str, re.compile(r"(MP)?\d+(\.\d+)?")]
     a_bits: int | Annotated[str, re.compile(r"MP\d+(\.\d+)?")]

@@ -35,7 +35,8 @@ LAYOUTS = {ImageNet.name: imagenet_photographs.check_layout, COCO.name: coco.che
 class Dataset(Protocol):
     """What every dataset in zeroq.datasets offers; those for detection have ``annotations`` in COCO's format too.
 
-    ``classes`` are the outputs of a network for it, ``files`` what is read while it is scored.
+    ``classes`` are the outputs of a network for it, ``files`` what is read while it is scored. ``digest`` changes with
+    files' times too and takes no time; ``content_digest`` is the same wherever the data lie, and reads all of them.
     """
 
     task: str
@@ -45,6 +46,8 @@ class Dataset(Protocol):
     def __len__(self) -> int: ...
 
     def digest(self) -> str: ...
+
+    def content_digest(self) -> str: ...
 
     def batches(self, batch_size: int = ...): ...
 

@@ -152,15 +152,19 @@ def test_force_runs_again(command, outputs, capsys, quick_scores):
 
 @pytest.mark.parametrize(
     ("key", "value", "sentence"),
-    [("network", "0", "made with other weights"), ("images", 0, "other number of test images")],
+    [("network", "0", "made with other weights"), ("data_digest", "0", "other test images")],
 )
 def test_a_record_of_other_inputs_is_no_reason_to_skip(command, outputs, capsys, quick_scores, key, value, sentence):
     arguments = ("method=naive", "bits=w4a8", "bits.weight=3", "tracker=disabled")
     assert command(*arguments, "force=true") == 0
     path = outputs / "runs" / "fashion-resnet18,naive,w4a8,seed=0,bits.weight=3" / "record.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    path.write_text(json.dumps((done := json.loads(path.read_text())) | {key: value}))
     assert command(*arguments) == 1
     assert sentence in capsys.readouterr().out
+    versions = {**done["versions"], "torch": "1.0"}
+    path.write_text(json.dumps(done | {"versions": versions, "git_commit": 40 * "a"}))
+    assert command(*arguments) == 0
+    assert "done before (torch 1.0, commit aaaaaaa), skipped" in " ".join(capsys.readouterr().out.split())
     for damaged, reason in (("{", "damaged: "), ('{"schema": 0}', "schema 0, this program reads")):
         path.write_text(damaged)
         assert command(*arguments) == 1
@@ -208,7 +212,7 @@ def test_interrupt_leaves_nothing(command, outputs, monkeypatch):
 
 def test_names_hold_what_is_not_the_default_in_any_order(command, monkeypatch):
     names = []
-    monkeypatch.setattr(once, "execute", lambda settings, name, others: names.append(name))
+    monkeypatch.setattr(once, "execute", lambda settings, name, others: names.append(name) or once.Skipped(""))
 
     def name(*overrides: str) -> str:
         assert command(*overrides) == 0

@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import Dataset
 from torchvision.transforms.v2.functional import to_dtype, to_image
 
-from zeroq.datasets.digest import digest_of_files
+from zeroq.datasets.digest import digest_of_contents, digest_of_files
 from zeroq.datasets.photographs import preprocessing, read_photograph, served
 from zeroq.errors import ZeroQError
 from zeroq.images import check_count
@@ -52,6 +52,10 @@ class COCO(Dataset):
     def digest(self) -> str:
         """A hash of the annotations' and photographs' names, sizes and times of change."""
         return digest_of_files([self._path, *self.files])
+
+    def content_digest(self) -> str:
+        """A hash of the annotations and photographs, all of which are read."""
+        return digest_of_contents([self._path, *self.files])
 
     def __len__(self) -> int:
         return len(self.files)

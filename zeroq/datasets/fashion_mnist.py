@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torchvision import datasets
 
+from zeroq.datasets.digest import sha256
 from zeroq.datasets.small_images import SmallImages
 from zeroq.errors import ZeroQError
 
@@ -19,6 +20,13 @@ FILE_BYTES = {
     "train-labels-idx1-ubyte": 8 + 60_000,
     "t10k-images-idx3-ubyte": 16 + 10_000 * 28 * 28,
     "t10k-labels-idx1-ubyte": 8 + 10_000,
+}
+# The first digits of each file's.
+SHA256 = {
+    "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f32761",
+    "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121",
+    "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef",
+    "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d9272",
 }
 
 
@@ -42,12 +50,12 @@ def obtain(root: Path) -> None:
     """Make sure that the four raw files lie under ``root/FashionMNIST/raw``.
 
     Sources, in this order: files already there, torchvision's download, Debian's package
-    dataset-fashion-mnist (unpacked without root). Raises ZeroQError where a file is truncated or no
-    source answers.
+    dataset-fashion-mnist (unpacked without root). Raises ZeroQError where a file is truncated or
+    another one, or no source answers.
     """
     raw = root / "FashionMNIST" / "raw"
     present = [name for name in FILE_BYTES if (raw / name).is_file()]
-    _check_sizes(raw, present)
+    _check_contents(raw, present)
     if len(present) == len(FILE_BYTES):
         return
 
@@ -61,7 +69,7 @@ def obtain(root: Path) -> None:
         with tempfile.TemporaryDirectory(dir=raw.parent) as scratch:
             try:
                 files = source(Path(scratch))
-                _check_sizes(files)
+                _check_contents(files)
             except (OSError, EOFError, RuntimeError, zlib.error, ZeroQError, subprocess.SubprocessError) as error:
                 failures.append(f"{source.__doc__} ({_reason(error)})")
                 continue
@@ -74,7 +82,7 @@ def obtain(root: Path) -> None:
     )
 
 
-def _check_sizes(folder: Path, names: Iterable[str] = FILE_BYTES) -> None:
+def _check_contents(folder: Path, names: Iterable[str] = FILE_BYTES) -> None:
     for name in names:
         size = (folder / name).stat().st_size
         if size != FILE_BYTES[name]:
@@ -82,6 +90,8 @@ def _check_sizes(folder: Path, names: Iterable[str] = FILE_BYTES) -> None:
                 f"{folder / name} has {size:,} bytes instead of {FILE_BYTES[name]:,}: it is truncated or damaged; "
                 f"delete it and run again"
             )
+        if not sha256(folder / name).startswith(SHA256[name]):
+            raise ZeroQError(f"{folder / name} holds something else than Fashion-MNIST; delete it and run again")
 
 
 def _from_torchvision(scratch: Path) -> Path:

@@ -68,6 +68,8 @@ class FashionScenes:
         """A hash of the items; scenes follow from them and from the seed."""
         return digest_of_arrays(self.items, self.item_labels)
 
+    content_digest = digest
+
     def scene(self, index: int) -> Scene:
         """The scene of this number."""
         return compose(self.items, self.item_labels, numpy.random.default_rng((self.seed, self.train, index)))

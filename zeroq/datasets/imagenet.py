@@ -7,7 +7,7 @@ import torch
 from timm.data import ImageNetInfo
 from torchvision import datasets
 
-from zeroq.datasets.digest import digest_of_files
+from zeroq.datasets.digest import digest_of_contents, digest_of_files
 from zeroq.datasets.photographs import preprocessing, read_photograph, served
 from zeroq.errors import ZeroQError
 from zeroq.images import check_count
@@ -37,6 +37,10 @@ class ImageNet:
     def digest(self) -> str:
         """A hash of the photographs' names, sizes and times of change."""
         return digest_of_files(self.files)
+
+    def content_digest(self) -> str:
+        """A hash of the photographs, all of which are read."""
+        return digest_of_contents(self.files)
 
     def __len__(self) -> int:
         return len(self._folder)

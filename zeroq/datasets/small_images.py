@@ -48,6 +48,8 @@ class SmallImages(ABC):
         """A hash of the images and labels."""
         return digest_of_arrays(self.images.numpy(), self.labels.numpy())
 
+    content_digest = digest
+
     def prepare(self, pixels: torch.Tensor) -> torch.Tensor:
         """uint8 [n, C, H, W] → normalised float [n, channels, height, width]; grey images fill all channels."""
         channels, height, width = self.specification.shape

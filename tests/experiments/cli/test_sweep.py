@@ -55,6 +55,7 @@ def test_an_interrupted_sweep_says_what_is_left(command, outputs, monkeypatch, c
         calls.append(name)
         if len(calls) == 2:
             raise KeyboardInterrupt
+        return runner.Skipped("")
 
     monkeypatch.setattr(runner, "execute", execute)
     assert "interrupted" in command("-m", "method=naive", "bits=w8a8,w6a6,w4a8,w4a4", "tracker=disabled")
@@ -76,7 +77,7 @@ def test_missing_data_are_said_once_and_a_listing_needs_none(command, outputs, m
 def test_a_listing_names_runs_as_they_are_recorded(command, outputs, monkeypatch, capsys):
     """The list composes no config where it need not; the runs compose theirs."""
     names = []
-    monkeypatch.setattr(runner, "execute", lambda settings, name, others: names.append(name))
+    monkeypatch.setattr(runner, "execute", lambda settings, name, others: names.append(name) or runner.Skipped(""))
     sweep = ["method=dfq,zeroq", "bits=w8a8,mp4a8", "seed=0,3", "method.per_channel=true,false", "percentile=null"]
     sweep += ["model=timm", "model.name=resnet18", "data=cifar10", "distill=bounded,paper", "placement=layer_inputs"]
     command("-m", *sweep)
@@ -92,7 +93,7 @@ SPELLED = ["data.name=fashion-scenes", "data.name=fashion-mnist", "percentile=99
 @pytest.mark.parametrize("setting", SPELLED)
 def test_a_listing_spells_as_records_do(command, outputs, monkeypatch, capsys, setting):
     names = []
-    monkeypatch.setattr(runner, "execute", lambda settings, name, others: names.append(name))
+    monkeypatch.setattr(runner, "execute", lambda settings, name, others: names.append(name) or runner.Skipped(""))
     command("-m", "model=fashion/retinanet", setting)
     capsys.readouterr()
     command("-m", "--list", "model=fashion/retinanet", setting)

@@ -11,14 +11,14 @@ from experiments.core import record
 
 
 def test_json_is_written_whole_or_not_at_all(monkeypatch, tmp_path):
-    def interrupted(path: Path, text: str) -> None:
-        with path.open("w") as file:
-            file.write(text[:5])
+    def interrupted(path: Path, content: bytes) -> None:
+        with path.open("wb") as file:
+            file.write(content[:5])
         raise KeyboardInterrupt
 
     record.write_json(tmp_path / "entry.json", {"top1": 90.0})
     with monkeypatch.context() as patched:
-        patched.setattr(Path, "write_text", interrupted)
+        patched.setattr(Path, "write_bytes", interrupted)
         with pytest.raises(KeyboardInterrupt):
             record.write_json(tmp_path / "entry.json", {"top1": 91.0})
     assert [path.name for path in tmp_path.iterdir()] == ["entry.json"]
