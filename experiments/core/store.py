@@ -4,26 +4,34 @@ Any number of processes may share a folder: what one of them computes, the other
 """
 
 import hashlib
+import io
 import json
+import os
+import platform
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from torch import fx, nn
 
 import zeroq
+from experiments.core.progress import console
+from experiments.core.whole import write_whole
 from zeroq.errors import ZeroQError
+
+PATIENCE = 5.0  # seconds, before a process that waits for another says so
+CHECKSUM = 32  # bytes of an entry before its content
 
 
 class StageCache:
     """Results of stages in a folder, under a hash of everything that determines them.
 
-    Values are tensors, numbers, strings, and lists and dicts of them.
+    Values are tensors, numbers, strings, and lists and dicts of them. An entry begins with a checksum: one that is
+    damaged is computed again.
     """
 
     def __init__(self, folder: Path):
@@ -32,42 +40,56 @@ class StageCache:
     def get(self, key: dict[str, Any], compute: Callable[[], Any]) -> tuple[Any, float]:
         """(value, seconds that computing it took), computed now or earlier."""
         digest = hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()
-        path = self.folder / f"{key['stage']}-{digest[:20]}.pt"
+        path = self.folder / f"{key['stage']}-{digest[:20]}.stage"
         with locked(self.folder, path.stem):
-            try:
-                stored = torch.load(path, weights_only=True)
+            if (stored := self._stored(path)) is not None:
                 return stored["value"], stored["seconds"]
-            except (FileNotFoundError, RuntimeError, EOFError, UnpicklingError):
-                pass  # a damaged file is computed again
             started = time.perf_counter()
             value = compute()
             seconds = time.perf_counter() - started
             self._store(path, {"value": value, "seconds": seconds})
         return value, seconds
 
-    def _store(self, path: Path, content: dict[str, Any]) -> None:
-        partial = path.with_suffix(".partial")  # of a process that holds the claim: another's is from one that died
+    def _stored(self, path: Path) -> dict[str, Any] | None:
+        """What an entry holds; None where there is none, or one that is not as it was written."""
         try:
-            torch.save(content, partial)
-            partial.rename(path)
-        except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-            raise ZeroQError(f"cannot write to {self.folder}: {str(error).splitlines()[0]}") from error
-        finally:
-            partial.unlink(missing_ok=True)
+            content = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise ZeroQError(f"cannot read {path} ({error.strerror})") from error
+        checksum, packed = content[:CHECKSUM], content[CHECKSUM:]
+        if checksum == hashlib.sha256(packed).digest():
+            return torch.load(io.BytesIO(packed), weights_only=True)
+        console.print(f"{path} is damaged; the stage is computed again", highlight=False, markup=False)
+        return None
+
+    def _store(self, path: Path, content: dict[str, Any]) -> None:
+        torch.save(content, packed := io.BytesIO())
+        try:
+            write_whole(path, hashlib.sha256(packed.getvalue()).digest() + packed.getvalue())
+        except OSError as error:
+            raise ZeroQError(f"cannot write to {self.folder} ({error.strerror})") from error
 
 
 @contextmanager
 def locked(folder: Path, name: str) -> Iterator[None]:
     """Let one process at a time do the thing of this name; the lock of a process that dies is free again.
 
-    Raises ZeroQError where the folder cannot be written.
+    Who waits for long says for whom. Raises ZeroQError where the folder cannot be written.
     """
     digest = hashlib.sha256(name.encode()).hexdigest()
     try:
         locks = folder / "locks"
         locks.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(locks / digest[:20])
-        lock.acquire()
+        lock, owner = FileLock(locks / digest[:20]), locks / f"{digest[:20]}.owner"
+        try:
+            lock.acquire(timeout=PATIENCE)
+        except Timeout:
+            who = owner.read_text() if owner.exists() else "another process"
+            console.print(f"{name}: waiting for {who}, which is at it", highlight=False, markup=False)
+            lock.acquire()
+        owner.write_text(f"process {os.getpid()} on {platform.node()}")
     except OSError as error:
         raise ZeroQError(f"cannot write to {folder} ({error.strerror}); choose another folder, outputs=…") from error
     try:
