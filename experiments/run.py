@@ -20,7 +20,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from experiments.cli.arguments import check, is_sweep
+from experiments.cli.arguments import check, is_sweep, quoted
 from experiments.cli.jobs import name_and_settings
 from experiments.cli.outcomes import DIED, Outcome, SweepLog, outcome_of
 from experiments.cli.sweep import list_runs, sweep
@@ -58,7 +58,8 @@ def main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     # A polite kill cleans up like Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    arguments = sys.argv[1:]
+    given = sys.argv[1:]
+    arguments = sys.argv[1:] = [quoted(each) for each in given]
     asked = [each for each in arguments if each != LIST]
     outcomes.clear()
     try:
@@ -82,7 +83,7 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit("interrupted: start the same command again to continue")
     finally:
-        sys.argv[1:] = arguments
+        sys.argv[1:] = given
     if any(outcome.state == "failed" for outcome in outcomes):
         sys.exit(1)
 

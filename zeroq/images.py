@@ -6,6 +6,7 @@ import torch
 
 from zeroq.errors import ZeroQError
 
+MOST_IMAGES = 100_000
 # The smallest and the largest normalised pixel of each channel.
 Limits = tuple[Sequence[float], Sequence[float]]
 
@@ -29,9 +30,9 @@ def check_input_shape(input_shape: tuple[int, int, int]) -> None:
 
 
 def check_count(count: int) -> None:
-    """Raise ZeroQError for fewer than one image."""
-    if not isinstance(count, int) or count < 1:
-        raise ZeroQError(f"count must be at least 1, a whole number, not {count}")
+    """Raise ZeroQError for fewer than one image, and for more than anybody calibrates with."""
+    if not isinstance(count, int) or not 1 <= count <= MOST_IMAGES:
+        raise ZeroQError(f"count must be at least 1 and at most {MOST_IMAGES:,}, a whole number, not {count}")
 
 
 def check_limits(limits: Limits | None, images: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:

@@ -26,6 +26,7 @@ from zeroq.quantization.convert import (
 )
 from zeroq.rounding.quantize import Rounding, check_rounding
 
+MOST_PLANS = 10_000  # each is a pass of all images
 BiasCorrection = Literal["none", "analytic", "empirical"]
 Clipping = Literal["none", "output_error"]
 
@@ -99,8 +100,10 @@ class Settings:
         check_clipping(self.clipping)
         if self.clipping != "none" and self.percentile is not None:
             raise ZeroQError("clipping chooses the ends of activation ranges, and so does percentile; leave one out")
-        if not isinstance(self.refine, int) or self.refine < 0:
-            raise ZeroQError(f"refine is a number of plans, 0 for none, not {self.refine}")
+        if not isinstance(self.refine, int) or not 0 <= self.refine <= MOST_PLANS:
+            raise ZeroQError(f"refine is a number of plans, 0 for none, at most {MOST_PLANS:,}, not {self.refine}")
+        if self.refine and not self.mixed:
+            raise ZeroQError("refine chooses among mixed-precision plans; leave it out, or mixed=True")
         if self.mixed and isinstance(self.weight_bits, Mapping):
             raise ZeroQError("weight_bits names every layer's bits already; give the mean bits, or mixed=False")
         if self.mixed_activations and isinstance(self.activation_bits, Mapping):

@@ -34,12 +34,12 @@ LISTED = {
     },
     "pytorchcv": {
         64: "resnet18_wd4 preresnet18_wd4 sepreresnet18 bam_resnet18 cbam_resnet18 ibn_resnet50 "
-        "airnet50_1x64d_r2 sknet50 diaresnet18 diracnet18v2 sharesnet18 peleenet dpn68 bagnet9 "
+        "airnet50_1x64d_r2 sknet50 diaresnet18 diracnet18v2 sharesnet18 peleenet bagnet9 "
         "espnetv2_wd2 vovnet27s hardnet39ds xdensenet121_2 sqnxt23_w1 sqnxt23v5_w1 shufflenet_g1_wd4 "
         "shufflenetv2_wd2 menet108_8x1_g3 mobilenet_wd4 fdmobilenet_wd4 igcv3_wd4 ghostnet "
         "proxylessnas_mobile fbnet_cb condensenet74_c4_g4 isqrtcovresnet18",
         96: "bninception darknet53 nasnet_4a1056 fishnet99",
-        224: "resattnet56 dicenet_wd5",
+        224: "resattnet56 dicenet_wd5 dpn68",
         32: "resnet20_cifar10 preresnet20_cifar10 seresnet20_cifar10 xdensenet40_2_k24_bc_cifar10 diaresnet20_cifar10",
     },
 }

@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from sysconfig import get_path
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -45,7 +46,7 @@ def outcome(call: Callable[[], Any]) -> Any:
     try:
         return call()
     except ZeroQError as error:
-        return {"error": str(error)}
+        return {"error": str(error).replace(f"{get_path('purelib')}/", "")}
     except Exception as error:
         return {"fault": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"}
 
@@ -62,9 +63,14 @@ def exported(network: nn.Module, shape: tuple[int, int, int], images: torch.Tens
     return {
         "float_layers": report.float_layers,
         "first_difference": report.first_difference and report.first_difference.node,
-        "file_from_integers": ((found - integers).abs().max() / largest).item(),
-        "file_from_float": ((found - expected).abs().max() / largest).item(),
+        "file_from_integers": digits(((found - integers).abs().max() / largest).item()),
+        "file_from_float": digits(((found - expected).abs().max() / largest).item()),
     }
+
+
+def digits(value: float) -> float:
+    """The three that anybody looks at."""
+    return float(f"{value:.3g}")
 
 
 if __name__ == "__main__":

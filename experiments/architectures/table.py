@@ -34,7 +34,8 @@ def add(folder: Path, row: dict[str, Any]) -> None:
 
 def table(rows: list[dict[str, Any]]) -> Table:
     """A row an architecture."""
-    return Table("What becomes of architectures that people have", frame_of([_row(row) for row in rows]), NOTES)
+    notes = [*NOTES, *(f"Refused, {', '.join(names)}: {reason}." for reason, names in _refusals(rows).items())]
+    return Table("What becomes of architectures that people have", frame_of([_row(row) for row in rows]), tuple(notes))
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, int]:
@@ -50,6 +51,15 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, int]:
         "dfq": sum(row["dfq"] == "done" for row in rows),
         "faults": sum("fault" in row[way] for row in rows for way in WAYS),
     }
+
+
+def _refusals(rows: list[dict[str, Any]]) -> dict[str, list[str]]:
+    """What was said of which architectures, without the advice."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        for reason in {row[way]["error"].partition(";")[0] for way in WAYS if "error" in row[way]}:
+            found.setdefault(reason, []).append(row["architecture"])
+    return found
 
 
 def _row(row: dict[str, Any]) -> dict[str, str]:

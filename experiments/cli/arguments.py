@@ -1,5 +1,6 @@
 """What the command line of ``experiments.run`` may say, checked before Hydra reads it: its own messages take a page."""
 
+import re
 from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
@@ -22,6 +23,12 @@ PARAMS = "hydra.sweeper.params."
 RENAMED = {"results": "outputs"}
 # What an experiment is run on, and words for values that it does not have.
 SCALES = {"scale": "another", "detector": "another/detector"}
+# Settings that are paths, in which Hydra's grammar has no business.
+PATHS = ("outputs", "data.root", "model.checkpoint")
+PLAIN_PATH = re.compile(r"[\w/.@:+-]*", re.ASCII)
+# Hydra's flags that only go with another of its flags.
+OF_SHOWN_CONFIG = ("--resolve", "--package", "-p")
+SHOWING_CONFIG = ("--cfg", "-c", "--help", "-h")
 # The suites of experiments that were called table_resnet18, figure_plans, sweep_size, search_ranges.
 SUITES_OF = {"table": ("paper", "extensions"), "figure": ("paper",), "sweep": ("sweeps",), "search": ("search",)}
 
@@ -48,8 +55,19 @@ def outputs_folder(arguments: list[str]) -> Path:
         return Path(hydra.compose("config", given).outputs)
 
 
+def quoted(argument: str) -> str:
+    """A path as Hydra takes it, whatever characters it has; any other argument as it is."""
+    key, separator, value = partitioned(argument)
+    if key not in PATHS or not separator or value in ("", "null") or value[0] in QUOTES or PLAIN_PATH.fullmatch(value):
+        return argument
+    within = value.replace("\\", r"\\").replace("'", r"\'")
+    return f"{key}='{within}'"
+
+
 def check(arguments: list[str]) -> None:
     """Raise ZeroQError for a choice or a setting that does not exist, with the one that was probably meant."""
+    if (flags := set(arguments) & set(OF_SHOWN_CONFIG)) and not set(arguments) & set(SHOWING_CONFIG):
+        raise ZeroQError(f"{min(flags)} is of a config that is shown; add --cfg job")
     for argument in arguments:
         group, separator, value = partitioned(argument)
         if separator and group in RENAMED:
@@ -57,6 +75,8 @@ def check(arguments: list[str]) -> None:
         if group.lstrip("+~").startswith(PARAMS):
             setting = argument.lstrip("+~").removeprefix(PARAMS)
             raise ZeroQError(f"{argument}: a sweep over a setting is the setting itself; say {setting}")
+        if group in PATHS and separator and not value.strip("'\""):
+            raise ZeroQError(f"{argument} names no place; give a folder or a file, or leave it out")
         if "," in value and value[0] not in QUOTES and not is_sweep(arguments):
             raise ZeroQError(f"{argument}: several values are a sweep: add -m to the command line")
         if group == "experiment":

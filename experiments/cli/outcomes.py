@@ -55,10 +55,12 @@ def outcome_of(config: DictConfig, name: str, others: dict[str, str], *, sweepin
     """Do one run and say how it ended; a mistake is an outcome too, so that a sweep goes on."""
     try:
         # PyTorch takes seconds to import: --help, completion and mistyped settings do not wait for it.
-        from experiments.core.config import typed
+        from experiments.core.config import check_settings_matter, typed
         from experiments.core.once import Skipped, execute
 
-        content = execute(typed(config), name, others)
+        run = typed(config)
+        check_settings_matter(run, others)
+        content = execute(run, name, others)
     except (ZeroQError, OSError) as error:
         say(f"error: {error}", style="red")
         return Outcome(name, "failed", str(error))

@@ -1,8 +1,9 @@
 """A run's settings, typed and checked; below this file nothing sees a DictConfig."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
@@ -21,6 +22,14 @@ TRACKER_MODES = ("offline", "online", "disabled")
 # What a search can go by: the quantized network's distance from the float one, without data, or its score.
 OBJECTIVES = ("divergence", "value")
 
+# Settings of how sensitivities are measured.
+OF_SENSITIVITIES = (
+    "bits.candidates",
+    "method.candidates",
+    "sensitivity",
+    "method.sensitivity",
+    "sensitivity_direction",
+)
 # Budgets other than mean bits, and their units.
 BUDGETS = {"size_mib": "MiB", "bops_share": "bit operations", "latency_ms": "milliseconds"}
 
@@ -169,6 +178,9 @@ def typed(config: DictConfig) -> RunConfig:
         if isinstance(error, MissingMandatoryValue):
             raise ZeroQError(f"{error.full_key} is missing; give it a value, {error.full_key}=…") from error
         raise ZeroQError(f"{error.full_key}: {str(error).splitlines()[0]}") from error
+    check_truth_values(own, RunConfig)
+    if not run.model.name or not run.model.architecture:
+        raise ZeroQError("model.name is empty; name the network, as in model=timm model.name=resnet18.a1_in1k")
     if run.tracker.mode not in TRACKER_MODES:
         raise ZeroQError(f"tracker.mode must be one of {', '.join(TRACKER_MODES)}, not {run.tracker.mode!r}")
     if run.objective not in (None, *OBJECTIVES):
@@ -186,6 +198,32 @@ def typed(config: DictConfig) -> RunConfig:
     settings.check_values()
     run.method.build().check(settings, given=run.method.images == "real")
     return run
+
+
+def check_truth_values(config: DictConfig, kind: type, prefix: str = "") -> None:
+    """Raise ZeroQError for a number where true or false is meant: OmegaConf takes any for true."""
+    for name, own in get_type_hints(kind).items():
+        value = config.get(name)
+        if is_dataclass(own):
+            check_truth_values(value, own, f"{prefix}{name}.")
+        elif bool in (own, *get_args(own)) and not (value is None or isinstance(value, bool)):
+            raise ZeroQError(f"{prefix}{name} must be true or false, not {value}")
+
+
+def check_settings_matter(run: RunConfig, given: Collection[str]) -> None:
+    """Raise ZeroQError for a setting that changes nothing in a run: it would be recorded as if it had.
+
+    ``given`` are the settings that the command line names. What a method uses, it says itself.
+    """
+    method = run.method.build()
+    for key in sorted(given):
+        group, _, name = key.partition(".")
+        if group == "distill" and method.images != "distilled" and not (name == "count" and method.images != "none"):
+            raise ZeroQError(f"{key} is of distilled images, and method {method.name} has none; leave it out")
+        if key in OF_SENSITIVITIES and not method.measures_sensitivities:
+            raise ZeroQError(f"{key} is of sensitivities, and method {method.name} measures none; leave it out")
+    if "bits.weight" in given and (budgets := [each for each in BUDGETS if getattr(run.bits, each) is not None]):
+        raise ZeroQError(f"bits.weight and bits.{budgets[0]} are two budgets of one plan; leave one out")
 
 
 def check_bits_of(run: RunConfig) -> None:

@@ -33,6 +33,7 @@ from zeroq.errors import ZeroQError
 NAMED_GROUPS = ("model", "method", "bits")
 SILENT_KEYS = ("force", "outputs", "tracker", "device", "data.root", "hydra", "objective")
 SILENT_KEYS += ("experiment", *EXPERIMENT_KEYS)  # an experiment is the runs that it names
+LONGEST_NAME = 200  # bytes; folders may have 255, and files beside them longer names
 # Of the fields of a record; a program reads only its own.
 SCHEMA = 1
 
@@ -193,11 +194,15 @@ def spelling(config: DictConfig, key: str) -> str:
 def run_name(choices: dict[str, str], settings: dict[str, str], seed: int) -> str:
     """A folder name made of the overrides: ``fashion-resnet18,zeroq,w8a8,seed=0`` and ``other_settings``.
 
-    The order of the overrides does not matter, nor do those that cannot change the result.
+    The order of the overrides does not matter, nor do those that cannot change the result. A long one ends in a hash.
     """
     parts = [choices[group] for group in NAMED_GROUPS] + [f"seed={seed}"]
     parts += [f"{key}={value}" for key, value in settings.items()]
-    return ",".join(parts).replace("/", "-").replace(" ", "")
+    name = ",".join(parts).replace("/", "-").replace(" ", "")
+    if len(name.encode()) <= LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:12]
+    return f"{name.encode()[: LONGEST_NAME - 13].decode(errors='ignore')},{digest}"
 
 
 @contextmanager

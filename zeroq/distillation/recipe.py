@@ -17,8 +17,8 @@ from zeroq.distillation.batch_norm import Statistics, check_statistics
 from zeroq.errors import ZeroQError
 from zeroq.images import Limits, check_count
 
-# Adam divides by its bias correction, and float32 overflows above.
-LARGEST_LEARNING_RATE = 1e30
+# Adam divides by its bias correction, and float32 overflows above; below, no pixel near 1 ever changes.
+SMALLEST_LEARNING_RATE, LARGEST_LEARNING_RATE = 1e-8, 1e30
 
 
 class DistillationDivergedError(ZeroQError):
@@ -111,8 +111,9 @@ def check_settings(count: int, statistics: str, iterations: int, learning_rate: 
     check_statistics(statistics)
     if not isinstance(iterations, int) or iterations < 1:
         raise ZeroQError(f"iterations must be at least 1, a whole number, not {iterations}")
-    if not isinstance(learning_rate, int | float) or not 0 < learning_rate <= LARGEST_LEARNING_RATE:
-        raise ZeroQError(f"learning_rate must be positive and at most {LARGEST_LEARNING_RATE:g}, not {learning_rate}")
+    smallest, largest = SMALLEST_LEARNING_RATE, LARGEST_LEARNING_RATE
+    if not isinstance(learning_rate, int | float) or not smallest <= learning_rate <= largest:
+        raise ZeroQError(f"learning_rate must be at least {smallest:g} and at most {largest:g}, not {learning_rate}")
 
 
 def check_loss(value: float, iteration: int, learning_rate: float) -> None:

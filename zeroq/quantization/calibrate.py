@@ -50,6 +50,6 @@ def calibrate(quantized: nn.Module, images: torch.Tensor, percentile: float | No
 
 
 def check_percentile(percentile: float | None) -> None:
-    """Raise ZeroQError unless ``percentile`` is None or in (50, 100]."""
-    if percentile is not None and not 50 < percentile <= 100:
-        raise ZeroQError(f"percentile must be above 50 and at most 100, such as 99.9, not {percentile}")
+    """Raise ZeroQError unless ``percentile`` is None or from 75 to 100, so that half of all values are in."""
+    if percentile is not None and not 75 <= percentile <= 100:
+        raise ZeroQError(f"percentile must be at least 75 and at most 100, such as 99.9, not {percentile}")

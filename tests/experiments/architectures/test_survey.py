@@ -10,6 +10,7 @@ from experiments import survey as command
 from experiments.architectures import surveyed
 from experiments.architectures.listed import MAKERS, architectures, made
 from experiments.architectures.table import add, rows_of, summary, table
+from tests.paths import RESULTS
 
 
 class Small(nn.Module):
@@ -94,3 +95,12 @@ def test_what_is_done_is_not_done_again(tmp_path, monkeypatch, capsys):
 
 class Failed:
     returncode, stderr = 137, "Killed"
+
+
+def test_what_is_committed_is_of_what_is_listed():
+    rows = rows_of(RESULTS / "architectures")
+    assert {row["architecture"]: row["side"] for row in rows} == architectures()
+    assert all(row["untouched"] for row in rows)
+    assert summary(rows)["faults"] == 0
+    table_of_them = (RESULTS / "architectures" / "table.md").read_text()
+    assert table(rows).markdown() == table_of_them

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+from experiments.architectures.table import rows_of, summary
+from tests.paths import RESULTS
 from tests.results.facts import (
     BUNDLED,
     CLASSIFIERS,
@@ -21,6 +23,7 @@ def passages() -> Iterator[str]:
     yield from normalisation()
     yield from placements()
     yield from files()
+    yield architectures()
     yield from other_tools()
 
 
@@ -32,6 +35,19 @@ def normalisation() -> Iterator[str]:
         for end in (0, 1)
     ]
     yield f"limits=(({ends[0]}), ({ends[1]}))"
+
+
+def architectures() -> str:
+    """The survey's summary."""
+    found = summary(rows_of(RESULTS / "architectures"))
+    whole = found["all layers but one or none in integers"]
+    return (
+        f"Of [{found['architectures']} of torchvision, timm and pytorchcv](../results/architectures/table.md), with "
+        f"random weights, {found['exported']} are exported with placement `integer`, {whole} of them with every layer "
+        f"in integers but at most one. {found['files equal']} files give what `zeroq.integer_arithmetic` gives; in the "
+        f"others a rounding falls to the other side, which moves the scores of a random network far. DFQ takes "
+        f"{found['dfq']}."
+    )
 
 
 def placements() -> Iterator[str]:
