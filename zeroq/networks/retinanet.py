@@ -33,6 +33,10 @@ SMALLEST_ANCHOR = 16  # pixels, on the finest level
 SCENES = InputSpecification(shape=(1, 128, 128), mean=(0.312,), std=(0.231,))
 
 
+class RawRetinaNet(OneStage):
+    """The layers of the bundled one, under the name by which its card and its records know it."""
+
+
 def detector_around(raw: nn.Module, **settings) -> RetinaNet:
     """RetinaNet's pre- and post-processing, with these settings, around a raw network."""
     backbone = RawPyramid(raw)
@@ -52,10 +56,10 @@ def load(architecture: str = ARCHITECTURE, checkpoint: Path | None = None) -> Pr
     return take_apart(_from_checkpoint(checkpoint))
 
 
-def build_bundled() -> OneStage:
+def build_bundled() -> RawRetinaNet:
     """The bundled zoo's detector with random weights."""
     body = narrow(resnet50(), NARROWER, in_channels=1, classes=SCENE_CLASSES)
-    return OneStage(_assemble(body, PYRAMID_CHANNELS, SCENE_CLASSES))
+    return RawRetinaNet(_assemble(body, PYRAMID_CHANNELS, SCENE_CLASSES))
 
 
 def bundled_detector(raw: nn.Module) -> RetinaNet:
