@@ -147,20 +147,20 @@ def of_one_origin(records: list[dict]) -> tuple[list[dict], list[Omission]]:
         groups[record["model"], own].append(record)
     reasons = {}
     for (model, _), group in groups.items():
-        origins = Counter((record["network"], record["images"]) for record in group)
-        (network, images), most = origins.most_common(1)[0]
+        origins = Counter((record["network"], record["data_digest"]) for record in group)
+        (network, data), most = origins.most_common(1)[0]
         if list(origins.values()).count(most) > 1:
             for record in group:
                 reasons[record["run"]] = f"as many records of {model} are of other weights or test images"
             continue
-        usual = [record for record in group if (record["network"], record["images"]) == (network, images)]
+        usual = [record for record in group if (record["network"], record["data_digest"]) == (network, data)]
         typical = median(record["fp32_value"] for record in usual)
         for record in group:
             if record["network"] != network:
                 reasons[record["run"]] = f"other weights than most records of {model}"
-            elif record["images"] != images:
-                reasons[record["run"]] = f"{record['images']} test images, most records of {model} have {images}"
-            # Test sets of the same size show in what the float network makes of them.
+            elif record["data_digest"] != data:
+                reasons[record["run"]] = f"other test images than most records of {model}"
+            # So does other preprocessing, in what the float network makes of them.
             elif not same_score(record["fp32_value"], typical, record["metric"]):
                 reasons[record["run"]] = (
                     f"the float network scores {record['fp32_value']} there, {typical} in most records of {model}"

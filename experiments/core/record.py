@@ -6,8 +6,8 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from math import isfinite
 from pathlib import Path
+from sys import float_info
 from types import UnionType
 from typing import (
     Annotated,
@@ -157,7 +157,8 @@ def fits(value: Any, kind: Any) -> bool:
     if origin is dict:
         return isinstance(value, dict) and all(fits(each, inner[1]) for each in value.values())
     if kind is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+        # Python compares a whole number of any size, and converts none that is too large.
+        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= float_info.max
     return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 
 

@@ -8,7 +8,7 @@ from experiments.analysis.collection import from_folders
 from experiments.analysis.tables import tables
 from experiments.analysis.tables.method_scores import method_table
 from experiments.core import record as records_module
-from experiments.core.record import validation_error
+from experiments.core.record import FIELDS, validation_error
 from tests.experiments.analysis.records import collected, whole, without_run
 from zeroq import ZeroQError
 
@@ -17,7 +17,7 @@ from zeroq import ZeroQError
     ("change", "reason"),
     [
         ({"network": "3c4d"}, "other weights than most records of fashion/resnet18"),
-        ({"images": 1000}, "1000 test images, most records of fashion/resnet18 have 10000"),
+        ({"data_digest": "0"}, "other test images than most records of fashion/resnet18"),
         ({"fp32_value": 90.0}, "the float network scores 90.0 there, 92.0 in most records"),
     ],
 )
@@ -34,6 +34,21 @@ def test_what_does_not_fit_the_others_is_left_out_and_named(change, reason):
     # A checkpoint of one's own is another network.
     odd["settings"] = {"model.checkpoint": "mine.pt"}
     assert collected(*usual, odd).omissions == []
+
+
+JUNK = (None, True, -1, 1.5, 10**400, "", "x", "=1", "a|b\n<b>", "../x", [], [1], {}, {"layer": "x"}, {"a": {"b": 1}})
+
+
+@pytest.mark.parametrize("field", [name for name in FIELDS if name != "schema"])
+def test_a_wrong_value_is_left_out_or_shown_but_breaks_nothing(field):
+    usual = [whole("a"), whole("b", method="naive"), whole("c", seed=1)]
+    for junk in JUNK:
+        found = collected(*usual, whole("odd", w_bits="4") | {field: junk})
+        used = {record["run"] for record in found.records}
+        assert {"a", "b", "c"} <= used
+        assert ("odd" in used) != any(omission.run == "odd" for omission in found.omissions)
+        if "odd" in used or junk == JUNK[-1]:  # of those that are left out, one shows what all do
+            assert all(table.markdown() and table.latex() for table in tables(found).values())
 
 
 def test_another_device_may_round_the_float_network_differently():
