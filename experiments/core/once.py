@@ -28,6 +28,7 @@ from zeroq.mixed_precision.budget import Latency
 from zeroq.modules import model_device
 from zeroq.networks.pretrained import PretrainedNetwork
 from zeroq.pipeline import QuantizationResult, RunStage, Stage, quantize_by_method
+from zeroq.quantization.affine import FLOAT_BITS
 from zeroq.quantization.size import average_bits_for
 from zeroq.settings import Settings
 
@@ -74,6 +75,7 @@ def carry_out(
         check_readable(dataset.files, progress)
     run_stage = Stages(config.outputs / "cache", network.module)
     result = quantized(config, network, run_stage)
+    check_every_layer(result)
     reference = float_score(network, dataset, run_stage)
     started = time.perf_counter()
     simulated = simulation(result.model, config.placement)
@@ -96,6 +98,16 @@ def carry_out(
     picture = write_files(folder, config, losses, result)
     record.write_json(folder / "record.json", content)
     return content, tracker.Findings(losses, result.sensitivity, frontier_table(result), picture and picture.name)
+
+
+def check_every_layer(result: QuantizationResult) -> None:
+    """Raise ZeroQError where not as many layers are quantized as the plan says: a score would be of another network."""
+    planned = sum(bits < FLOAT_BITS for bits in result.plan.values())
+    found = result.report["quantized_weight_layers"]
+    if found != planned:
+        raise ZeroQError(
+            f"{found} layers are quantized, and the plan has {planned}; no score is taken of such a network"
+        )
 
 
 def quantized(config: RunConfig, network: PretrainedNetwork, run_stage: RunStage) -> QuantizationResult:

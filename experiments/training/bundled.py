@@ -14,7 +14,7 @@ from zeroq.datasets.fashion_mnist import FashionMNIST
 from zeroq.datasets.fashion_scenes import FashionScenes
 from zeroq.errors import ZeroQError
 from zeroq.networks import zoo
-from zeroq.networks.checkpoint import sha256
+from zeroq.networks.download import sha256
 
 
 def start(architecture: str, data: Path, device: torch.device) -> Training:

@@ -16,7 +16,7 @@ from experiments.analysis.collection import from_folders
 from experiments.core import content as run_content
 from experiments.core import once, sources
 from experiments.core.record import read_record
-from tests.command_line import QUICK, only_runs
+from tests.command_line import COUNT, QUICK, only_runs, quick
 from tests.paths import DATA
 from zeroq.datasets.fashion_mnist import FashionMNIST
 from zeroq.evaluation.classification import evaluate
@@ -63,7 +63,7 @@ def test_record_is_complete_and_skipped_the_second_time(command, outputs, capsys
 
 
 def test_wandb_offline_run_holds_config_and_numbers(command, outputs):
-    assert command("method=gaussian", "bits=w8a8", *QUICK) == 0
+    assert command("method=gaussian", "bits=w8a8", *COUNT) == 0
     (folder,) = (outputs / "runs").glob("fashion-resnet18,gaussian,w8a8*")
     (offline,) = folder.glob("wandb/offline-run-*")
     shown = subprocess.run(
@@ -82,11 +82,11 @@ def test_wandb_offline_run_holds_config_and_numbers(command, outputs):
 
 
 def test_only_data_that_may_be_passed_on_are_shown(command, outputs, monkeypatch):
-    quick = ("tracker=disabled", *QUICK)
-    assert command("method=real", "bits=w6a6", *quick) == 0
+    shared = ("tracker=disabled", *COUNT)
+    assert command("method=real", "bits=w6a6", *shared) == 0
     assert len(list((outputs / "runs").glob("*,real,w6a6,*/calibration.png"))) == 1
     monkeypatch.setattr(run_content, "FREE_DATA", ())
-    assert command("-m", "method=gaussian,real", "bits=w8a8", *quick) == 0
+    assert command("-m", "method=gaussian,real", "bits=w8a8", *shared) == 0
     pictures = {path.parent.name.split(",")[1] for path in (outputs / "runs").glob("*,w8a8,*/calibration.png")}
     assert pictures == {"gaussian"}
 
@@ -112,7 +112,7 @@ def test_sweep_runs_every_combination_and_naive_needs_no_images(command, outputs
     ("method", "granularity", "ranges"), [("dfq", "per_tensor", 0), ("zeroq+dfq", "per_channel", 21)]
 )
 def test_dfq_and_its_record(command, outputs, method, granularity, ranges):
-    assert command(f"method={method}", "bits=w4a8", "tracker=disabled", *QUICK) == 0
+    assert command(f"method={method}", "bits=w4a8", "tracker=disabled", *quick(method)) == 0
     (folder,) = (outputs / "runs").glob(f"fashion-resnet18,{method},w4a8*")
     content = json.loads((folder / "record.json").read_text())
     assert (content["method"], content["granularity"]) == (method, granularity)
@@ -133,7 +133,7 @@ def test_skipped_steps_are_said(command, capsys, monkeypatch, no_norm):
 
 
 def test_budget_in_mib_is_labelled_with_its_mean_bits(command, outputs):
-    assert command("method=gaussian", "bits=mp4a8", "bits.size_mib=0.4", "tracker=disabled", *QUICK) == 0
+    assert command("method=gaussian", "bits=mp4a8", "bits.size_mib=0.4", "tracker=disabled", *COUNT) == 0
     (folder,) = (outputs / "runs").glob("fashion-resnet18,gaussian,mp4a8*bits.size_mib=0.4*")
     content = json.loads((folder / "record.json").read_text())
     assert content["size_mib"] <= 0.4

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from experiments.core import sources
-from tests.command_line import QUICK, only_runs
+from tests.command_line import COUNT, QUICK, only_runs
 from zeroq.networks import zoo
 from zeroq.networks.pretrained import PretrainedNetwork
 
@@ -141,7 +141,7 @@ def test_network_without_batch_norm(command, capsys, monkeypatch, no_norm, quick
     flat = torch.nn.Sequential(torch.nn.Conv2d(1, 3, 1), *no_norm, torch.nn.Linear(5, 10))
     network = PretrainedNetwork(flat, zoo.input_specification("resnet18"))
     monkeypatch.setitem(sources.NETWORKS, "bundled", lambda architecture, checkpoint: network)
-    shared = ("model.name=test/no-norm", "tracker=disabled", *QUICK)
+    shared = ("model.name=test/no-norm", "tracker=disabled", *COUNT)
     assert command(*shared, "method=zeroq") == 1
     assert "no BatchNorm layer" in capsys.readouterr().out.replace("\n", " ")
     assert command(*shared, "method=gaussian") == 0

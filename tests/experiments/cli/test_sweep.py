@@ -14,7 +14,7 @@ import pytest
 
 from experiments.cli import arguments
 from experiments.core import once as runner
-from tests.command_line import QUICK, only_runs
+from tests.command_line import COUNT, QUICK, only_runs
 from tests.paths import ROOT
 from zeroq import ZeroQError
 
@@ -23,12 +23,12 @@ CHANGING = ("seconds", "git_commit")
 
 
 def test_a_listing_says_what_is_done_and_runs_nothing(command, outputs, quick_scores, capsys):
-    quick = (*QUICK, "tracker=disabled", "model=fashion/resnet18", "method=gaussian")
+    quick = (*COUNT, "tracker=disabled", "model=fashion/resnet18", "method=gaussian")
     assert command(*quick, "bits=w8a8") == 0
     before = only_runs(outputs)
     capsys.readouterr()
     assert command("-m", "--list", *quick, "bits=w8a8,w4a8,w4a4") == 0
-    plain = "fashion-resnet18,gaussian,{},seed=0,distill.count=2,distill.iterations=2"
+    plain = "fashion-resnet18,gaussian,{},seed=0,distill.count=2"
     done, *left, total = capsys.readouterr().out.splitlines()
     assert done == "done  " + plain.format("w8a8")
     assert left == ["left  " + plain.format(bits) for bits in ("w4a8", "w4a4")]

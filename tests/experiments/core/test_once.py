@@ -16,7 +16,13 @@ from zeroq.modules import channels_last
 from zeroq.networks import zoo
 
 QUICK = {"count": 2, "iterations": 3, "seed": 1}
-WORDS = ("distill.count=2", "distill.iterations=3", "seed=1", "tracker=disabled")
+WORDS = ("seed=1", "tracker=disabled")
+
+
+def words_of(method: str) -> list[str]:
+    """What a method takes of the quick settings."""
+    count, iterations = "distill.count=2", "distill.iterations=3"
+    return [count, iterations] if method.startswith("zeroq") else [count] if method == "gaussian" else []
 
 
 @pytest.mark.parametrize(
@@ -38,7 +44,7 @@ def test_a_run_is_what_one_call_of_the_library_gives(command, outputs, monkeypat
         return kept[-1]
 
     monkeypatch.setattr(once, "quantized", keep)
-    assert command("model=fashion/mobilenetv2", f"method={method}", f"bits={bits}", *WORDS) == 0
+    assert command("model=fashion/mobilenetv2", f"method={method}", f"bits={bits}", *WORDS, *words_of(method)) == 0
     (folder,) = (outputs / "runs").glob(f"fashion-mobilenetv2,{method},{bits},seed=1*")
     record = json.loads((folder / "record.json").read_text())
 
