@@ -56,7 +56,7 @@ def test_the_four_agree(placement, network):
 
 
 @pytest.mark.slow
-@settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(network=networks(), placement=st.sampled_from(["integer", "layer_inputs"]))
 def test_the_four_agree_on_many(placement, network):
     with tempfile.TemporaryDirectory() as folder:
