@@ -210,6 +210,7 @@ def test_text_of_records_is_shown_as_text(browser):
     assert HOSTILE in browser.execute_script("return document.querySelector('main').textContent")
 
 
+@pytest.mark.slow
 @needs_browser
 @pytest.mark.parametrize("width", [1400, 400])
 def test_the_committed_page_draws_everything_without_a_network(driver, committed_page, width):

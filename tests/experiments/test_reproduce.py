@@ -11,6 +11,7 @@ from tests.paths import RESULTS
 NAME = "fashion-resnet18,naive,w4a8,seed=0,method.per_channel=true"
 
 
+@pytest.mark.slow
 def test_a_record_is_made_again_and_compared(tmp_path, monkeypatch, capsys):
     unpack(RESULTS, NAME, tmp_path / "runs")
     monkeypatch.setattr(sys, "argv", ["reproduce", f"outputs={tmp_path}", "count=3"])

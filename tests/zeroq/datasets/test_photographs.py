@@ -49,6 +49,7 @@ def test_an_unreadable_photograph_among_a_thousand_is_named(imagenet, unreadable
     assert done[-1] == (567, 1000)
 
 
+@pytest.mark.parametrize("unreadable", ["damaged inside", "text"], indirect=True)
 def test_a_photograph_that_is_damaged_later_is_named_in_one_sentence(imagenet, unreadable):
     with pytest.raises(ZeroQError) as raised:
         list(ImageNet(imagenet, SPECIFICATION).batches())
@@ -56,6 +57,7 @@ def test_a_photograph_that_is_damaged_later_is_named_in_one_sentence(imagenet, u
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize("unreadable", ["damaged inside"], indirect=True)
 def test_the_command_line_reads_every_photograph_before_it_works(imagenet, unreadable, command, capsys, monkeypatch):
     network = PretrainedNetwork(nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 1000)), SMALL)
     monkeypatch.setitem(sources.NETWORKS, "torchvision", lambda architecture, checkpoint: network)

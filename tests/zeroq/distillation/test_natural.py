@@ -16,6 +16,7 @@ def neighbours(images: torch.Tensor) -> float:
     return torch.corrcoef(torch.stack([images[..., 1:].flatten(), images[..., :-1].flatten()]))[0, 1].item()
 
 
+@pytest.mark.slow
 def test_neighbouring_pixels_agree_as_in_natural_images():
     """The fast recipe's do not, though its images satisfy the same layers: what it starts from is white."""
     mobilenet = zoo.load("mobilenetv2")

@@ -90,7 +90,8 @@ def test_the_file_finds_what_the_simulation_finds(name, tmp_path):
     torch.testing.assert_close(found["scores"], expected["scores"], rtol=0, atol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["ssdlite", pytest.param("faster r-cnn", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ssdlite", "faster r-cnn"])
 def test_bits_are_chosen_for_each_layer(name):
     """Their classes share a softmax, and the smallest features of untrained SSDLite are near 1e-22."""
     parts = take_apart(made(name))
