@@ -6,6 +6,7 @@ from torch import nn
 
 import zeroq
 from tests.zeroq.export.networks import calibrated, steps
+from zeroq.export.lowering import _scale_that_holds
 from zeroq.export.runtime import OnnxNetwork, kernels
 from zeroq.layers import weighted_layers
 
@@ -84,3 +85,40 @@ def test_views_that_are_changed_in_place(images, tmp_path):
     with pytest.raises(zeroq.ZeroQError, match="changes in place what is a part"):
         zeroq.export_onnx(quantized, tmp_path / "file.onnx", images)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("per_channel", [True, False])
+@pytest.mark.parametrize("dead", [True, False])
+def test_every_bias_has_an_integer_of_32_bits(per_channel, dead):
+    """Biases far above what a channel's weights reach, in units of input scale × weight scale."""
+    bias = torch.tensor([0.0, 1e-3, 5.0, -3e4, 1e9])
+    input_scale, scale = torch.tensor(0.01), torch.tensor([1e-9, 1e-6, 1e-3, 1e-8, 1e-7])
+    zeros = torch.tensor([dead, False, dead, False, False])
+    if not per_channel:
+        scale, zeros = scale[0], zeros.all()
+    found = _scale_that_holds(bias, input_scale, scale, zeros)
+    assert found.shape == scale.shape
+    units = bias.double() / (input_scale.double() * found.double())
+    assert units.abs().max() < 2**31
+    assert (found >= scale)[~zeros].all() if per_channel else found >= scale
+    # And no coarser than that asks for: the largest keeps 29 bits.
+    assert units.abs().max() > 2**28
+
+
+@pytest.mark.parametrize("bits", [3, 4, 8])
+@pytest.mark.parametrize("placement", ["integer", "layer_inputs"])
+def test_a_narrow_grid_ends_where_it_was_simulated_to_end(bits, placement, tmp_path):
+    """On images far out of the range that was calibrated, so that all ends are reached."""
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        *(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1), nn.ReLU()),
+        *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)),
+    ).eval()
+    images = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    quantized = calibrated(network, images, 8, bits, placement=placement)
+    report = zeroq.export_onnx(quantized, tmp_path / "file.onnx", images)
+    with torch.no_grad():
+        expected, float_scores = quantized(20 * images), network(20 * images)
+        found = OnnxNetwork(report.path)(20 * images)
+    assert float_scores.abs().max() > 4 * expected.abs().max()  # the ends cut
+    assert steps(expected, found, bits) < 1.5

@@ -88,3 +88,16 @@ def test_calibrating_again_replaces_the_range(images):
     fresh = zeroq.quantize(nn.Sequential(nn.Conv2d(3, 4, 3)))
     zeroq.calibrate(fresh, images)
     assert quantized[0].input_quantizer.scale == fresh[0].input_quantizer.scale
+
+
+def test_ranges_are_those_of_evaluation_whatever_mode_a_network_is_in(images):
+    torch.manual_seed(0)
+    layers = (nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5), nn.ReLU(), nn.Conv2d(4, 4, 3))
+    quantized = zeroq.quantize(nn.Sequential(*layers), 8, 8)
+    zeroq.calibrate(quantized.eval(), images)
+    expected = {name: each.scale.item() for name, each in activation_quantizers(quantized).items()}
+    statistics = quantized[1].running_mean.clone()
+    zeroq.calibrate(quantized.train(), images)
+    assert {name: each.scale.item() for name, each in activation_quantizers(quantized).items()} == expected
+    assert quantized.training
+    assert torch.equal(quantized[1].running_mean, statistics)
