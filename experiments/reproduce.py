@@ -32,6 +32,8 @@ def overrides(record: NamedRecord) -> list[str]:
     for group, choice in named.items():
         if choice not in choices(group):
             raise ZeroQError(f"{record['run']} cannot be run again: there is no {group}={choice}")
+    if own := [key for key in record["settings"] if key.startswith("model.")]:
+        raise ZeroQError(f"{record['run']} is of a network of somebody's own ({own[0]}); it cannot be run again here")
     words = {**named, "seed": record["seed"], **record["settings"]}
     return [f"{key}={value}" for key, value in words.items()]
 

@@ -39,6 +39,8 @@ def run(config: DictConfig) -> float | None:
     """One run; its objective, for a search."""
     hydra_config = HydraConfig.get()
     overrides, choices = list(hydra_config.overrides.task), hydra_config.runtime.choices
+    if isinstance(config.seed, str):
+        raise ZeroQError(f"seed must be a whole number, not {config.seed!r}")
     name, others = name_and_settings(overrides, choices, config.seed, lambda: config)
     sweeping = hydra_config.mode == RunMode.MULTIRUN
     log = SweepLog(Path(hydra_config.sweep.dir))
@@ -77,7 +79,7 @@ def main() -> None:
         hint = "; pip install -r requirements-sweeps.txt" if "hydra/" in str(error.missing_cfg_file) else ""
         sys.exit(f"error: {str(error).splitlines()[0]}{hint}")
     except (ZeroQError, HydraException, OmegaConfBaseException) as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {str(error).splitlines()[0]}")
     except OSError as error:
         sys.exit(f"error: cannot write to {error.filename or 'the disk'} ({error.strerror}); choose another outputs=…")
     except KeyboardInterrupt:

@@ -9,6 +9,7 @@ import pandas
 
 from experiments.core.record import formatted
 from experiments.core.whole import write_whole
+from zeroq.errors import ZeroQError
 
 NONE = "–"
 SUFFIXES = (".md", ".tex", ".csv")
@@ -67,8 +68,8 @@ class Table:
 
 
 def plain_markdown(text: str) -> str:
-    """A text that ends no cell and holds no HTML."""
-    return " ".join(text.split("\n")).replace("|", r"\|").replace("<", "&lt;")
+    """A text that ends no cell, and holds no HTML, link or picture."""
+    return " ".join(text.split("\n")).replace("|", r"\|").replace("<", "&lt;").replace("](", r"]\(")
 
 
 def no_formula(text: str) -> str:
@@ -104,7 +105,8 @@ def mean_cell(records: pandas.DataFrame) -> Cell:
     """The mean score over seeds, as ``mean_and_deviation``."""
     if records.empty:
         return Cell(NONE)
-    assert records.seed.is_unique, f"{list(records.run)} are several runs of one seed"
+    if not records.seed.is_unique:
+        raise ZeroQError(f"{', '.join(records.run)} are several runs of one seed; leave all but one of them out")
     return Cell(mean_and_deviation(records.value, records.metric.iloc[0]), records.run)
 
 

@@ -9,8 +9,7 @@ import hydra
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.core.choices import CONF, EXPERIMENT_KEYS, GROUPS, choices
-from experiments.core.record import SILENT_KEYS
+from experiments.core.choices import CONF, EXPERIMENT_KEYS, GROUPS, SILENT_KEYS, choices
 from zeroq.errors import ZeroQError
 
 # What a value with commas that is one value starts with: a list, a dictionary, words in quotes.
@@ -26,6 +25,7 @@ SCALES = {"scale": "another", "detector": "another/detector"}
 # Settings that are paths, in which Hydra's grammar has no business.
 PATHS = ("outputs", "data.root", "model.checkpoint")
 PLAIN_PATH = re.compile(r"[\w/.@:+-]*", re.ASCII)
+LONGEST = 4096  # characters of an argument; Python reads no longer number
 # Hydra's flags that only go with another of its flags.
 OF_SHOWN_CONFIG = ("--resolve", "--package", "-p")
 SHOWING_CONFIG = ("--cfg", "-c", "--help", "-h")
@@ -70,6 +70,10 @@ def check(arguments: list[str]) -> None:
         raise ZeroQError(f"{min(flags)} is of a config that is shown; add --cfg job")
     for argument in arguments:
         group, separator, value = partitioned(argument)
+        if len(argument) > LONGEST or not argument.isprintable():
+            raise ZeroQError(f"{argument[:40]!r}… is too long, or has characters that end a line")
+        if separator and not group:
+            raise ZeroQError(f"{argument} names no setting; say setting=value")
         if separator and group in RENAMED:
             raise ZeroQError(f"{argument}: the setting is called {RENAMED[group]} now; say {RENAMED[group]}={value}")
         if group.lstrip("+~").startswith(PARAMS):

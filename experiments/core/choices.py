@@ -6,6 +6,9 @@ CONF = Path(__file__).parents[2] / "conf"
 GROUPS = ("model", "method", "bits", "distill", "data", "tracker")
 # What says which runs an experiment has; no run sees it.
 EXPERIMENT_KEYS = ("scale", "detector", "lists", "grids")
+# Overrides that do not change a run's result: neither its name nor its record has them.
+SILENT_KEYS = ("force", "outputs", "tracker", "device", "data.root", "hydra", "objective")
+SILENT_KEYS += ("experiment", *EXPERIMENT_KEYS)  # an experiment is the runs that it names
 OF_HYDRA = {
     "hydra/launcher": ("basic", "joblib", "ray", "submitit_local", "submitit_slurm"),
     "hydra/sweeper": ("basic", "optuna"),

@@ -174,6 +174,8 @@ def typed(config: DictConfig) -> RunConfig:
     own = OmegaConf.masked_copy(config, [key for key in config if key not in EXPERIMENT_KEYS])  # no run sees them
     try:
         run: RunConfig = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RunConfig), own))
+    except OverflowError as error:
+        raise ZeroQError("a number is too large to be one") from error
     except OmegaConfBaseException as error:
         if isinstance(error, MissingMandatoryValue):
             raise ZeroQError(f"{error.full_key} is missing; give it a value, {error.full_key}=…") from error

@@ -68,7 +68,10 @@ def config_of(folder: Path, record: NamedRecord, data_root: str | None) -> RunCo
     Settings that came later than the run have what its method gives them today.
     """
     try:
-        stored = OmegaConf.load(folder / "config.yaml")
+        text = (folder / "config.yaml").read_text()
+        if "${" in text:  # what is stored is resolved; a stranger's could read the environment
+            raise ZeroQError(f"{folder / 'config.yaml'} refers to other values; run it again")
+        stored = OmegaConf.create(yaml.safe_load(text))
         method = [f"method={record['method']}"] if record["method"] in choices("method") else []
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
             today = OmegaConf.to_container(hydra.compose("config", method))
@@ -78,7 +81,9 @@ def config_of(folder: Path, record: NamedRecord, data_root: str | None) -> RunCo
         return typed(whole)
     except OSError as error:
         raise ZeroQError(f"{folder / 'config.yaml'} cannot be read ({error.strerror}); run it again") from error
-    except (OmegaConfBaseException, yaml.YAMLError) as error:
+    except (OmegaConfBaseException, yaml.YAMLError, RecursionError, ValueError) as error:
+        if isinstance(error, ZeroQError):
+            raise
         raise ZeroQError(f"{folder / 'config.yaml'} is damaged ({str(error).splitlines()[0]}); run it again") from error
 
 

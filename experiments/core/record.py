@@ -24,16 +24,14 @@ from typing import (
 
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.core.choices import EXPERIMENT_KEYS
-from experiments.core.setting_keys import REAL_NUMBERS, setting_error
+from experiments.core.setting_keys import REAL_NUMBERS, is_silent, setting_error
 from experiments.core.whole import write_whole
 from zeroq.errors import ZeroQError
 
-# Groups whose choice every name states, and overrides that do not change the result.
+# Groups whose choice every name states.
 NAMED_GROUPS = ("model", "method", "bits")
-SILENT_KEYS = ("force", "outputs", "tracker", "device", "data.root", "hydra", "objective")
-SILENT_KEYS += ("experiment", *EXPERIMENT_KEYS)  # an experiment is the runs that it names
 LONGEST_NAME = 200  # bytes; folders may have 255, and files beside them longer names
+PLACEMENT = "layer_inputs"  # of a run that names none
 # Of the fields of a record; a program reads only its own.
 SCHEMA = 1
 
@@ -54,6 +52,14 @@ class Seconds(TypedDict):
     evaluate: float
 
 
+class Latencies(TypedDict):
+    """Milliseconds an image in onnxruntime, and how many times as fast the quantized file is."""
+
+    fp32: float
+    quantized: float
+    speedup: float
+
+
 class Deployment(TypedDict):
     """What ``experiments.export`` found of a file; sizes in MiB."""
 
@@ -66,7 +72,7 @@ class Deployment(TypedDict):
     convolutions: int
     integer_convolutions: int
     float_layers: int
-    latency_ms: dict[str, dict[str, float]]
+    latency_ms: dict[str, Latencies]
     versions: dict[str, str]
 
 
@@ -162,11 +168,6 @@ def fits(value: Any, kind: Any) -> bool:
     return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 
 
-def is_silent(key: str) -> bool:
-    """Whether a setting does not change a run's result, so that neither name nor record has it."""
-    return key in SILENT_KEYS or key.split(".")[0] in SILENT_KEYS
-
-
 def other_settings(overrides: list[str], changed_value: Callable[[str, str], str | None]) -> dict[str, str]:
     """What a command line sets beyond model, method, bits and seed, in alphabetical order.
 
@@ -247,7 +248,7 @@ def read_content(path: Path) -> Any:
     """What a ``record.json`` holds, or the exception where it cannot be read."""
     try:
         return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         return error
 
 
@@ -264,7 +265,20 @@ def validation_error(content: Any) -> str | None:
     if "settings" in content and "settings" not in wrong:
         errors = (setting_error(*setting) for setting in content["settings"].items())
         parts += [f"has settings of which {error}" for error in errors if error]
+    if not parts and content["placement"] != content["settings"].get("placement", PLACEMENT):
+        parts.append("has settings of another placement")
+    if not is_unicode(content):
+        parts.append("has text that is none")
     return " and ".join(parts) or None
+
+
+def is_unicode(content: Any) -> bool:
+    """Whether all text can be written; JSON may name halves of characters."""
+    try:
+        json.dumps(content, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def read_record(folder: Path) -> NamedRecord:

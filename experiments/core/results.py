@@ -119,7 +119,7 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, Any]]:
     for number, text in enumerate(path.read_bytes().splitlines(), 1):
         try:
             yield number, json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             yield number, error
 
 

@@ -10,28 +10,34 @@ from typing import Any
 
 import yaml
 
-from experiments.core.choices import CONF, EXPERIMENT_KEYS, GROUPS, choices
+from experiments.core.choices import CONF, GROUPS, SILENT_KEYS, choices
 
 KEY = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*")
-# What stands for another value when a config is read, and what ends a line or a cell.
-NOT_PLAIN = re.compile(r"\$\{|[\x00-\x1f\x7f]")
-OF_NO_RUN = ("defaults", "hydra", "experiment", *EXPERIMENT_KEYS)
+# What stands for another value when a config is read, in any of Hydra's spellings.
+NOT_PLAIN = re.compile(r"[$\\]")
+# Groups whose choices a record's settings have; its model, method and bits it has beside them.
+OWN_GROUPS = ("distill", "data")
 # Settings whose 99 is 99.0; some are null in every file.
 REAL_NUMBERS = ("percentile", "distill.learning_rate", "bits.size_mib", "bits.bops_share", "bits.latency_ms")
 
 
 def setting_error(key: str, value: str) -> str | None:
     """Why a setting, as records spell it, is none that a run can have; None where it is one."""
-    if not KEY.fullmatch(key) or (key not in GROUPS and key not in kinds_of_settings()):
+    if not KEY.fullmatch(key) or is_silent(key) or (key not in OWN_GROUPS and key not in kinds_of_settings()):
         return f"{key!r} is no setting"
-    if NOT_PLAIN.search(value):
+    if NOT_PLAIN.search(value) or not value.isprintable():
         return f"{key} has a value that is not plain, {value!r}"
-    if key in GROUPS:
+    if key in OWN_GROUPS:
         return None if value in choices(key) else f"{key}={value!r} is no choice"
     kinds = kinds_of_settings()[key]
     if str in kinds or kinds <= {type(None)}:
         return None
     return None if _kind(_read(value)) in {*kinds, type(None)} else f"{key} cannot be {value!r}"
+
+
+def is_silent(key: str) -> bool:
+    """Whether a setting does not change a run's result, so that neither name nor record has it."""
+    return key in SILENT_KEYS or key.split(".")[0] in SILENT_KEYS
 
 
 @cache
@@ -44,8 +50,9 @@ def kinds_of_settings() -> dict[str, set[type]]:
             content = yaml.safe_load(path.read_text()) or {}
             contents.append(content if group in content else {group: content})
     for content in contents:
-        for key, value in _flat({key: value for key, value in content.items() if key not in OF_NO_RUN}):
+        for key, value in _flat(content):
             found.setdefault(key, set()).add(_kind(value))
+    found.pop("seed")  # a record has it beside its settings
     return found
 
 
@@ -66,5 +73,5 @@ def _read(value: str) -> Any:
     """A value as YAML reads it; as it is where it is no YAML."""
     try:
         return yaml.safe_load(value)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):  # ValueError: a day that is none, a number too long
         return value

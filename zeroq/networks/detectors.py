@@ -78,9 +78,10 @@ def take_apart(detector: nn.Module) -> PretrainedNetwork:
     """A detector's layers as a network, the input it was trained on, and what puts the detector around it again.
 
     ``zero_shot_quantize`` takes ``module`` with ``input.shape``; ``detector(result.model)`` is a detector as
-    torchvision's own, and is as quantized as that. It is a new one; the layers of ``module`` are those of the one that
-    is given. A quantized graph, as placement ``integer`` makes, or a file as ``OnnxNetwork`` fit one-stage detectors;
-    of Faster R-CNN, whose stages have Python code between them, there is no graph.
+    torchvision's own, and is as quantized as that. It is a new one, in evaluation mode; the layers of ``module`` are
+    those of the one that is given, in the mode that they are in. A quantized graph, as placement ``integer`` makes, or
+    a file as ``OnnxNetwork`` fit one-stage detectors; of Faster R-CNN, whose stages have Python code between them,
+    there is no graph.
 
     Raises ZeroQError for anything but torchvision's RetinaNet, FCOS, SSD (SSDLite) and Faster R-CNN.
     """
@@ -95,7 +96,7 @@ def take_apart(detector: nn.Module) -> PretrainedNetwork:
     width, height = transform.fixed_size or (max(transform.min_size),) * 2
     mean, std = tuple(transform.image_mean), tuple(transform.image_std)
     resize = None if transform.fixed_size else height
-    return PretrainedNetwork(network.eval(), InputSpecification((len(mean), height, width), mean, std, resize), around)
+    return PretrainedNetwork(network, InputSpecification((len(mean), height, width), mean, std, resize), around)
 
 
 class RawPyramid(nn.Module):

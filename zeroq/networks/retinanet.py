@@ -53,7 +53,7 @@ def load(architecture: str = ARCHITECTURE, checkpoint: Path | None = None) -> Pr
         raise ZeroQError(f"the only COCO detector is {ARCHITECTURE}, not {architecture!r}")
     if checkpoint is None:
         checkpoint = published_file(ARCHITECTURE, WEIGHTS.url)
-    return take_apart(_from_checkpoint(checkpoint))
+    return take_apart(_from_checkpoint(checkpoint).eval())
 
 
 def build_bundled() -> RawRetinaNet:

@@ -5,12 +5,14 @@ import sys
 
 import pytest
 
-from experiments import collect, reproduce
+from experiments import collect, reproduce, tables
 from experiments.core.collecting import unpack
-from experiments.core.record import validation_error
+from experiments.core.deployment import config_of
+from experiments.core.record import read_record, validation_error
 from experiments.core.results import KeptRuns
 from experiments.core.setting_keys import setting_error
 from tests.paths import RESULTS
+from zeroq.errors import ZeroQError
 
 NAME = "fashion-resnet18,naive,w4a8,seed=0,method.per_channel=true"
 EVIL = '{_target_: os.system, command: "touch taken"}'
@@ -41,6 +43,18 @@ def content() -> dict:
         ("method.candidates", "4"),
         ("model.name", "${oc.env:HOME}"),
         ("model.name", "a\nb"),
+        ("model.name", "a\u2028b"),
+        ("model.checkpoint", "\ud800"),
+        ("model.checkpoint", r"$\{oc.env\:HOME\}"),
+        ("outputs", "/tmp/elsewhere"),
+        ("force", "true"),
+        ("tracker", "online"),
+        ("tracker.mode", "online"),
+        ("device", "cpu"),
+        ("data.root", "/etc"),
+        ("seed", "2001-99-99"),
+        ("percentile", "2001-01-01 99:99:99"),
+        ("bits.weight", "9" * 6000),
     ],
 )
 def test_what_no_run_of_ours_can_have(key, value, content, tmp_path, monkeypatch):
@@ -74,6 +88,41 @@ def test_what_a_run_can_have(key, value):
     assert setting_error(key, value) is None
 
 
+def test_a_record_of_a_checkpoint_opens_no_file(tmp_path, content, monkeypatch):
+    content["settings"] = {"model.checkpoint": "/etc/passwd"}
+    folder = unpack(RESULTS, NAME, tmp_path / "runs")
+    (folder / "record.json").write_text(json.dumps(content))
+    monkeypatch.setattr(sys, "argv", ["reproduce", f"outputs={tmp_path}"])
+    with pytest.raises(SystemExit, match="of a network of somebody's own"):
+        reproduce.main()
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("device: ${oc.env:HOME}", "refers to other values"),
+        ("a: " + 3000 * "[", "is damaged"),
+        ("a: [", "is damaged"),
+        (b"\xff\xfe\x00a", "is damaged"),
+    ],
+)
+def test_a_config_that_an_export_cannot_use(text, sentence, tmp_path):
+    folder = unpack(RESULTS, NAME, tmp_path / "runs")
+    (folder / "config.yaml").write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ZeroQError, match=sentence):
+        config_of(folder, read_record(folder), None)
+
+
+@pytest.mark.parametrize("text", [200_000 * "[", "{", '{"schema": 1}', "[]", '"\\ud800"'])
+def test_a_damaged_record_is_left_out(text, tmp_path, monkeypatch, capsys):
+    unpack(RESULTS, NAME, tmp_path / "runs")
+    (tmp_path / "runs" / "odd").mkdir()
+    (tmp_path / "runs" / "odd" / "record.json").write_text(text)
+    monkeypatch.setattr(sys, "argv", ["tables", f"outputs={tmp_path}"])
+    tables.main()
+    assert "Left out: odd (" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
@@ -83,6 +132,7 @@ def test_what_a_run_can_have(key, value):
         ("method", "a|b"),
         ("method", "-rf"),
         ("placement", "a,b"),
+        ("placement", "integer"),
         ("rounding", "\n"),
     ],
 )

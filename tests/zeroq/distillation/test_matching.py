@@ -147,3 +147,16 @@ def test_nothing_of_an_iteration_outlives_it(hand_written, images, monkeypatch):
     gc.collect()
     assert alive
     assert [reference for reference in alive if reference() is not None] == []
+
+
+@pytest.mark.parametrize("statistics", ["image", "batch"])
+def test_a_channel_without_variance_has_the_gradient_of_its_floor(images, statistics):
+    """At the floor of the variance the loss is flat, however far the deviation is from the recorded one."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).eval()
+    still = images.mean((0, 2, 3), keepdim=True).expand_as(images) * +1e-7 * images
+    matching = StatisticsMatching(model.double(), still.double(), statistics)
+    loss, gradient = matching.loss_and_gradient(still.double())
+    expected_loss, expected_gradient = exact(model, still, statistics)
+    torch.testing.assert_close(loss, expected_loss, rtol=1e-9, atol=0)
+    torch.testing.assert_close(gradient, expected_gradient, rtol=1e-9, atol=0)

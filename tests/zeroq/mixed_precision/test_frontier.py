@@ -42,6 +42,23 @@ def test_budgets_in_bits_and_mib_agree():
     assert zeroq.allocate(omega, weights_mib=1.5) == plan
 
 
+def test_a_plan_s_own_mean_is_a_budget_that_holds_it():
+    """Its mean times the number of weights may fall a hair below its size, in floats."""
+    random = numpy.random.default_rng(0)
+    for _ in range(60):
+        omega = table(-numpy.sort(-random.random((5, 7)), axis=1), random.integers(1, 10**6, 5), range(2, 9))
+        for size, _, plan in zeroq.pareto_frontier(omega)[::9]:
+            assert zeroq.allocate(omega, average_bits=plan.average_bits).size_bits == size
+
+
+@pytest.mark.parametrize("value", [-1e-12, float("nan"), float("inf")])
+def test_sensitivities_are_finite_and_none_is_negative(value):
+    omega = table(numpy.array([[0.2, 0.1], [0.3, value]]), [10, 10], [2, 4])
+    for call in (zeroq.pareto_frontier, lambda table: zeroq.allocate(table, average_bits=4)):
+        with pytest.raises(zeroq.ZeroQError, match="NaN, infinite or negative"):
+            call(omega)
+
+
 def test_wrong_budgets_and_tables():
     omega = table(numpy.array([[3.0, 2, 1]]), [10], [2, 4, 8])
     with pytest.raises(zeroq.ZeroQError, match=r"below the smallest candidate: .* 2 bits"):

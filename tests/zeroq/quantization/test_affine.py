@@ -99,3 +99,15 @@ def test_quantizing_twice_changes_nothing():
 def test_other_bits_are_refused(bits):
     with pytest.raises(ZeroQError, match="2…8"):
         check_bits(bits)
+
+
+def test_huge_and_tiny_ranges_have_finite_grids():
+    """The width of a range near float32's limits overflows, and one below them divides by 0."""
+    low, high = torch.tensor([-3e38, -1e-44, 0.0, -1e-40]), torch.tensor([3e38, 1e-44, 1e-42, 1e-40])
+    scale, zero_point, _, _ = affine_parameters(low, high, 8)
+    assert scale.isfinite().all()
+    assert scale[0].item() == pytest.approx(6e38 / 255, rel=1e-6)
+    assert (scale[1:] == 1).all()  # no grid that float32 can divide by: all is 0
+    assert ((zero_point >= 0) & (zero_point <= 255)).all()
+    values = torch.stack([low, high])
+    assert fake_quantize(values, affine_parameters(low, high, 8), axis=1).isfinite().all()
