@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas
-
 import wandb
+
 from experiments.core.config import RunConfig
 from experiments.core.progress import console
 from zeroq.errors import ZeroQError

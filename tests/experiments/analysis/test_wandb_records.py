@@ -7,8 +7,8 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-
 import wandb
+
 from experiments import sync, tables
 from experiments.analysis.collection import from_folders
 from experiments.core.results import KeptRuns

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pandas
 import pytest
-
 import wandb
+
 from experiments.core import tracker
 
 RECORD = {"value": 91.5, "seconds": {"distill": 1.0}, "plan": {"layer": 8}}

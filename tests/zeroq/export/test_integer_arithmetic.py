@@ -1,5 +1,7 @@
 """Integer arithmetic, against onnxruntime's integer kernels and against sums of Python's own integers."""
 
+from fractions import Fraction
+
 import numpy
 import pytest
 import torch
@@ -7,7 +9,7 @@ from torch import nn
 
 import zeroq
 from tests.networks import estimate_statistics
-from zeroq.export.integer_arithmetic import IntegerLayer, IntegerSum
+from zeroq.export.integer_arithmetic import IntegerLayer, IntegerSum, _fused
 from zeroq.export.runtime import OnnxNetwork
 from zeroq.networks import zoo
 
@@ -160,3 +162,13 @@ def test_networks_without_such_arithmetic(hand_written, images):
     ):
         with pytest.raises(zeroq.ZeroQError, match=words):
             zeroq.integer_arithmetic(network)
+
+
+def test_a_fused_product_and_sum_is_rounded_once():
+    """Against exact fractions: rounding the product first gives another number in one of three cases."""
+    random = numpy.random.default_rng(0)
+    values = random.normal(size=(3, 300)).astype(numpy.float32)
+    found = _fused(*map(torch.from_numpy, values)).numpy()
+    exact = [numpy.float32(float(Fraction(float(a)) * Fraction(float(b)) + Fraction(float(c)))) for a, b, c in values.T]
+    assert (found == numpy.array(exact)).all()
+    assert (found != values[0] * values[1] + values[2]).mean() > 0.1

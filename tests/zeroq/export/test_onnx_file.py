@@ -225,3 +225,11 @@ def test_paths_that_cannot_be_written(residual, images, tmp_path):
         with pytest.raises(ZeroQError, match="cannot write"):
             zeroq.export_onnx(quantized, path, images)
     assert [path.name for path in tmp_path.rglob("*")] == ["folder"]
+
+
+@pytest.mark.parametrize("placement", ["integer", "layer_inputs"])
+def test_a_layer_that_is_called_twice_is_stored_once(placement, hand_written, images, tmp_path):
+    quantized = calibrated(hand_written, images, placement=placement)
+    report = zeroq.export_onnx(quantized, tmp_path / "file.onnx", images)
+    stored = [each.raw_data for each in onnx.load(report.path).graph.initializer if len(each.raw_data) > 32]
+    assert len(stored) == len(set(stored))
