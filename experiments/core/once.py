@@ -170,9 +170,16 @@ def check_same_inputs(config: RunConfig, folder: Path) -> record.Record:
 
 def made_otherwise(done: record.Record) -> str:
     """Of which versions and commit a record is, where they are not those of now."""
-    other = [f"{name} {known}" for name, known in done["versions"].items() if versions().get(name) != known]
-    other += [f"commit {done['git_commit'][:7]}"] if done["git_commit"] and done["git_commit"] != git_commit() else []
+    today, commit = made_now()
+    other = [f"{name} {known}" for name, known in done["versions"].items() if today.get(name) != known]
+    other += [f"commit {done['git_commit'][:7]}"] if done["git_commit"] and done["git_commit"] != commit else []
     return ", ".join(other)
+
+
+@cache
+def made_now() -> tuple[dict[str, str], str | None]:
+    """Versions and commit, asked for once: a sweep that goes on may skip a thousand runs."""
+    return versions(), git_commit()
 
 
 @cache

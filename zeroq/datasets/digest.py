@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy
 
+from zeroq.networks.download import sha256
+
 
 def digest_of_arrays(*arrays: numpy.ndarray) -> str:
     """Of what arrays hold."""
@@ -21,12 +23,6 @@ def digest_of_contents(files: Iterable[Path]) -> str:
     for path in files:
         digest.update(f"{path.parent.name}/{path.name} {sha256(path)}\n".encode())
     return digest.hexdigest()
-
-
-def sha256(path: Path) -> str:
-    """Of one file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def digest_of_files(files: Iterable[Path]) -> str:

@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 from torchvision import datasets
 
-from zeroq.datasets.digest import sha256
 from zeroq.datasets.small_images import SmallImages
 from zeroq.errors import ZeroQError
+from zeroq.networks.download import sha256
 
 FILE_BYTES = {
     "train-images-idx3-ubyte": 16 + 60_000 * 28 * 28,

@@ -22,7 +22,6 @@ from zeroq.networks.pretrained import InputSpecification, PretrainedNetwork
 
 ARCHITECTURE = "retinanet_resnet50"
 WEIGHTS = RetinaNet_ResNet50_FPN_Weights.COCO_V1
-COCO_SIZE = 800  # shorter side of the images that the published weights were trained on, in pixels
 COCO_CLASSES = 91  # with the background and the numbers that COCO left out
 
 # The bundled one: as deep, with a fraction of the channels, for Fashion scenes.
