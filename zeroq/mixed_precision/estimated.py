@@ -29,6 +29,8 @@ from zeroq.modules import forward, without_weight_gradients
 # Of the calibration images, evenly spread; each is seen by that many random directions.
 IMAGES = 16
 DIRECTIONS = 2
+# Rounding errors on wider grids are those on this one, in proportion to the step.
+LARGEST_COARSE = 4
 
 
 class Call(NamedTuple):
@@ -87,6 +89,23 @@ def estimates(
                 values[row, column] = moved.square().sum(1).mean() / 2
             on_layer(row + 1, len(candidates.layers))
     return (values / reading.kind.count(scores)).cpu()
+
+
+def coarse(widths: Sequence[int]) -> tuple[int, ...]:
+    """Those of the widths, in ascending order, that ``extrapolated`` goes by."""
+    return tuple(bits for bits in widths if bits <= max(LARGEST_COARSE, widths[0]))
+
+
+def extrapolated(
+    values: torch.Tensor, measured: Sequence[int], widths: Sequence[int], *, symmetric: bool
+) -> torch.Tensor:
+    """Ω at all widths, [layers, widths], of that at the first ones, which were measured.
+
+    Rounding errors on a fine grid are as large as its step, so that Ω falls with the step's square.
+    """
+    steps = torch.tensor([1 / (2 ** (bits - symmetric) - 1) for bits in widths], dtype=values.dtype)
+    shares = (steps / steps[len(measured) - 1]).square()
+    return torch.cat([values, values[:, -1:] * shares[len(measured) :]], dim=1)
 
 
 def check_images_are_seen(

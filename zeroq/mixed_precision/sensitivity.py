@@ -13,7 +13,7 @@ from zeroq.errors import ZeroQError
 from zeroq.images import check_images
 from zeroq.layers import weighted_layers
 from zeroq.mixed_precision.divergence import Direction, check_direction
-from zeroq.mixed_precision.estimated import estimates
+from zeroq.mixed_precision.estimated import coarse, estimates, extrapolated
 from zeroq.mixed_precision.exact import Candidates, divergences
 from zeroq.mixed_precision.outputs import NOT_FINITE, Output, Reading, reading_of
 from zeroq.modules import evaluating, model_device, model_dtype
@@ -151,14 +151,18 @@ class Measurement:
         granularity = {"per_channel": self.per_channel, "symmetric": self.symmetric}
         candidates = Candidates(weighted_layers(model), self.widths, granularity)
         check_finite(layer.weight for layer in candidates.layers.values())
+        estimated = self.mode == "estimated"
         if self.rounding != "nearest":
+            if estimated:
+                candidates = replace(candidates, widths=coarse(self.widths))
             # On the images that they are rounded on, weights err less than on any others.
-            rounded = compensated_weights(model, images[::2], self.widths, **granularity)
+            rounded = compensated_weights(model, images[::2], candidates.widths, refined=not estimated, **granularity)
             candidates = replace(candidates, rounded=rounded)
             images = images[1::2] if len(images) > 1 else images
         with evaluating(model), torch.no_grad():
-            if self.mode == "estimated":
-                return estimates(model, images, candidates, on_layer=on_layer, reading=self.reading)
+            if estimated:
+                values = estimates(model, images, candidates, on_layer=on_layer, reading=self.reading)
+                return extrapolated(values, candidates.widths, self.widths, symmetric=self.symmetric)
             how = {"direction": self.direction, "memory_mib": self.memory_mib, "reading": self.reading}
             return divergences(model, images, candidates, on_layer=on_layer, **how)
 

@@ -67,8 +67,8 @@ def greedy(rows: torch.Tensor, moments: torch.Tensor, grid: Grid) -> torch.Tenso
     rounded from where its part would be 0 (Babai's nearest plane, which GPTQ comes to as well).
     """
     order = torch.argsort(moments.diagonal(dim1=1, dim2=2), dim=1, descending=True, stable=True)
-    square = order[:, :, None].expand_as(moments)
-    ordered = moments.gather(1, square).gather(2, square.mT)
+    groups = torch.arange(len(order), device=order.device)[:, None, None]
+    ordered = moments[groups, order[:, :, None], order[:, None, :]]
     factor = torch.linalg.cholesky(ordered.flip(1, 2)).flip(1, 2)
     effects = (factor / factor.diagonal(dim1=1, dim2=2)[:, None]).to(rows)
     places = order[:, :, None].expand_as(rows.mT)

@@ -76,12 +76,12 @@ def round_layer_by_layer(
         moments = moments_of(name, originals[name], inputs)
         axis = channel_axis(layer)
         parameters = weight_parameters(layer.weight, bits, per_channel=per_channel, symmetric=symmetric, axis=axis)
-        rows = weight_rows(layer, layer.weight.detach().double())
+        rows = weight_rows(layer, layer.weight.detach().float())
         damped, shares[name] = moments.shrunk(mismatch[name])
-        rounded = compensated(rows, moments.mean, damped, grid_of_rows(layer, parameters))
+        rounded = compensated(rows, moments.mean.float(), damped, grid_of_rows(layer, parameters))
         store_weight(layer, weight_of_rows(layer, rounded), parameters, bits)
         if correct:
-            errors = (rows - rounded) @ moments.column[..., None]
+            errors = (rows - rounded).double() @ moments.column[..., None]
             shift_bias(layer, summed_outputs(originals[name], errors[..., 0]))
         del pending[name]
         on_layer(total - len(pending), total)
@@ -133,12 +133,12 @@ def moments_of(name: str, layer: nn.Module, inputs: Sequence[torch.Tensor]) -> S
 
 
 def grid_of_rows(layer: nn.Module, parameters: AffineParameters) -> Grid:
-    """A weight's grid, for its rows in float64."""
+    """A weight's grid, for its rows in float32."""
     scale, zero_point, lowest, highest = parameters
     shape = weight_rows(layer, layer.weight)[..., :1].shape
 
     def for_rows(values: torch.Tensor) -> torch.Tensor:
-        spread = beside_weight(layer, values.double()).expand_as(layer.weight)
+        spread = beside_weight(layer, values.float()).expand_as(layer.weight)
         return weight_rows(layer, spread)[..., :1].expand(shape)
 
     zero = for_rows(zero_point)

@@ -1,5 +1,6 @@
 """Sensitivities to second order."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -9,8 +10,10 @@ from tests.networks import HandWritten
 from tests.zeroq.mixed_precision.networks import Awkward, Detector, network
 from zeroq.layers import weighted_layers
 from zeroq.mixed_precision import exact
-from zeroq.mixed_precision.estimated import estimates
+from zeroq.mixed_precision.estimated import coarse, estimates, extrapolated
 from zeroq.mixed_precision.outputs import class_scores
+from zeroq.networks import zoo
+from zeroq.quantization.affine import weight_parameters
 
 
 @pytest.mark.parametrize("kind", [HandWritten, Detector])
@@ -137,3 +140,31 @@ def test_backward_passes_do_not_grow_with_layers_and_widths(images, monkeypatch)
         zeroq.sensitivity(model, images, widths, mode="estimated")
         counts.append(len(passes))
     assert counts[0] == counts[1]
+
+
+def test_wide_grids_are_extrapolated_from_the_widest_measured():
+    """By the square of the step: a weight's range over its number of steps."""
+    assert coarse((2, 3, 4, 5, 8)) == (2, 3, 4)
+    assert coarse((2, 8)) == (2,)
+    assert coarse((6, 7, 8)) == (6,)
+    measured = torch.tensor([[7.0, 3.0], [0.0, 0.0]], dtype=torch.float64)
+    weight = torch.tensor([[-1.0, 0.25, 1.0]])
+    for symmetric in (False, True):
+        found = extrapolated(measured, (2, 4), (2, 4, 5, 8), symmetric=symmetric)
+        step = {bits: weight_parameters(weight, bits, symmetric=symmetric).scale.item() for bits in (4, 5, 8)}
+        expected = [7, 3, 3 * (step[5] / step[4]) ** 2, 3 * (step[8] / step[4]) ** 2]
+        assert found[0].tolist() == pytest.approx(expected)
+        assert found[1].tolist() == [0, 0, 0, 0]
+
+
+def test_extrapolated_sensitivities_are_those_that_measuring_gives(images):
+    """On average over layers: of each alone, one rounding at one width is as much chance as another."""
+    model = zoo.load("resnet18")
+    images = zeroq.gaussian_images(model.input.shape, 32)
+    widths = (4, 5, 6, 8)
+    estimated, measured = (
+        zeroq.sensitivity(model.module, images, widths, mode=mode, rounding="compensated")
+        for mode in ("estimated", "exact")
+    )
+    ratios = (estimated / measured).to_numpy()
+    assert np.exp(np.log(ratios).mean(0)) == pytest.approx(1, abs=0.35)

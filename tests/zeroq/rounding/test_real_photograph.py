@@ -39,7 +39,9 @@ def natural(lite0) -> torch.Tensor:
 
 def rounded(layer: nn.Module, images: torch.Tensor) -> torch.Tensor:
     """A layer's 4-bit weight, compensated on its inputs."""
-    return at_widths(layer, SecondMoments(layer, [images]), 0.0, [4], per_channel=True, symmetric=False)[0]
+    return at_widths(layer, SecondMoments(layer, [images]), 0.0, [4], per_channel=True, symmetric=False, refined=True)[
+        0
+    ]
 
 
 def test_a_first_layer_rounded_on_white_images_errs_on_photographs(lite0, natural, photograph):
