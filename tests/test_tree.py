@@ -9,6 +9,7 @@ from tests.paths import ROOT
 TOP = {"conf", "docs", "experiments", "results", "tests", "zeroq", ".ci", ".gitignore"}
 TOP |= {"LICENSE", "Makefile", "README.md", "SECURITY.md", "pyproject.toml"}
 TOP |= {"requirements.txt", "requirements-sweeps.txt", "requirements-tools.txt"}
+TOP |= {"requirements-mct.txt", "requirements-aimet.txt"}
 LARGEST = 5_000_000  # bytes; weights are the largest
 
 

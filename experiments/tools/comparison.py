@@ -1,79 +1,86 @@
-"""Each tool's 8-bit quantization with each kind of calibration images: one JSON file a score, one table of all."""
+"""Each tool's quantization with each kind of calibration images in each width, scored and stored."""
 
-import json
 from importlib import import_module
 from importlib.metadata import version
-from itertools import product
 from pathlib import Path
-from typing import Any
 
-import pandas
 import torch
 
-from experiments.analysis.cell import Table, frame_of, mean_and_deviation
 from experiments.core.progress import console
-from experiments.core.record import write_json
 from experiments.tools.calibration import COUNT, DATA, LITE, calibration_images, load, score
+from experiments.tools.elsewhere import own_images, predictions
+from experiments.tools.offered import OWN, TOOLS, widths
+from experiments.tools.scores import Run, add, stored
 from zeroq.datasets.fashion_mnist import FashionMNIST
 from zeroq.datasets.imagenet import ImageNet
 from zeroq.evaluation.classification import evaluate
-
-TOOLS = {"onnxruntime": "onnxruntime, static", "nncf": "NNCF (OpenVINO)", "pt2e": "PT2E (torchao)"}
-SOURCES = {"gaussian": "Gaussian", "distilled": "Distilled", "real": "Real data*"}
-FEET = (
-    "W8/A8 by each tool's own defaults, 32 calibration images, mean ± standard deviation over seeds of the images. "
-    "Distilled: distill=fast. The layer that gives the scores stays float in onnxruntime; the others quantize its "
-    "input and weights, and leave its output in float.",
-    "NNCF's defaults give each channel in front of a depthwise convolution a range of its own, which is too narrow for "
-    "channels that the calibration images hardly excite.",
-    "* needs data: images of the training set, which the sample of ImageNet has none of.",
-)
+from zeroq.networks.pretrained import PretrainedNetwork
 
 
 def compare(folder: Path, name: str, seed: int, tools: list[str], photographs: Path) -> None:
-    """Score every tool with every kind of images that is not stored yet, and store each.
+    """Score every tool with every kind of images in every width that is not stored yet, and store each.
 
-    Raises ZeroQError for a network that is not offered, ModuleNotFoundError for a tool that is not installed.
+    Raises ZeroQError for a network that is not offered, for scores that are damaged and for an environment that fails,
+    ModuleNotFoundError for a tool that is not installed.
     """
-    sources = [source for source in SOURCES if name != LITE or source != "real"]
-    left = [pair for pair in product(tools, sources) if not path_of(folder, name, seed, *pair).exists()]
-    if not left:
+    runs = [Run(tool, *run, seed) for tool in tools for run in TOOLS[tool].runs(photographs=name == LITE)]
+    done = stored(folder, name)
+    if not (left := [run for run in runs if run not in done]):
         return
     network = load(name)
     test = ImageNet(photographs, network.input) if name == LITE else FashionMNIST(DATA, network.input)
     float_top1 = evaluate(network.module, test.batches()).top1
     images: dict[str, torch.Tensor] = {}
-    for tool, source in left:
-        module = import_module(f"experiments.tools.with_{tool}")  # imports a package that few need
-        if source not in images:
-            images[source] = calibration_images(network, source, seed)
+    for number, (tool, source, bits, _) in enumerate(left, 1):
+        kind = f"{source} images" if source != OWN else f"images of {tool}'s own"
+        if kind not in images:
+            console.print(f"{name} seed {seed}: {kind}")
+            images[kind] = images_of(tool, name, network, source, seed)
+        console.print(f"{name} seed {seed}: {tool} {source} {bits} ({number} of {len(left)})")
+        top1, versions = quantized_score(tool, name, network, images[kind], test, bits, seed)
         entry = {
             "network": name,
             "tool": tool,
             "images": source,
+            "bits": bits,
             "count": COUNT,
             "seed": seed,
-            "top1": round(score(module.quantize(network.module, images[source]), test, f"{name} {tool} {source}"), 4),
+            "top1": round(top1, 4),
             "fp32_top1": round(float_top1, 4),
-            "versions": {package: version(package) for package in sorted({"torch", module.PACKAGE})},
+            "versions": versions,
         }
-        write_json(path_of(folder, name, seed, tool, source), entry)  # what is there counts as done
-        console.print(f"{name} {tool} {source} seed {seed}: {entry['top1']:.2f} (FP32 {entry['fp32_top1']:.2f})")
+        add(folder, entry)  # what is there counts as done
+        console.print(f"  {entry['top1']:.2f} (FP32 {entry['fp32_top1']:.2f})")
 
 
-def path_of(folder: Path, name: str, seed: int, tool: str, source: str) -> Path:
-    """Where one score is stored."""
-    return folder / f"{name.replace('/', '-')},{tool},{source},seed={seed}.json"
+def images_of(tool: str, name: str, network: PretrainedNetwork, source: str, seed: int) -> torch.Tensor:
+    """Calibration images of one kind, those that a tool makes itself among them."""
+    chosen = TOOLS[tool]
+    if source != OWN:
+        return calibration_images(network, source, seed)
+    if chosen.environment is not None:
+        return own_images(chosen, name, network, COUNT, seed)
+    module = import_module(f"experiments.tools.{chosen.module}")
+    return module.generate(network, COUNT, seed=seed, **chosen.options)
 
 
-def tools_table(folder: Path) -> Table:
-    """The table of all that is stored."""
-    frame = pandas.DataFrame([json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))])
-    rows: list[dict[str, Any]] = []
-    for (network, tool), same in frame.groupby(["network", "tool"], sort=False):
-        row = {"Network": network, "Tool": TOOLS[tool], "FP32": f"{same.fp32_top1.iloc[0]:.2f}"}
-        for source, title in SOURCES.items():
-            row[title] = mean_and_deviation(same[same.images == source].top1, "top1")
-        rows.append(row)
-    rows.sort(key=lambda row: (row["Network"], list(TOOLS.values()).index(row["Tool"])))
-    return Table("Other tools, by their calibration images. Top-1 accuracy (%)", frame_of(rows), FEET)
+def quantized_score(
+    tool: str,
+    name: str,
+    network: PretrainedNetwork,
+    images: torch.Tensor,
+    test: FashionMNIST | ImageNet,
+    bits: str,
+    seed: int,
+) -> tuple[float, dict[str, str]]:
+    """Top-1 accuracy in percent of the network that a tool quantized, and the versions of what ran."""
+    chosen = TOOLS[tool]
+    if chosen.environment is not None:
+        batches, labels = zip(*test.batches(), strict=True)
+        found, versions = predictions(chosen, name, network, images, torch.cat(batches), bits, seed)
+        return 100 * (found == torch.cat(labels)).double().mean().item(), versions
+    module = import_module(f"experiments.tools.{chosen.module}")  # imports a package that few need
+    chosen_bits = widths(bits) if len(chosen.bits) > 1 else ()
+    quantized = module.quantize(network.module, images, *chosen_bits, **chosen.options)
+    versions = {package: version(package) for package in sorted({"torch", chosen.package})}
+    return score(quantized, test, f"{name} {tool} {bits}"), versions

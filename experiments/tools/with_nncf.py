@@ -17,8 +17,6 @@ from torch import nn
 
 from experiments.tools.demonstration import demonstrate
 
-PACKAGE = "nncf"
-
 
 class Compiled(nn.Module):
     """An OpenVINO model on the CPU: images [N, C, H, W] → its first output."""

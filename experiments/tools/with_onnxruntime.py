@@ -19,12 +19,11 @@ from zeroq.export.calibration_reader import CalibrationReader
 from zeroq.export.onnx_file import export_float_onnx
 from zeroq.export.runtime import OnnxNetwork
 
-PACKAGE = "onnxruntime"
 MOVING = ("Reshape", "Flatten", "Squeeze")
 
 
-def quantize(module: nn.Module, images: torch.Tensor) -> nn.Module:
-    """An 8-bit network: weights per channel, activations per tensor, ranges min–max over the images."""
+def quantize(module: nn.Module, images: torch.Tensor, weight_bits: int = 8, activation_bits: int = 8) -> nn.Module:
+    """Weights of 8 or 4 bits per channel, activations of 8 per tensor, ranges min–max over the images."""
     with tempfile.TemporaryDirectory() as folder:
         plain, prepared, file = (Path(folder) / f"{name}.onnx" for name in ("float", "prepared", "quantized"))
         export_float_onnx(module, plain, images)
@@ -35,8 +34,8 @@ def quantize(module: nn.Module, images: torch.Tensor) -> nn.Module:
             CalibrationReader(images),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
+            activation_type=QuantType.from_string(f"QUInt{activation_bits}"),
+            weight_type=QuantType.from_string(f"QInt{weight_bits}"),
             # Else the scores themselves would be cut off at the largest that calibration images have.
             nodes_to_exclude=[last_layer(prepared)],
         )

@@ -19,8 +19,6 @@ from torchao.quantization.pt2e.quantizer.x86_inductor_quantizer import (
 
 from experiments.tools.demonstration import demonstrate
 
-PACKAGE = "torchao"
-
 
 def quantize(module: nn.Module, images: torch.Tensor) -> nn.Module:
     """An 8-bit network by the defaults for x86, with integers simulated as PT2E does before it is compiled."""

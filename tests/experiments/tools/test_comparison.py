@@ -1,54 +1,77 @@
-"""Other tools beside each other: what is scored and stored, and the table of it."""
+"""Other tools beside each other: what is scored and stored."""
 
-import json
 from importlib.metadata import version
 
-from experiments.core.record import write_json
+import pytest
+import torch
+
 from experiments.tools import calibration, comparison
-from experiments.tools.comparison import SOURCES, TOOLS, compare, tools_table
-from tests.paths import DATA, RESULTS
+from experiments.tools.calibration import LITE
+from experiments.tools.comparison import compare
+from experiments.tools.offered import BITS, TOOLS
+from experiments.tools.scores import add, scores_of
+from tests.paths import DATA
 from zeroq.datasets.fashion_mnist import FashionMNIST
 
-COMMITTED = RESULTS / "other_tools"
+NETWORK = "fashion/resnet18"
 
 
-def test_the_committed_table_is_that_of_the_committed_scores():
-    table = tools_table(COMMITTED)
-    assert (COMMITTED / "table.md").read_text() == table.markdown()
-    assert (COMMITTED / "table.tex").read_text() == table.latex()
-    assert (COMMITTED / "table.csv").read_text() == table.csv()
-    assert set(table.frame.Tool) == set(TOOLS.values())
+@pytest.fixture
+def few(monkeypatch):
+    """Two calibration images and eight test images."""
 
-
-def test_the_table(tmp_path):
-    entry = {"network": "fashion/resnet18", "tool": "nncf", "images": "distilled", "fp32_top1": 92.0}
-    for seed, top1 in enumerate((91.0, 92.0)):
-        (tmp_path / f"{seed}.json").write_text(json.dumps(entry | {"seed": seed, "top1": top1}))
-    (row,) = tools_table(tmp_path).frame.to_dict("records")
-    assert row == {
-        "Network": "fashion/resnet18",
-        "Tool": TOOLS["nncf"],
-        "FP32": "92.00",
-        "Gaussian": "–",
-        "Distilled": "91.50 ± 0.71 (2)",
-        SOURCES["real"]: "–",
-    }
-
-
-def test_what_is_stored_is_not_scored_again(monkeypatch, tmp_path):
-    def few(data, specification):
-        test = FashionMNIST(DATA, specification)
+    def first(data, specification):
+        test = FashionMNIST(data, specification)
         test.images, test.labels = test.images[:8], test.labels[:8]
         return test
 
-    stored = [tmp_path / f"fashion-resnet18,onnxruntime,{source},seed=0.json" for source in ("distilled", "real")]
-    for path in stored:
-        write_json(path, {"top1": 1.0})
-    monkeypatch.setattr(comparison, "FashionMNIST", few)
+    monkeypatch.setattr(comparison, "FashionMNIST", first)
     monkeypatch.setattr(calibration, "COUNT", 2)
-    compare(tmp_path, "fashion/resnet18", 0, ["onnxruntime"], DATA)
-    assert [json.loads(path.read_text()) for path in stored] == [{"top1": 1.0}] * 2
-    (new,) = (json.loads(path.read_text()) for path in tmp_path.iterdir() if path not in stored)
-    assert (new["tool"], new["images"]) == ("onnxruntime", "gaussian")
+
+
+def store_all_but(folder, tool, *left):
+    """Store a score of every run of a tool, except one; those of another network are no score of this one."""
+    for images, bits in TOOLS[tool].runs(photographs=False):
+        entry = {"network": NETWORK, "tool": tool, "images": images, "bits": bits, "seed": 0, "top1": 1.0}
+        add(folder, entry | {"network": "fashion/resnet50"} if (images, bits) == left else entry)
+    return scores_of(folder)
+
+
+@pytest.mark.usefixtures("few")
+def test_what_is_stored_is_not_scored_again(tmp_path):
+    stored = store_all_but(tmp_path, "onnxruntime", "gaussian", "W8/A8")
+    compare(tmp_path, NETWORK, 0, ["onnxruntime"], DATA)
+    (new,) = (each for each in scores_of(tmp_path) if each not in stored)
+    assert len(scores_of(tmp_path)) == len(stored) + 1
+    assert (new["tool"], new["images"], new["bits"]) == ("onnxruntime", "gaussian", "W8/A8")
     assert 0 <= new["top1"] <= 100
     assert new["versions"] == {name: version(name) for name in ("torch", "onnxruntime")}
+
+
+@pytest.mark.usefixtures("few")
+def test_an_environments_predictions_are_scored_here(monkeypatch, tmp_path):
+    """A tool that is right about every second image."""
+
+    def predictions(tool, name, network, images, test, bits, seed):
+        assert (images.shape, test.shape, bits) == ((3, *network.input.shape), (8, *network.input.shape), "W4/A4")
+        wrong = torch.arange(8) % 2
+        return (FashionMNIST(DATA, network.input).labels[:8] + wrong) % 10, {"torch": "2.6.0"}
+
+    monkeypatch.setattr(comparison, "predictions", predictions)
+    monkeypatch.setattr(comparison, "own_images", lambda tool, name, network, count, seed: torch.zeros(3, 1, 56, 56))
+    stored = store_all_but(tmp_path, "mct", "own", "W4/A4")
+    compare(tmp_path, NETWORK, 0, ["mct"], DATA)
+    (new,) = (each for each in scores_of(tmp_path) if each not in stored)
+    assert (new["top1"], new["images"], new["versions"]) == (50, "own", {"torch": "2.6.0"})
+
+
+def test_images_are_compared_at_eight_bits_and_widths_with_what_needs_no_data():
+    assert TOOLS["onnxruntime"].runs(photographs=False) == [
+        ("gaussian", "W8/A8"),
+        ("distilled", "W8/A8"),
+        ("distilled", "W4/A8"),
+        ("real", "W8/A8"),
+    ]
+    assert TOOLS["zeroq"].runs(photographs=False) == [("distilled", bits) for bits in BITS]
+    assert {len(tool.runs(photographs=True)) for tool in TOOLS.values() if tool.by_images} == {2}, LITE
+    assert {len(tool.runs(photographs=True)) for tool in TOOLS.values() if not tool.by_images} == {0}
