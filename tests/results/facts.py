@@ -130,3 +130,10 @@ def table_cell(network: str, tool: str, column: str) -> float:
     table = pandas.read_csv(RESULTS / "other_tools" / "table.csv")
     (cell,) = table[(table["Network"] == network) & (table["Tool"] == tool)][column]
     return float(str(cell).split()[0])
+
+
+def width_cell(network: str, tool: str, images: str, bits: str) -> str:
+    """A mean score of the table of other tools by width, which another test holds to its records; – for none."""
+    table = pandas.read_csv(RESULTS / "other_tools" / "widths.csv", dtype=str)
+    (cell,) = table[(table["Network"] == network) & (table["Tool"] == tool) & (table["Images"] == images)][bits]
+    return cell.split()[0]

@@ -20,7 +20,7 @@ from tests.results.facts import (
     sensitivities,
     signed,
 )
-from tests.results.stated import others, zeroq_plus
+from tests.results.stated import other_tools, others, zeroq_plus
 from zeroq.networks import efficientnet_lite
 
 BELOW_EIGHT = ("W6/A6", "W4/A8", "W4/A4", "MP6/A6", "MP4/A8")
@@ -41,6 +41,7 @@ def passages() -> Iterator[str]:
     yield from efficientnet()
     yield from settings()
     yield from others.passages()
+    yield from other_tools.passages()
     yield from statistics()
 
 
