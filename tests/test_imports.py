@@ -48,6 +48,8 @@ LIBRARY = {**below(METHOD), **BESIDE}
 ALLOWED = {
     **LIBRARY,
     "zeroq": set(LIBRARY),  # its names
+    "zeroq.command": set(LIBRARY),
+    "zeroq.__main__": {"zeroq.command"},
     **{room: {*rooms, *LIBRARY, "zeroq"} for room, rooms in below(EXPERIMENTS).items()},
 }
 FILES = {

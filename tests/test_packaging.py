@@ -25,6 +25,7 @@ EXTRAS = PROJECT["optional-dependencies"]
 ALLOWED = {
     "zeroq": (),
     "zeroq/export": ("export",),
+    "zeroq/command": ("cli",),
     "experiments": ("experiments",),
     "experiments/cli/search.py": ("sweeps",),
     "experiments/tools": ("tools",),
@@ -32,7 +33,7 @@ ALLOWED = {
     "tests/experiments/cli/test_launchers.py": ("dev", "sweeps"),
 }
 PINS = {
-    "requirements.txt": ("", "export", "experiments", "dev"),
+    "requirements.txt": ("", "export", "cli", "experiments", "dev"),
     "requirements-sweeps.txt": ("sweeps",),
     "requirements-tools.txt": ("tools",),
 }
@@ -148,7 +149,7 @@ for name in missing:
 import zeroq
 
 for module in pkgutil.walk_packages(zeroq.__path__, "zeroq."):
-    if not module.name.startswith("zeroq.export."):
+    if not module.name.startswith(("zeroq.export.", "zeroq.command.")):
         importlib.import_module(module.name)
 exec(six_lines, {})
 sentences = {}

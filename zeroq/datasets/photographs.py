@@ -13,20 +13,25 @@ from zeroq.errors import ZeroQError
 from zeroq.networks.pretrained import InputSpecification
 from zeroq.parallel import shard
 
+GREY, COLOUR = 1, 3  # channels
 # What Pillow raises for damaged files, and for one that claims to have billions of pixels.
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
 def preprocessing(specification: InputSpecification) -> v2.Compose:
-    """A photograph → normalised float [3, height, width], as the network was trained on.
+    """A photograph → normalised float [channels, height, width], as the network was trained on.
 
-    Raises ZeroQError for a network that takes other than three channels.
+    Raises ZeroQError for a network that takes neither three channels nor one, which is grey.
     """
     channels, height, width = specification.shape
-    if channels != 3:
-        raise ZeroQError(f"the network takes images of {channels} channels, photographs have 3; choose other data")
+    if channels not in (GREY, COLOUR):
+        raise ZeroQError(
+            f"the network takes images of {channels} channels, photographs have {COLOUR}, grey ones {GREY}; choose "
+            f"other data"
+        )
     return v2.Compose(
         [
+            *([v2.Grayscale()] if channels == GREY else []),
             v2.ToImage(),
             v2.Resize(
                 specification.resize or [height, width],

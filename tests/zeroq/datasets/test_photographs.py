@@ -81,8 +81,8 @@ def test_of_the_training_photographs_only_those_drawn_are_read(imagenet, unreada
 
 
 def test_a_network_for_other_channels_or_classes_is_refused(imagenet):
-    with pytest.raises(ZeroQError, match=r"takes images of 1 channels, photographs have 3"):
-        ImageNet(imagenet, InputSpecification(shape=(1, 32, 32), mean=(0.5,), std=(0.5,)))
+    with pytest.raises(ZeroQError, match=r"takes images of 2 channels, photographs have 3"):
+        ImageNet(imagenet, InputSpecification(shape=(2, 32, 32), mean=(0.5,) * 2, std=(0.5,) * 2))
     specification = InputSpecification((1, 32, 32), (0,), (1,))
     grey = PretrainedNetwork(nn.Sequential(nn.Flatten(), nn.Linear(1024, 9)), specification)
     with pytest.raises(ZeroQError, match="is for networks of 10 outputs, this one has 9: choose the data"):
