@@ -38,7 +38,7 @@ def export(folder: Path, file: Path, data_root: str | None = None) -> tuple[Reco
     """
     record = read_record(folder)
     config = config_of(folder, record, data_root)
-    network = load_network(config.model)
+    network = load_network(config.model, config.data)
     if fingerprint(network.module) != record["network"]:
         raise ZeroQError(f"{folder} was made with other weights than {config.model.label} has now; run it again")
     network.module.to(choose_device(config.device))

@@ -68,7 +68,7 @@ def carry_out(
     check_data(config.data)
     if config.method.images == "real":
         check_data(config.data, train=True)
-    network = load_network(config.model)
+    network = load_network(config.model, config.data)
     network.module.to(device)
     dataset = load_dataset(config.data, network)
     with progress_bar("check images") as progress:
@@ -159,7 +159,7 @@ def timed(settings: Settings, network: PretrainedNetwork, run_stage: RunStage) -
 def check_same_inputs(config: RunConfig, folder: Path) -> record.Record:
     """The record; raises ZeroQError for a damaged one, and for one of other weights or images than a run would use."""
     done = record.read_record(folder)
-    now = inputs_of(astuple(config.model), astuple(config.data), config.outputs / "cache")
+    now = inputs_of(astuple(config.model), hashable(config.data), config.outputs / "cache")
     for what, before in {"weights": done["network"], "test images": done["data_digest"]}.items():
         if now[what] != before:
             raise ZeroQError(
@@ -182,10 +182,15 @@ def made_now() -> tuple[dict[str, str], str | None]:
     return versions(), git_commit()
 
 
+def hashable(data: DataConfig) -> tuple:
+    """The fields, in tuples."""
+    return tuple(tuple(each) if isinstance(each, list) else each for each in astuple(data))
+
+
 @cache
 def inputs_of(model: tuple, data: tuple, cache_folder: Path) -> dict[str, Any]:
     """What a run starts from; kept, since a sweep that goes on asks for the same network again and again."""
-    network = load_network(ModelConfig(*model))
+    network = load_network(ModelConfig(*model), DataConfig(*data))
     return {
         "weights": fingerprint(network.module),
         "test images": data_digest(load_dataset(DataConfig(*data), network), cache_folder),

@@ -1,6 +1,7 @@
 """From the config's words to a network, its test set and its calibration images."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -8,11 +9,11 @@ import torch
 
 from experiments.core.config import DataConfig, ModelConfig
 from zeroq.datasets import coco
-from zeroq.datasets import imagenet as imagenet_photographs
 from zeroq.datasets.cifar10 import CIFAR10
 from zeroq.datasets.coco import COCO
 from zeroq.datasets.fashion_mnist import FashionMNIST
 from zeroq.datasets.fashion_scenes import FashionScenes
+from zeroq.datasets.folder import Folder
 from zeroq.datasets.imagenet import ImageNet
 from zeroq.errors import ZeroQError
 from zeroq.mixed_precision.outputs import class_scores
@@ -28,19 +29,22 @@ NETWORKS = {
     "torchvision": torchvision_models.load,
     "retinanet": retinanet.load,
 }
-DATASETS = {dataset.name: dataset for dataset in (FashionMNIST, FashionScenes, CIFAR10, ImageNet, COCO)}
-LAYOUTS = {ImageNet.name: imagenet_photographs.check_layout, COCO.name: coco.check_layout}  # of what users bring
+DATASETS = {dataset.name: dataset for dataset in (FashionMNIST, FashionScenes, CIFAR10, ImageNet, Folder, COCO)}
+# Of what users bring.
+LAYOUTS = {ImageNet.name: ImageNet.check_layout, Folder.name: Folder.check_layout, COCO.name: coco.check_layout}
+WITH_CLASSES = ("pytorchcv", "timm", "torchvision", "retinanet")
 
 
 class Dataset(Protocol):
     """What every dataset in zeroq.datasets offers; those for detection have ``annotations`` in COCO's format too.
 
-    ``classes`` are the outputs of a network for it, ``files`` what is read while it is scored. ``digest`` changes with
-    files' times too and takes no time; ``content_digest`` is the same wherever the data lie, and reads all of them.
+    ``classes`` are the outputs of a network for it, None of a class of which the files say it, ``files`` what is read
+    while it is scored. ``digest`` changes with files' times too and takes no time; ``content_digest`` is the same
+    wherever the data lie, and reads all of them.
     """
 
     task: str
-    classes: int
+    classes: int | None
     files: Sequence[Path]
 
     def __len__(self) -> int: ...
@@ -54,19 +58,20 @@ class Dataset(Protocol):
     def sample(self, count: int, *, seed: int) -> torch.Tensor: ...
 
 
-def load_network(config: ModelConfig) -> PretrainedNetwork:
-    """The pretrained network; raises ZeroQError for an unknown source or architecture."""
+def load_network(config: ModelConfig, data: DataConfig) -> PretrainedNetwork:
+    """The pretrained network, with the input that data of one's own say; raises ZeroQError for an unknown one."""
     if config.source == "embedded":
         raise ZeroQError("model.source=embedded is called model.source=bundled now")
     if config.source not in NETWORKS:
         raise ZeroQError(f"model.source must be one of {', '.join(NETWORKS)}, not {config.source!r}")
     classes = {} if config.classes is None else {"classes": config.classes}
-    if classes and (config.source not in ("pytorchcv", "timm", "torchvision") or config.classes < 1):
+    if classes and (config.source not in WITH_CLASSES or config.classes < 1):
         raise ZeroQError(
-            "model.classes is the number of classes of your checkpoint for model=pytorchcv, model=timm or "
-            "model=torchvision"
+            "model.classes is the number of classes of your checkpoint for model=pytorchcv, model=timm, "
+            "model=torchvision or model=coco/retinanet_resnet50"
         )
-    return NETWORKS[config.source](config.architecture, config.checkpoint, **classes)
+    network = NETWORKS[config.source](config.architecture, config.checkpoint, **classes)
+    return replace(network, input=data.prepared(network.input))
 
 
 def load_dataset(config: DataConfig, network: PretrainedNetwork, *, train: bool = False) -> Dataset:
@@ -80,12 +85,21 @@ def load_dataset(config: DataConfig, network: PretrainedNetwork, *, train: bool 
     if dataset.task != network.task:
         fitting = ", ".join(name for name, other in DATASETS.items() if other.task == network.task)
         raise ZeroQError(f"data {config.name} is for {dataset.task}, the network for {network.task}: use {fitting}")
-    if (outputs := number_of_classes(network)) != dataset.classes:
+    if dataset.classes is not None:  # before any download
+        check_classes(config, dataset.classes, network)
+    read = dataset(config.root, network.input, train=train)
+    check_classes(config, read.classes, network)
+    return read
+
+
+def check_classes(config: DataConfig, classes: int, network: PretrainedNetwork) -> None:
+    """Raise ZeroQError for a network of other classes than the data's; a detector may know more than are in them."""
+    outputs = number_of_classes(network)
+    if outputs < classes or (outputs > classes and network.detector is None):
         raise ZeroQError(
-            f"data {config.name} is for networks of {dataset.classes} outputs, this one has {outputs}: choose the data "
-            f"that it was trained for, data=…; where none here is, quantize and score it from Python"
+            f"data {config.name} is for networks of {classes} outputs, this one has {outputs}: choose the data that it "
+            f"was trained for, data=…; folders of your own classes are data=folder"
         )
-    return dataset(config.root, network.input, train=train)
 
 
 def check_data(config: DataConfig, *, train: bool = False) -> None:

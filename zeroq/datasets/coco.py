@@ -1,4 +1,4 @@
-"""COCO 2017's photographs with boxes, in the layout of the published archives."""
+"""Photographs with boxes in COCO's format: COCO 2017 in the layout of the published archives, or any other set."""
 
 import json
 from collections.abc import Iterator
@@ -18,13 +18,14 @@ from zeroq.networks.pretrained import InputSpecification
 class COCO(Dataset):
     """``root/val2017/*.jpg`` with ``root/annotations/instances_val2017.json`` (or train2017).
 
-    ``files`` are the photographs. Raises ZeroQError for folders or annotations that are missing, and for annotations
-    whose photographs are not there.
+    Another set than COCO lies in ``val`` with ``instances_val.json`` (or train), and its categories have the numbers
+    that the detector gives. ``files`` are the photographs. Raises ZeroQError for folders or annotations that are
+    missing, and for annotations whose photographs are not there.
     """
 
     name = "coco"
     task = "detection"
-    classes = 91  # with the background and the numbers that COCO left out
+    classes: int | None = None  # until it is read: one more than the largest number of a category, as 0 is background
 
     def __init__(self, root: Path, specification: InputSpecification, *, train: bool = False):
         check_layout(root, train=train)
@@ -35,6 +36,7 @@ class COCO(Dataset):
             self._images = sorted(self._annotations["images"], key=lambda image: image["id"])
             self.files = [folder / image["file_name"] for image in self._images]
             annotated = {annotation["image_id"] for annotation in self._annotations["annotations"]}
+            self.classes = 1 + max((each["id"] for each in self._annotations["categories"]), default=0)
             empty = [part for part in ("images", "annotations", "categories") if not self._annotations[part]]
         except (ValueError, KeyError, TypeError) as error:
             raise ZeroQError(f"{path} is no COCO annotation file ({error!r}); unpack it again") from error
@@ -84,7 +86,8 @@ class COCO(Dataset):
 
 def split_paths(root: Path, *, train: bool) -> tuple[Path, Path]:
     """The folder of a split's photographs, and its annotation file."""
-    split = "train2017" if train else "val2017"
+    split = "train" if train else "val"
+    split = split if (root / split).is_dir() else f"{split}2017"
     return root / split, root / "annotations" / f"instances_{split}.json"
 
 
@@ -96,5 +99,6 @@ def check_layout(root: Path, *, train: bool = False) -> None:
             hint = f"{root} holds the photographs itself; " if any(root.glob("*.jpg")) else ""
             raise ZeroQError(
                 f"{needed} is missing; {hint}unpack {folder.name}.zip and annotations_trainval2017.zip from "
-                f"https://cocodataset.org side by side, and give their folder, root=…"
+                f"https://cocodataset.org side by side, and give their folder, root=…; a set of your own lies in "
+                f"val/ and annotations/instances_val.json (or train)"
             )

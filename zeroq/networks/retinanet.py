@@ -42,8 +42,12 @@ def detector_around(raw: nn.Module, **settings) -> RetinaNet:
     return RetinaNet(backbone, num_classes=None, head=RawHead(backbone), **settings).eval()
 
 
-def load(architecture: str = ARCHITECTURE, checkpoint: Path | None = None) -> PretrainedNetwork:
+def load(
+    architecture: str = ARCHITECTURE, checkpoint: Path | None = None, *, classes: int | None = None
+) -> PretrainedNetwork:
     """torchvision's RetinaNet with its COCO weights, or those of a checkpoint, in evaluation mode.
+
+    ``classes`` is the number of outputs, the background's among them, where the checkpoint has another one than COCO's.
 
     Raises ZeroQError for another architecture, for weights that cannot be downloaded, and for a checkpoint that
     does not fit.
@@ -51,8 +55,10 @@ def load(architecture: str = ARCHITECTURE, checkpoint: Path | None = None) -> Pr
     if architecture != ARCHITECTURE:
         raise ZeroQError(f"the only COCO detector is {ARCHITECTURE}, not {architecture!r}")
     if checkpoint is None:
+        if classes is not None:
+            raise ZeroQError(f"torchvision has no weights for {classes} classes; give yours, checkpoint=…")
         checkpoint = published_file(ARCHITECTURE, WEIGHTS.url)
-    return take_apart(_from_checkpoint(checkpoint).eval())
+    return take_apart(_from_checkpoint(checkpoint, classes or COCO_CLASSES).eval())
 
 
 def build_bundled() -> RawRetinaNet:
@@ -81,12 +87,12 @@ def _assemble(body: ResNet, channels: int, classes: int) -> RetinaNet:
     return RetinaNet(pyramid, classes)
 
 
-def _from_checkpoint(path: Path) -> RetinaNet:
-    """The COCO network with a file's weights, and with the kind of BatchNorm that the file was written from."""
+def _from_checkpoint(path: Path, classes: int) -> RetinaNet:
+    """torchvision's network with a file's weights, and with the kind of BatchNorm that the file was written from."""
     if any(name.endswith("num_batches_tracked") for name in read_state_dict(path)):
-        network = retinanet_resnet50_fpn(weights=None, weights_backbone=None)
+        network = retinanet_resnet50_fpn(weights=None, weights_backbone=None, num_classes=classes)
     else:
-        network = _assemble(resnet50(norm_layer=FrozenBatchNorm2d), 256, COCO_CLASSES)
+        network = _assemble(resnet50(norm_layer=FrozenBatchNorm2d), 256, classes)
         if is_published(path, WEIGHTS.url):
             # No file says so, but torchvision's own weights were trained before FrozenBatchNorm had an epsilon.
             for module in network.modules():

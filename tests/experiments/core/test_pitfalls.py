@@ -128,8 +128,8 @@ def test_another_preprocessing_is_another_float_score(command, monkeypatch):
 
     monkeypatch.setattr(SmallImages, "prepare", prepared)
 
-    def darker(config):
-        network = load_network(config)
+    def darker(config, data):
+        network = load_network(config, data)
         object.__setattr__(network.input, "mean", (0.9,))
         return network
 

@@ -1,6 +1,7 @@
 """COCO on disk, and what of it may be missing."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -39,10 +40,20 @@ def test_coco(coco):
     assert dataset.sample(2, seed=0).shape == (2, 3, 224, 224)
 
 
-def test_coco_is_for_networks_of_its_91_classes(coco):
+def test_categories_are_numbers_that_the_detector_gives(coco):
     detector = PretrainedNetwork(zoo.build("retinanet").eval(), retinanet.SCENES, retinanet.bundled_detector)
+    specification = replace(detector.input, shape=(1, 128, 128))
+    assert load_dataset(DataConfig("coco", coco), replace(detector, input=specification)).classes == 4
+    path = coco / "annotations" / "instances_val2017.json"
+    path.write_text(path.read_text().replace('"categories": [{"id": 3', '"categories": [{"id": 90'))
     with pytest.raises(ZeroQError, match="coco is for networks of 91 outputs, this one has 11"):
         load_dataset(DataConfig("coco", coco), detector)
+
+
+def test_a_set_in_coco_s_format_needs_no_year(coco):
+    (coco / "val2017").rename(coco / "val")
+    (coco / "annotations" / "instances_val2017.json").rename(coco / "annotations" / "instances_val.json")
+    assert len(COCO(coco, SPECIFICATION)) == 3
 
 
 def test_coco_that_is_not_whole(coco):
