@@ -50,12 +50,12 @@ def facts(title: str, rows: Iterable[tuple[str, object]]) -> Table:
 
 
 def plan_rows(outcome: Outcome) -> list[tuple[str, str, str, str, str, str]]:
-    """Each layer of a plan: name, kind, number of weights, bits, Ω at these bits in nats, and what it runs in."""
+    """Each layer, as they are called: name, kind, number of weights, bits, Ω at these in nats, and what it runs in."""
     omega, in_float = outcome.result.sensitivity, outcome.file.float_layers
     first = {layer.name: layer for layer in reversed(outcome.file.layers)}
     rows = []
-    for name, bits in outcome.result.plan.items():
-        layer = first.get(name)
+    for name in dict.fromkeys([layer.name for layer in outcome.file.layers] + list(outcome.result.plan)):
+        bits, layer = outcome.result.plan[name], first.get(name)
         known = omega is not None and name in omega.index and bits in omega.columns
         cost = f"{omega.loc[name, bits]:.2g}" if known else "–"
         runs = f"float: {in_float[name]}" if name in in_float else "integers" if layer else "not used"
