@@ -17,6 +17,7 @@ from experiments.core.choices import CONF
 from tests.networks import narrow_resnet10
 from tests.paths import ROOT
 from tests.results.facts import committed
+from zeroq.command.main import parser
 
 README = (ROOT / "README.md").read_text()
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -211,6 +212,8 @@ def test_commands_parse(line):
         assert not names[1] or names[1] in extras
     elif program == "source":
         assert words[0] == ".venv/bin/activate" or (ROOT / words[0]).exists()
+    elif words[:2] == ["-m", "zeroq"]:
+        assert not words[2:] or parser().parse_args(words[2:])
     elif words[:2] == ["-m", "experiments.run"]:
         composes([word for word in words[2:] if not word.startswith("-")])
     else:
