@@ -19,6 +19,7 @@ METHOD = (
     ("zeroq.methods", "zeroq.planning"),
     ("zeroq.baselines",),
     ("zeroq.pipeline",),
+    ("zeroq.work",),
     ("zeroq.zero_shot",),
 )
 EXPERIMENTS = (

@@ -1,7 +1,9 @@
 """Quantize a network in one call; each is a short form of ``zeroq.pipeline.quantize_by_method``."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -9,11 +11,14 @@ from torch import nn
 from zeroq.baselines.dfq import Steps
 from zeroq.distillation.batch_norm import Statistics
 from zeroq.distillation.recipe import Distillation
+from zeroq.errors import ZeroQError
 from zeroq.images import Limits, check_images
 from zeroq.methods import ZEROQ, method_by_name
-from zeroq.pipeline import QuantizationResult, RunStage, quantize_by_method, run_plainly
+from zeroq.pipeline import QuantizationResult, check, quantize_by_method
 from zeroq.quantization.convert import Placement
 from zeroq.settings import Settings
+from zeroq.stages import RunStage, Stage, run_plainly
+from zeroq.work import check_seconds, work_within
 
 
 def zero_shot_quantize(
@@ -33,6 +38,7 @@ def zero_shot_quantize(
     learning_rate: float | None = None,
     limits: Limits | None = None,
     size: int | None = None,
+    seconds: float | None = None,
     run_stage: RunStage = run_plainly,
     **settings,
 ) -> QuantizationResult:
@@ -49,6 +55,10 @@ def zero_shot_quantize(
         recipe: ``published`` (``distill``), ``fast`` (``distill_fast``) or ``natural`` (``distill_natural``), None: the
             method's own; ``count`` to ``limits`` are their arguments, None is the recipe's own number.
         size: the height and width of distilled images in pixels, where it is not the network's own.
+        seconds: a budget of time, which chooses iterations, size and number of images, at most ``count``, before
+            anything is distilled: the same ``report["work"]`` gives the same result. The report also says what more
+            time would buy (``next_work``) and how long each stage took (``seconds``). Where even the least work takes
+            longer, so does the call.
         settings: the other fields of ``Settings``, such as ``output``, which says what is compared of the network's
             output (``zeroq.mixed_precision.outputs``).
 
@@ -58,18 +68,38 @@ def zero_shot_quantize(
             nothing to compare leaves the result without ``sensitivity``.
     """
     chosen = method_by_name(method)
-    return quantize_by_method(
+    resolved = chosen.settings(weight_bits, activation_bits, mixed, **settings)
+    distillation = Distillation(
+        recipe or chosen.recipe, count, iterations, seed, statistics, learning_rate, limits, size
+    )
+    work, spent = {}, {}
+    if seconds is not None:
+        if images is not None or chosen.images != "distilled":
+            raise ZeroQError("seconds chooses how images are distilled, and here none are; leave it out")
+        check_seconds(seconds, distillation)
+        check(model, input_shape, chosen, resolved, distillation, images, limits)
+        rounds = resolved.rounding != "nearest"
+        distillation, work = work_within(seconds, model, input_shape, distillation, rounds=rounds)
+
+    def timed(stage: Stage) -> Any:
+        start = time.perf_counter()
+        found = run_stage(stage)
+        spent[stage.name] = time.perf_counter() - start
+        return found
+
+    result = quantize_by_method(
         model,
         input_shape,
         chosen,
-        chosen.settings(weight_bits, activation_bits, mixed, **settings),
-        distillation=Distillation(
-            recipe or chosen.recipe, count, iterations, seed, statistics, learning_rate, limits, size
-        ),
+        resolved,
+        distillation=distillation,
         images=images,
         limits=limits,
-        run_stage=run_stage,
+        run_stage=timed,
     )
+    if seconds is not None:
+        result.report.update(work, seconds=spent)
+    return result
 
 
 def quantize_with_images(

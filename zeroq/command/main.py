@@ -44,6 +44,7 @@ def parser() -> argparse.ArgumentParser:
     add("--std", type=float, nargs="+", metavar="S", help="and divided by (a library's own, or ImageNet's)")
     add("--count", type=int, default=32, metavar="N", help="how many images (32)")
     add("--iterations", type=int, metavar="N", help="of distillation (the method's own)")
+    add("--seconds", type=float, metavar="S", help="a budget of time for all that comes before the file")
     add("--seed", type=int, default=0, help="of images (0)")
     add("--placement", default="integer", help="integer (default), layer_inputs or after_relu: what is quantized")
     add("--device", default="auto", help="cpu, cuda, or auto: a GPU where there is one")

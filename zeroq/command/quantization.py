@@ -11,6 +11,7 @@ from statistics import median
 import torch
 from rich.console import Console
 from torch import nn
+from torch.nn import functional
 
 from zeroq.command.networks import NamedNetwork, network_named
 from zeroq.command.outcome import Outcome
@@ -64,6 +65,7 @@ def quantize(given: argparse.Namespace) -> None:
         images=images,
         count=given.count,
         iterations=given.iterations,
+        seconds=given.seconds,
         seed=given.seed,
         limits=network.input and network.input.limits,
         placement=given.placement,
@@ -92,6 +94,7 @@ def exported(
         reference = export_float_onnx(module, scratch / "float.onnx", example)
     with stages.shown("compare and time it"):
         compared = result.images if result.images is not None else gaussian_images(network.shape, BATCH)
+        compared = functional.interpolate(compared, network.shape[1:], mode="bilinear")  # a file has one size
         same = agreement(module, OnnxNetwork(report.path), compared)
         times = latencies([reference, report.path], example, threads=1)
     milliseconds = tuple(median(each) for each in times)

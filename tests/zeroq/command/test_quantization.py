@@ -52,6 +52,17 @@ def test_a_network_of_ones_own_becomes_a_file_and_a_page(zeroq_command, workplac
     assert not re.search(r"(src|href)=\"http", page)
 
 
+def test_within_a_second_images_are_smaller_than_the_file_takes(zeroq_command, workplace):
+    words = ("quantize", "nets:build", "--shape", "3", "160", "160", "--count", "2", "--seconds", "1")
+    status, printed, said = zeroq_command(*words)
+    assert status == 0, said
+    assert "% of 2 images" in printed
+    assert OnnxNetwork(workplace / "quantized.onnx")(torch.zeros(1, 3, 160, 160)).shape == (1, 5)
+    status, _, said = zeroq_command(*words, "--iterations", "3")
+    assert status == 2
+    assert "seconds chooses the iterations" in said
+
+
 def test_pictures_are_drawn_prepared_and_used(zeroq_command, workplace, monkeypatch):
     given = {}
 

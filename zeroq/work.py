@@ -1,0 +1,163 @@
+"""How much work a budget of seconds buys: how many images are distilled, of which size, for how long."""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from numbers import Real
+
+import torch
+from torch import nn
+
+from zeroq.distillation.recipe import Distillation
+from zeroq.errors import ZeroQError
+from zeroq.images import gaussian_images
+from zeroq.layers import weighted_layers
+from zeroq.modules import evaluating, forward, model_device
+from zeroq.rounding.columns import weight_rows
+
+# Recipes whose learning rate has fallen to 0 at their last iteration, however many there are.
+SHORT_RECIPES = ("fast", "natural")
+# Of an image's side in pixels: halves of smaller images are too small for a network's pools.
+LARGEST_WHOLE = 128
+# What a time is predicted from is timed with so many images.
+TIMED_IMAGES = 4
+# Of all that follows distillation, fitted on ResNet18, ResNet50 and MobileNetV2: forward passes of the images, passes
+# over the products of compensated rounding, and seconds for each layer.
+FORWARDS, ROUNDING_PASSES, LAYER_SECONDS = 40, 4, 0.05
+# Predictions are to be kept, by a machine that others use too.
+RESERVE = 0.8
+
+
+@dataclass(frozen=True)
+class Work:
+    """``count`` images, ``share`` of the network's own height and width, distilled for so many ``iterations``."""
+
+    count: int
+    share: float
+    iterations: int
+
+    def of(self, distillation: Distillation, input_shape: tuple[int, int, int]) -> Distillation:
+        """A distillation with this work in it."""
+        side = max(input_shape[1:])
+        size = None if self.share == 1 else round(side * self.share)
+        return replace(distillation, count=self.count, size=size, iterations=self.iterations)
+
+
+# What is worth the most first: more images, then more iterations, then larger images.
+LADDER = (
+    Work(8, 0.5, 10),
+    Work(16, 0.5, 20),
+    Work(32, 0.5, 20),
+    Work(32, 0.5, 50),
+    Work(32, 1, 50),
+    Work(32, 1, 150),
+)
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Seconds on this machine, for a network: of an image's ``iteration`` and ``forward`` by its share of the size, and
+    of ``rounding``, all layers together.
+    """
+
+    iteration: dict[float, float]
+    forward: dict[float, float]
+    rounding: float
+
+    def seconds(self, work: Work) -> float:
+        """What some work takes, with all that follows it."""
+        images = work.iterations * self.iteration[work.share] + FORWARDS * self.forward[work.share]
+        return work.count * images + self.rounding
+
+
+def check_seconds(seconds: float, distillation: Distillation) -> None:
+    """Raise ZeroQError for a budget that is no time, or that does not go with what else is chosen."""
+    if isinstance(seconds, bool) or not isinstance(seconds, Real) or not seconds > 0:
+        raise ZeroQError(f"seconds is a budget of time and must be positive, not {seconds!r}")
+    if distillation.recipe not in SHORT_RECIPES:
+        raise ZeroQError(
+            f"seconds chooses the number of iterations, and recipe {distillation.recipe!r} has its own; leave seconds "
+            f"out, or choose recipe='fast' or 'natural'"
+        )
+    if distillation.iterations is not None or distillation.size is not None:
+        raise ZeroQError("seconds chooses the iterations and the size of images; leave those out, or seconds")
+
+
+def work_within(
+    seconds: float, model: nn.Module, input_shape: tuple[int, int, int], distillation: Distillation, *, rounds: bool
+) -> tuple[Distillation, dict[str, object]]:
+    """The distillation that a budget is enough for, and what to report of it.
+
+    At least the least work there is, and at most the ``count`` of images of the given ``distillation``. The time that
+    this takes to find out is a part of the budget. ``rounds``: weights are rounded by what their inputs are.
+
+    The report holds the ``work`` chosen, and the ``next_work`` that the seconds are not enough for with its predicted
+    ``seconds``, or None.
+    """
+    start = time.perf_counter()
+    costs = costs_of(model, input_shape, distillation, rounds=rounds)
+    rungs = [replace(work, count=min(work.count, distillation.count)) for work in LADDER]
+    if 0.5 not in costs.forward:
+        rungs = [replace(work, share=1) for work in rungs]
+    rungs = list(dict.fromkeys(rungs))
+    left = RESERVE * (seconds - (time.perf_counter() - start))
+    enough = [index for index, work in enumerate(rungs) if costs.seconds(work) <= left]
+    taken = max(enough, default=0)
+    report: dict[str, object] = {"work": asdict(rungs[taken]), "next_work": None}
+    if taken + 1 < len(rungs):
+        following = rungs[taken + 1]
+        report["next_work"] = asdict(following) | {"seconds": costs.seconds(following)}
+    return rungs[taken].of(distillation, input_shape), report
+
+
+def shares_of_size(model: nn.Module, input_shape: tuple[int, int, int]) -> tuple[float, ...]:
+    """The shares of its own image size that a network takes: half of it too, where that is large enough."""
+    channels, height, width = input_shape
+    if min(height, width) <= LARGEST_WHOLE:
+        return (1,)
+    side = round(max(height, width) / 2)
+    try:
+        with evaluating(model), torch.no_grad():
+            forward(model, gaussian_images((channels, side, side), 1).to(model_device(model)))
+    except ZeroQError:  # a classifier for maps of one size
+        return (1,)
+    return (0.5, 1)
+
+
+def costs_of(model: nn.Module, input_shape: tuple[int, int, int], distillation: Distillation, *, rounds: bool) -> Costs:
+    """What work costs, timed with a few images; ``rounds``: weights are rounded by what their inputs are."""
+    device = model_device(model)
+    shares = shares_of_size(model, input_shape)
+    iteration, passes = {}, {}
+    for share in shares:
+        short = [Work(TIMED_IMAGES, share, count).of(distillation, input_shape) for count in (1, 3)]
+        first, third = (
+            _seconds(lambda each=each: each.run(model, input_shape, lambda done, loss: None), device) for each in short
+        )
+        iteration[share] = max(third - first, third / 4) / 2 / TIMED_IMAGES
+        side = short[0].size
+        shape = input_shape if side is None else (input_shape[0], side, side)
+        images = gaussian_images(shape, TIMED_IMAGES).to(device)
+        with evaluating(model), torch.no_grad():
+            passes[share] = _seconds(lambda images=images: forward(model, images), device) / TIMED_IMAGES
+    layers = weighted_layers(model).values()
+    rounding = LAYER_SECONDS * len(layers)
+    if rounds:
+        square = torch.ones(1024, 1024, device=device)
+        product = _seconds(lambda: square @ square, device) / 1024**3
+        shapes = [weight_rows(layer, layer.weight).shape for layer in layers]
+        products = sum(groups * (rows + inputs) * inputs**2 for groups, rows, inputs in shapes)
+        rounding += ROUNDING_PASSES * products * product
+    return Costs(iteration, passes, rounding)
+
+
+def _seconds(run: Callable[[], object], device: torch.device) -> float:
+    """The quicker of two: the first call may have to prepare."""
+    times = []
+    for _ in range(2):
+        start = time.perf_counter()
+        run()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.perf_counter() - start)
+    return min(times)
