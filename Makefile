@@ -41,9 +41,10 @@ test-all: $(INSTALLED) $(FASHION) ## The test suite with the slow tests: the pap
 test-results: $(INSTALLED) $(FASHION) ## Check what is committed: records, tables, figures, numbers in texts
 	$(RUN) -m pytest tests/results -m ""
 
-lint: $(INSTALLED) ## Check style and formatting
+lint: $(INSTALLED) ## Check style, formatting and types
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
 
 data: $(FASHION) ## Obtain Fashion-MNIST
 
@@ -85,7 +86,7 @@ bench: $(INSTALLED) $(FASHION) ## Time every stage beside its reference (an hour
 	$(RUN) -m experiments.bench
 
 clean: ## Remove everything that the other targets made, except data, runs and committed results
-	rm -rf $(VENV) $(DEMO) outputs/cache checkpoints .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(DEMO) outputs/cache checkpoints .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 $(INSTALLED): requirements.txt

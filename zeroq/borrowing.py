@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import torch
 from torch import nn
@@ -21,7 +21,9 @@ from zeroq.errors import ZeroQError
 WRAPPERS = {"DataParallel": "module", "DistributedDataParallel": "module", "OptimizedModule": "_orig_mod"}
 # Of torchvision's detectors: it normalises and resizes images, which are normalised here already.
 PREPARES_IMAGES = "GeneralizedRCNNTransform"
-Given, Result = ParamSpec("Given"), TypeVar("Result")
+Given = ParamSpec("Given")  # beside the network
+Result = TypeVar("Result")
+Network = TypeVar("Network", bound=nn.Module)
 Call = Callable[Concatenate[nn.Module, Given], Result]
 _within_a_call: ContextVar[bool] = ContextVar("within a public call", default=False)
 
@@ -35,8 +37,10 @@ def borrows(function: Call[Given, Result]) -> Call[Given, Result]:
     (``as_it_came``).
     """
 
+    run: Callable[..., Result] = function
+
     @wraps(function)
-    def call(model: nn.Module, *arguments: Given.args, **named: Given.kwargs) -> Result:
+    def call(model: nn.Module, *arguments: Any, **named: Any) -> Result:
         check_network(model)
         if not _within_a_call.get() and (reason := _why_batches_matter(model)):
             warnings.warn(reason, stacklevel=2)
@@ -46,11 +50,11 @@ def borrows(function: Call[Given, Result]) -> Call[Given, Result]:
                 tensors = (*model.parameters(), *model.buffers())
                 network = copied(model) if any(each.is_inference() for each in tensors) else model
                 named = {name: _with_gradients(each) for name, each in named.items()}
-                return function(network, *map(_with_gradients, arguments), **named)
+                return run(network, *map(_with_gradients, arguments), **named)
         finally:
             _within_a_call.reset(token)
 
-    return call
+    return cast("Call[Given, Result]", call)
 
 
 def check_network(model: nn.Module) -> None:
@@ -78,7 +82,7 @@ def check_network(model: nn.Module) -> None:
             raise ZeroQError(f"{place} has no weights yet; let the network see images once")
 
 
-def copied(model: nn.Module, instead: Mapping[nn.Module, nn.Module] | None = None) -> nn.Module:
+def copied(model: Network, instead: Mapping[nn.Module, nn.Module] | None = None) -> Network:
     """A copy of a network that shares nothing with it, also of one that keeps what it computed, as ``self.features``.
 
     Such tensors are copied without the graph behind them, which torch's deepcopy refuses. Nothing in the copy is an
@@ -91,7 +95,9 @@ def copied(model: nn.Module, instead: Mapping[nn.Module, nn.Module] | None = Non
 class _WithoutGraphs(TorchFunctionMode):
     """Inside, a tensor that was computed is copied as if it had not been."""
 
-    def __torch_function__(self, function: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+    def __torch_function__(
+        self, function: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
         if function is torch.Tensor.__deepcopy__ and args[0].grad_fn is not None:
             return args[0].detach().clone()
         return function(*args, **kwargs or {})
@@ -109,10 +115,10 @@ def as_it_came(model: nn.Module) -> Iterator[None]:
             container.update(content) if isinstance(container, dict) else container.extend(content)
 
 
-def _containers(modules: Iterable[nn.Module]) -> list[dict | list]:
+def _containers(modules: Iterable[nn.Module]) -> list[dict[Any, Any] | list[Any]]:
     """Every dictionary and list in which modules hold something, those of their attributes too, each once."""
     waiting: list[Any] = [vars(module) for module in modules]
-    found: dict[int, dict | list | tuple] = {}
+    found: dict[int, dict[Any, Any] | list[Any] | tuple[Any, ...]] = {}
     while waiting:
         each = waiting.pop()
         if isinstance(each, dict | list | tuple) and id(each) not in found:

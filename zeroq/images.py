@@ -22,10 +22,10 @@ def check_images(images: torch.Tensor) -> None:
         raise ZeroQError("the images hold NaN or infinite values; distil or draw them again")
 
 
-def check_input_shape(input_shape: tuple[int, int, int]) -> None:
+def check_input_shape(input_shape: tuple[int, int, int] | None) -> None:
     """Raise ZeroQError unless ``input_shape`` is three positive integers."""
     is_shape = isinstance(input_shape, Sequence) and len(input_shape) == 3
-    if not is_shape or any(not isinstance(side, int) or side < 1 for side in input_shape):
+    if not is_shape or any(not isinstance(side, int) or side < 1 for side in input_shape or ()):
         raise ZeroQError(f"the input shape must be (channels, height, width), three whole numbers, not {input_shape}")
 
 
@@ -33,6 +33,12 @@ def check_count(count: int) -> None:
     """Raise ZeroQError for fewer than one image, and for more than anybody calibrates with."""
     if not isinstance(count, int) or not 1 <= count <= MOST_IMAGES:
         raise ZeroQError(f"count must be at least 1 and at most {MOST_IMAGES:,}, a whole number, not {count}")
+
+
+def shape_of(images: torch.Tensor) -> tuple[int, int, int]:
+    """(channels, height, width) of images [N, C, H, W], in pixels."""
+    _, channels, height, width = images.shape
+    return channels, height, width
 
 
 def check_limits(limits: Limits | None, images: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:

@@ -1,5 +1,7 @@
 """Conv and Linear layers: which they are, where their channels lie, what a weight makes of an input, its integers."""
 
+from typing import cast
+
 import torch
 from torch import nn
 
@@ -9,12 +11,14 @@ from zeroq.errors import ZeroQError
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 PLAIN = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 WEIGHTED_LAYERS = (*PLAIN, *TRANSPOSED)
+TransposedLayer = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
+WeightedLayer = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear | TransposedLayer
 # The share of a network's parameters that weights outside Conv and Linear layers may have and stay in float, as
 # position embeddings do.
 LARGEST_FLOAT_SHARE = 0.05
 
 
-def weighted_layers(model: nn.Module) -> dict[str, nn.Module]:
+def weighted_layers(model: nn.Module) -> dict[str, WeightedLayer]:
     """Every Conv and Linear layer by its qualified name, in the order of registration.
 
     A module used twice is listed once, under the first of its names. Raises ZeroQError where a layer's weight
@@ -33,7 +37,7 @@ def weighted_layers(model: nn.Module) -> dict[str, nn.Module]:
     return layers
 
 
-def _check_weights_elsewhere(model: nn.Module, layers: dict[str, nn.Module]) -> None:
+def _check_weights_elsewhere(model: nn.Module, layers: dict[str, WeightedLayer]) -> None:
     known = {id(layer.weight) for layer in layers.values()}
     elsewhere = {
         name: parameter.numel()
@@ -41,11 +45,16 @@ def _check_weights_elsewhere(model: nn.Module, layers: dict[str, nn.Module]) -> 
         if parameter.dim() > 1 and id(parameter) not in known
     }
     if layers and sum(elsewhere.values()) > LARGEST_FLOAT_SHARE * sum(p.numel() for p in model.parameters()):
-        largest = max(elsewhere, key=elsewhere.get)
+        largest = max(elsewhere, key=elsewhere.__getitem__)
         raise ZeroQError(
             f"{len(elsewhere)} weights outside Conv and Linear layers would stay in float, the largest is {largest!r} "
             f"of {type(model.get_submodule(largest.rpartition('.')[0])).__name__}; put them into Conv or Linear layers"
         )
+
+
+def weighted_layer(model: nn.Module, name: str) -> WeightedLayer:
+    """The Conv or Linear layer of that name."""
+    return cast(WeightedLayer, model.get_submodule(name))
 
 
 def holds_weight(layer: nn.Module) -> bool:
@@ -58,7 +67,7 @@ def channel_axis(layer: nn.Module) -> int:
     return 1 if isinstance(layer, TRANSPOSED) else 0
 
 
-def beside_weight(layer: nn.Module, values: torch.Tensor) -> torch.Tensor:
+def beside_weight(layer: WeightedLayer, values: torch.Tensor) -> torch.Tensor:
     """One value for each output channel, or one for all, in a shape that broadcasts with the layer's weight."""
     axis = channel_axis(layer) if values.dim() else None
     return values.view([-1 if dimension == axis else 1 for dimension in range(layer.weight.dim())])
@@ -81,13 +90,13 @@ def constant_response(layer: nn.Module, weight: torch.Tensor, values: torch.Tens
     return torch.einsum("goik,gi->go", grouped, spread).flatten()
 
 
-def with_batch(layer: nn.Module, values: torch.Tensor) -> torch.Tensor:
+def with_batch(layer: WeightedLayer, values: torch.Tensor) -> torch.Tensor:
     """A layer's input or output with an axis for images in front, where it was called with a single one without."""
     axes = 2 if isinstance(layer, nn.Linear) else layer.weight.dim()
     return values if values.dim() >= axes else values.unsqueeze(0)
 
 
-def channel_means(layer: nn.Module, values: torch.Tensor) -> torch.Tensor:
+def channel_means(layer: WeightedLayer, values: torch.Tensor) -> torch.Tensor:
     """The mean of each channel of a layer's input or output: [channels].
 
     Channels lie along the last axis for Linear layers, which take vectors and tokens, and else along axis 1.
@@ -106,7 +115,7 @@ def has_stock_forward(layer: nn.Module) -> bool:
     )
 
 
-def is_affine(layer: nn.Module) -> bool:
+def is_affine(layer: WeightedLayer) -> bool:
     """Whether a layer does what its weight and bias say, and nothing else: output = weight ∗ input + bias.
 
     A layer with a forward or hooks of its own is tried on random numbers: it may pad its input, but standardizing its
@@ -118,7 +127,7 @@ def is_affine(layer: nn.Module) -> bool:
     return not isinstance(layer, TRANSPOSED) and _answers_affinely(layer)
 
 
-def _answers_affinely(layer: nn.Module) -> bool:
+def _answers_affinely(layer: WeightedLayer) -> bool:
     """Try a layer that is not transposed on random numbers, with other weights, with other inputs, with constants."""
     random = torch.Generator().manual_seed(0)
     weight = layer.weight.detach()
@@ -153,28 +162,28 @@ def _answers_affinely(layer: nn.Module) -> bool:
         except (RuntimeError, TypeError, ValueError):  # it wants something else than one such tensor
             return False
     return all(
-        torch.allclose(found, expected, rtol=1e-3, atol=1e-4 * expected.abs().max()) for found, expected in pairs
+        torch.allclose(found, expected, rtol=1e-3, atol=1e-4 * expected.abs().max().item()) for found, expected in pairs
     )
 
 
-def shift_bias(layer: nn.Module, change: torch.Tensor) -> None:
+def shift_bias(layer: WeightedLayer, change: torch.Tensor) -> None:
     """Add ``change`` [outputs] to a layer's bias, which it is given where it has none."""
     bias = change if layer.bias is None else layer.bias.detach() + change
     layer.bias = nn.Parameter(bias.to(layer.weight))
 
 
-def weight_steps(layer: nn.Module) -> torch.Tensor:
+def weight_steps(layer: WeightedLayer) -> torch.Tensor:
     """A quantized weight in units of its scale, the integer less the zero point: whole numbers in float64."""
-    return (layer.weight.detach().double() / beside_weight(layer, layer.weight_scale.double())).round()
+    return (layer.weight.detach().double() / beside_weight(layer, layer.get_buffer("weight_scale").double())).round()
 
 
-def weight_grid(layer: nn.Module) -> tuple[int, int]:
+def weight_grid(layer: WeightedLayer) -> tuple[int, int]:
     """The lowest and the highest integer of a quantized weight's grid: symmetric around 0 where that holds it.
 
     Read from its buffers alone, which a state dict may have brought.
     """
-    bits = int(layer.weight_bits)
+    bits = int(layer.get_buffer("weight_bits"))
     highest = 2 ** (bits - 1) - 1
-    if not layer.weight_zero_point.any() and weight_steps(layer).abs().max() <= highest:
+    if not layer.get_buffer("weight_zero_point").any() and weight_steps(layer).abs().max() <= highest:
         return -highest, highest
     return 0, 2**bits - 1

@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
-from torch import nn
+from torch import fx, nn
 
 from zeroq.errors import ZeroQError
 from zeroq.mixed_precision.sensitivity import Mode
@@ -20,8 +20,8 @@ from zeroq.settings import BiasCorrection, Clipping, Settings
 
 Images = Literal["distilled", "gaussian", "real", "none"]
 Ranges = Literal["images", "statistics", "batch"]
-# A copy of a float network (and its input's shape) → the network that is quantized in its place.
-Rewrite = Callable[[nn.Module, tuple[int, int, int]], nn.Module]
+# The graph of a float network (and its input's shape) → the network that is quantized in its place.
+Rewrite = Callable[[nn.Module, tuple[int, int, int]], fx.GraphModule]
 # What a method chooses among the settings; a caller's own choice goes before it.
 OWN_SETTINGS = ("per_channel", "bias_correction", "rounding", "clipping", "candidates", "sensitivity")
 
@@ -67,7 +67,7 @@ class Method:
         weight_bits: float | Mapping[str, int] = 4,
         activation_bits: float | Mapping[str, int] = 8,
         mixed: bool | None = None,
-        **others,
+        **others: Any,
     ) -> Settings:
         """``Settings`` with what this method chooses itself and, where it can, mixed precision."""
         if mixed is None:

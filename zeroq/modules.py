@@ -2,12 +2,21 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import nn
 
 from zeroq.errors import ZeroQError
+from zeroq.layers import WeightedLayer
+
+
+class RecordedBatchNorm(nn.Module):
+    """What ``holds_statistics`` finds in a module, for annotations alone: no layer inherits from it."""
+
+    running_mean: torch.Tensor
+    running_var: torch.Tensor
+    eps: float
 
 
 @contextmanager
@@ -36,7 +45,7 @@ def without_weight_gradients(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def replaced_weight(layer: nn.Module, weight: torch.Tensor) -> Iterator[None]:
+def replaced_weight(layer: WeightedLayer, weight: torch.Tensor) -> Iterator[None]:
     """Another weight inside, the very same storage again outside."""
     original = layer.weight.data
     layer.weight.data = weight
@@ -58,7 +67,7 @@ def channels_last(model: nn.Module, input_shape: tuple[int, int, int] | None) ->
     try:
         for each in tensors:
             each.data = each.data.to(memory_format=torch.channels_last)
-        if tensors and not _runs(model, input_shape):
+        if input_shape and tensors and not _runs(model, input_shape):
             for each, original in zip(tensors, originals, strict=True):
                 each.data = original
         yield
@@ -119,17 +128,17 @@ def forward(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
         ) from error
 
 
-def first_argument(inputs: tuple, named: Mapping[str, Any]) -> Any:
+def first_argument(inputs: tuple[Any, ...], named: Mapping[str, Any]) -> Any:
     """What a module is called with first, by its place or by keyword."""
     return inputs[0] if inputs else next(iter(named.values()))
 
 
-def holds_statistics(module: nn.Module) -> bool:
+def holds_statistics(module: nn.Module | None) -> TypeGuard[RecordedBatchNorm]:
     """Whether a module is a BatchNorm layer with recorded statistics."""
     return getattr(module, "running_mean", None) is not None and getattr(module, "running_var", None) is not None
 
 
-def batch_norms(model: nn.Module) -> dict[str, nn.Module]:
+def batch_norms(model: nn.Module) -> dict[str, RecordedBatchNorm]:
     """Every BatchNorm layer with recorded statistics, by name; a layer used twice is named once.
 
     Known by what it holds, not by its class: libraries' frozen BatchNorms are no subclasses of torch's. Raises

@@ -9,27 +9,30 @@ import pickle
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from torch import distributed, multiprocessing
+from torch import distributed
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, spawn
 
 from zeroq.errors import ZeroQError
 
+Item = TypeVar("Item")
 
-def shard(items: Sequence) -> list:
+
+def shard(items: Sequence[Item]) -> list[Item]:
     """This process's part of some items: every nth from its own rank on; all of them without a process group."""
     rank, processes = rank_and_size()
     return list(items[rank::processes])
 
 
-def all_gather(part: list) -> list:
+def all_gather(part: list[Item]) -> list[Item]:
     """The results of all items, in their order, from each process's results of its ``shard``."""
     if not distributed.is_initialized():
         return part
-    parts: list[list] = [[] for _ in range(distributed.get_world_size())]
+    parts: list[list[Item]] = [[] for _ in range(distributed.get_world_size())]
     distributed.all_gather_object(parts, part)
-    found: list = [None] * sum(map(len, parts))
+    found: list[Any] = [None] * sum(map(len, parts))
     for rank, own in enumerate(parts):
         found[rank :: len(parts)] = own
     return found
@@ -49,7 +52,7 @@ def rank_and_size() -> tuple[int, int]:
     return distributed.get_rank(), distributed.get_world_size()
 
 
-def on_devices(devices: Sequence[str], function: Callable, *arguments) -> Any:
+def on_devices(devices: Sequence[str], function: Callable[..., Any], *arguments: Any) -> Any:
     """``function(device, *arguments)`` in a process for each device; the first one's result.
 
     The processes form a group, and what ``function`` calls shares its work among them. Everything that goes in and
@@ -62,17 +65,19 @@ def on_devices(devices: Sequence[str], function: Callable, *arguments) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         meeting = Path(folder)
         try:
-            multiprocessing.spawn(_work, (tuple(devices), meeting, function, arguments), nprocs=len(devices))
-        except (multiprocessing.ProcessExitedException, multiprocessing.ProcessRaisedException) as error:
+            spawn(_work, (tuple(devices), meeting, function, arguments), nprocs=len(devices))
+        except (ProcessExitedException, ProcessRaisedException) as error:
             if (meeting / "error").exists():
                 raise pickle.loads((meeting / "error").read_bytes()) from None
-            if isinstance(error, multiprocessing.ProcessExitedException):
+            if isinstance(error, ProcessExitedException):
                 raise ZeroQError(f"one of {len(devices)} processes that shared the work died: {error}") from error
             raise
         return pickle.loads((meeting / "result").read_bytes())
 
 
-def _work(rank: int, devices: tuple[str, ...], meeting: Path, function: Callable, arguments: tuple) -> None:
+def _work(
+    rank: int, devices: tuple[str, ...], meeting: Path, function: Callable[..., Any], arguments: tuple[Any, ...]
+) -> None:
     """What a process does: join the group, compute, and leave the first one's result."""
     torch.set_num_threads(max(1, torch.get_num_threads() // len(devices)))
     store = f"file://{meeting / 'group'}"

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -91,23 +91,26 @@ def quantize_by_method(
     """
     model = with_permanent_weights(model)
     check(model, input_shape, method, settings, distillation, images, limits)
-    measured = measures_sensitivities(model, input_shape, method, settings)
+    shape = cast(tuple[int, int, int], input_shape)  # where a stage needs it, ``check`` saw that it is there
+    measured = measures_sensitivities(model, shape, method, settings)
     # Before what takes minutes: not every network can be rewritten.
     with channels_last(model, input_shape):
-        network = model if method.steps is None else method.steps(model, input_shape)
+        graph = None if method.steps is None else method.steps(model, shape)
+        network = model if graph is None else graph
         from_statistics = method.ranges == "statistics" or settings.bias_correction == "analytic"
-        moments = activation_moments(network, input_shape, limits) if from_statistics else None
+        moments = activation_moments(graph, shape, limits) if graph is not None and from_statistics else None
     losses = None
     if images is None:
-        images, losses = calibration_images(model, input_shape, method, settings, distillation, run_stage)
+        images, losses = calibration_images(model, shape, method, settings, distillation, run_stage)
+    seen = cast(torch.Tensor, images)  # None where no stage looks at them
     with channels_last(model, input_shape):
         omega = frontier = activation_omega = None
         activation_bits, planned = settings.activation_bits, {}
         if measured:
-            omega = run_stage(measuring(network, images, settings))
+            omega = run_stage(measuring(network, seen, settings))
             if settings.mixed_activations:
-                activation_omega = run_stage(measuring_activations(network, images, settings))
-            found = run_stage(allocating(network, images, settings, omega, activation_omega))
+                activation_omega = run_stage(measuring_activations(network, seen, settings))
+            found = run_stage(allocating(network, seen, settings, omega, activation_omega))
             frontier, plan, activation_bits, planned = found
         else:
             plan = resolve_weight_bits(network, settings.weight_bits)
@@ -124,23 +127,23 @@ def quantize_by_method(
                 **how,
             )
             if method.ranges == "images":
-                calibrate(quantized, images, settings.percentile)
-            elif method.ranges == "statistics":
+                calibrate(quantized, seen, settings.percentile)
+            elif method.ranges == "statistics" and moments is not None:
                 set_ranges(quantized, *moments)
             if settings.clipping == "output_error":
-                clip_ranges(quantized, network, images, settings.output)
+                clip_ranges(quantized, network, seen, settings.output)
             correct = settings.bias_correction == "empirical"
             if not nearest:
                 shares.update(
-                    round_layer_by_layer(quantized, network, images, plan, correct=correct, on_layer=progress, **how)
+                    round_layer_by_layer(quantized, network, seen, plan, correct=correct, on_layer=progress, **how)
                 )
             elif correct:
-                correct_biases(quantized, network, images)
+                correct_biases(quantized, network, seen)
             if settings.rounding == "learned":
-                learned.update(learn_rounding(quantized, network, images, on_block=progress, **how))
-            if settings.bias_correction == "analytic":
+                learned.update(learn_rounding(quantized, network, seen, on_block=progress, **how))
+            if settings.bias_correction == "analytic" and graph is not None and moments is not None:
                 layer_inputs, _ = moments
-                correct_biases_analytically(quantized, network, layer_inputs)
+                correct_biases_analytically(quantized, graph, layer_inputs)
             return quantized
 
         shares: dict[str, float] = {}
@@ -159,11 +162,11 @@ def quantize_by_method(
         report["learned_errors"] = learned
     if losses is not None:
         report["distill_losses"] = losses
-    if isinstance(method.steps, Steps):
-        report["skipped_steps"] = skipped_steps(network, method.steps, settings.bias_correction)
-        if from_statistics:
+    if graph is not None and isinstance(method.steps, Steps):
+        report["skipped_steps"] = skipped_steps(graph, method.steps, settings.bias_correction)
+        if moments is not None:
             report["skipped_steps"] += steps_without_statistics(
-                network, *moments, method.ranges, settings.bias_correction
+                graph, *moments, method.ranges, settings.bias_correction
             )
     return QuantizationResult(quantized, plan, settings, images, omega, frontier, report, activation_omega)
 
@@ -193,7 +196,7 @@ def check(
 
 
 def measures_sensitivities(
-    model: nn.Module, input_shape: tuple[int, int, int] | None, method: Method, settings: Settings
+    model: nn.Module, input_shape: tuple[int, int, int], method: Method, settings: Settings
 ) -> bool:
     """Whether sensitivities are measured.
 

@@ -1,6 +1,6 @@
 """The stages that measure sensitivities and choose bits."""
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -58,7 +58,7 @@ def measuring(network: nn.Module, images: torch.Tensor, settings: Settings) -> S
 
 def measuring_activations(network: nn.Module, images: torch.Tensor, settings: Settings) -> Stage:
     """The stage that measures how sensitive the output is to each activation's bits, with the ranges of the method."""
-    how = {
+    how: dict[str, Any] = {
         "placement": settings.placement,
         "percentile": settings.percentile,
         "clipped": settings.clipping == "output_error",
@@ -89,11 +89,13 @@ def allocating(
 
     def compute(progress: Progress) -> tuple[ParetoFrontier | CostFrontier, dict[str, int], Any, dict[str, float]]:
         budget, activation_bits = settings.budget, settings.activation_bits
+        # Where they have a plan of their own, or a budget that counts them, they are no plan yet.
+        width = cast(int, activation_bits)
         if activation_omega is not None and not (budget and budget.counts_activations):
-            activation_bits = allocate(activation_omega, average_bits=activation_bits)
+            activation_bits = allocate(activation_omega, average_bits=width)
         if budget is None:
             return *weight_plan(network, images, settings, omega, progress), activation_bits, {}
-        chosen = budget.plan(network, images, omega, activation_bits if activation_omega is None else activation_omega)
+        chosen = budget.plan(network, images, omega, width if activation_omega is None else activation_omega)
         if activation_omega is not None and budget.counts_activations:
             activation_bits = chosen.activations
         return chosen.frontier, chosen.weights, activation_bits, budget.found(chosen, network, images)
@@ -107,13 +109,14 @@ def weight_plan(
     """The frontier of size, and each layer's bits: a plan of at most the mean bits, or what the settings say."""
     if not settings.mixed:
         return pareto_frontier(omega), resolve_weight_bits(network, settings.weight_bits)
-    frontier = pareto_frontier(omega, fixed=widths_without_sensitivity(omega, settings.weight_bits))
+    average_bits = cast(float, settings.weight_bits)
+    frontier = pareto_frontier(omega, fixed=widths_without_sensitivity(omega, average_bits))
     if settings.refine:
         measured = refine(
             network,
             images,
             frontier,
-            average_bits=settings.weight_bits,
+            average_bits=average_bits,
             count=settings.refine,
             direction=settings.direction,
             rounding=settings.measured_rounding,
@@ -122,5 +125,5 @@ def weight_plan(
             **settings.granularity,
         )
         return frontier, measured[0].plan
-    budget = budget_bits(frontier.parameters, average_bits=settings.weight_bits, weights_mib=None)
+    budget = budget_bits(frontier.parameters, average_bits=average_bits, weights_mib=None)
     return frontier, frontier[frontier.index_within(budget)].plan

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from numbers import Real
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from torch import nn
 
@@ -130,14 +130,14 @@ class Settings:
         self.budget.check(self)
 
 
-def check_mean(what: str, mean: float, candidates: Sequence[int]) -> None:
+def check_mean(what: str, mean: Any, candidates: Sequence[int]) -> None:
     """Raise ZeroQError for mean bits that no plan over the candidates, in ascending order, has; ``what`` is planned."""
-    if isinstance(mean, bool) or not isinstance(mean, Real) or not candidates[0] <= mean < inf:
+    if isinstance(mean, bool) or not isinstance(mean, Real) or mean < candidates[0] or not mean < inf:
         raise ZeroQError(
             f"the budget is below the smallest candidate, or no number: mean {what} bits must be at least "
             f"{candidates[0]}, not {mean}; raise the budget or add narrower candidate bits"
         )
-    if mean > candidates[-1]:
+    if not mean <= candidates[-1]:
         raise ZeroQError(
             f"the budget is above the widest candidate: mean {what} bits must be at most {candidates[-1]}, not "
             f"{mean:g}; lower the budget or add wider candidate bits"

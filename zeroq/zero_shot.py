@@ -12,7 +12,7 @@ from zeroq.baselines.dfq import Steps
 from zeroq.distillation.batch_norm import Statistics
 from zeroq.distillation.recipe import Distillation
 from zeroq.errors import ZeroQError
-from zeroq.images import Limits, check_images
+from zeroq.images import Limits, check_images, shape_of
 from zeroq.methods import ZEROQ, method_by_name
 from zeroq.pipeline import QuantizationResult, check, quantize_by_method
 from zeroq.quantization.convert import Placement
@@ -40,7 +40,7 @@ def zero_shot_quantize(
     size: int | None = None,
     seconds: float | None = None,
     run_stage: RunStage = run_plainly,
-    **settings,
+    **settings: Any,
 ) -> QuantizationResult:
     """Quantize a trained network without any data.
 
@@ -111,7 +111,7 @@ def quantize_with_images(
     the stages do, for wrong settings before any work, and for analytic bias correction, which is a part of DFQ.
     """
     check_images(images)
-    return quantize_by_method(model, tuple(images.shape[1:]), ZEROQ, settings, images=images, run_stage=run_stage)
+    return quantize_by_method(model, shape_of(images), ZEROQ, settings, images=images, run_stage=run_stage)
 
 
 def quantize_naively(

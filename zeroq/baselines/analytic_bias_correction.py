@@ -4,7 +4,15 @@ import torch
 from torch import fx, nn
 
 from zeroq.baselines.moments import Moments
-from zeroq.layers import TRANSPOSED, channel_means, constant_response, is_affine, shift_bias
+from zeroq.layers import (
+    TRANSPOSED,
+    WeightedLayer,
+    channel_means,
+    constant_response,
+    is_affine,
+    shift_bias,
+    weighted_layer,
+)
 
 
 def correct_biases_analytically(
@@ -16,13 +24,13 @@ def correct_biases_analytically(
     more of the same, and layers that are not ``correctable`` are left alone. Changes ``quantized`` in place.
     """
     for name, calls in layer_inputs.items():
-        layer, original = quantized.get_submodule(name), graph.get_submodule(name)
+        layer, original = weighted_layer(quantized, name), weighted_layer(graph, name)
         if not correctable(original, calls):
             continue
         mean = torch.stack([channel_means(layer, seen.mean) for seen in calls]).mean(0)
         shift_bias(layer, -constant_response(layer, layer.weight.detach() - original.weight.detach(), mean))
 
 
-def correctable(layer: nn.Module, calls: list[Moments]) -> bool:
+def correctable(layer: WeightedLayer, calls: list[Moments]) -> bool:
     """Whether a float layer's weight says what it makes of its mean input, and statistics say that in every call."""
     return not isinstance(layer, TRANSPOSED) and is_affine(layer) and not any(seen.measured for seen in calls)

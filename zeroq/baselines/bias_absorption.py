@@ -5,7 +5,7 @@ from torch import fx
 
 from zeroq.graph.operators import operator_of, rectifies
 from zeroq.graph.patterns import LayerPair, layer_pairs
-from zeroq.layers import PLAIN, constant_response, shift_bias
+from zeroq.layers import PLAIN, constant_response, shift_bias, weighted_layer
 
 # Standard deviations between a channel's mean and the values that absorption takes for the smallest.
 SMALLEST = 3
@@ -19,18 +19,18 @@ def absorb_high_biases(graph: fx.GraphModule) -> fx.GraphModule:
     statistics (``fold_batch_norms``) are left alone. Changes the graph in place and returns it.
     """
     for pair, excess in _excesses(graph, layer_pairs(graph)):
-        first, second = graph.get_submodule(pair.first), graph.get_submodule(pair.second)
+        first, second = weighted_layer(graph, pair.first), weighted_layer(graph, pair.second)
         if not _shifts(graph, pair):
             continue
         shift_bias(first, -excess)
-        first.output_mean -= excess
+        first.get_buffer("output_mean").sub_(excess)
         shift_bias(second, constant_response(second, second.weight.detach(), excess))
     return graph
 
 
 def unabsorbed_channels(graph: fx.GraphModule, pairs: list[LayerPair]) -> int:
     """How many channels of pairs joined by a ReLU have a bias that the next layer cannot absorb exactly."""
-    return sum((excess > 0).sum().item() for pair, excess in _excesses(graph, pairs) if not _shifts(graph, pair))
+    return sum(int((excess > 0).sum()) for pair, excess in _excesses(graph, pairs) if not _shifts(graph, pair))
 
 
 def _excesses(graph: fx.GraphModule, pairs: list[LayerPair]) -> list[tuple[LayerPair, torch.Tensor]]:
@@ -39,7 +39,8 @@ def _excesses(graph: fx.GraphModule, pairs: list[LayerPair]) -> list[tuple[Layer
     for pair in pairs:
         first = graph.get_submodule(pair.first)
         if hasattr(first, "output_mean") and any(rectifies(graph, node) for node in pair.between):
-            found.append((pair, (first.output_mean - SMALLEST * first.output_std).clamp_min(0)))
+            mean, std = first.get_buffer("output_mean"), first.get_buffer("output_std")
+            found.append((pair, (mean - SMALLEST * std).clamp_min(0)))
     return found
 
 

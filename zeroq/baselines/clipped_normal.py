@@ -1,8 +1,11 @@
 """Moments of a normal variable that an activation clips (Nagel et al. 2019, appendix C)."""
 
 import math
+from typing import TypeVar
 
 import torch
+
+Value = TypeVar("Value", float, torch.Tensor)
 
 
 def clipped_normal_moments(
@@ -35,7 +38,7 @@ def _cumulative(z: torch.Tensor) -> torch.Tensor:
     return torch.special.ndtr(z)
 
 
-def _finite(value):
+def _finite(value: Value) -> Value:
     """The value, or 0 where it is infinite: it is multiplied by a probability of 0."""
     if isinstance(value, torch.Tensor):
         return torch.where(value.isinf(), 0.0, value)

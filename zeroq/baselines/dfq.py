@@ -17,7 +17,7 @@ from zeroq.graph.operators import kind
 from zeroq.graph.patterns import layer_pairs
 from zeroq.graph.placement import separate_activations
 from zeroq.graph.tracing import check_traced, trace
-from zeroq.layers import weighted_layers
+from zeroq.layers import weighted_layer, weighted_layers
 from zeroq.methods import Method, Ranges
 from zeroq.modules import batch_norms
 from zeroq.quantization.activations import ActivationQuantizer
@@ -102,7 +102,7 @@ def steps_without_statistics(
         kinds = {node.name: kind(graph, node) for node in graph.graph.nodes if node.name in measured}
         names = ", ".join(f"{name} ({getattr(what, '__name__', what)})" for name, what in kinds.items())
         reasons.append(f"ranges from statistics, by Gaussian noise instead, behind what has no rule: {names}")
-    left = [name for name, calls in layer_inputs.items() if not correctable(graph.get_submodule(name), calls)]
+    left = [name for name, calls in layer_inputs.items() if not correctable(weighted_layer(graph, name), calls)]
     if bias_correction == "analytic" and left:
         reasons.append(
             f"analytic bias correction where the mean input or what the weight does with it is not known: "

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -60,7 +61,8 @@ class Moments:
     def times(self, factor: float | torch.Tensor) -> "Moments":
         """Of a multiple."""
         ends = (factor * self.low, factor * self.high)
-        return Moments(factor * self.mean, abs(factor) * self.std, torch.minimum(*ends), torch.maximum(*ends))
+        size: Any = abs(factor)
+        return Moments(factor * self.mean, size * self.std, torch.minimum(*ends), torch.maximum(*ends))
 
     def shifted(self, constant: float | torch.Tensor) -> "Moments":
         """Of the sum with a constant."""

@@ -41,7 +41,7 @@ def _step(run: fx.Interpreter, node: fx.Node) -> Any:
     return output
 
 
-def _moments(values: tuple) -> Any:
+def _moments(values: tuple[Any, ...]) -> Any:
     first = values[0]
     if not isinstance(first, torch.Tensor) or not first.is_floating_point():
         return first

@@ -1,5 +1,7 @@
 """Moments that a network's own parameters say, whatever is normalized: N(β, γ²)."""
 
+from typing import Any
+
 import torch
 from torch import fx, nn
 
@@ -11,15 +13,17 @@ from zeroq.modules import first_argument, holds_statistics
 IDLE = nn.Identity()
 
 
-def normalized_moments(graph: fx.GraphModule, node: fx.Node, arguments: tuple, named: dict) -> Moments | None:
+def normalized_moments(
+    graph: fx.GraphModule, node: fx.Node, arguments: tuple[Any, ...], named: dict[str, Any]
+) -> Moments | None:
     """Of what leaves a layer with a folded BatchNorm, a BatchNorm, a LayerNorm, RMSNorm, GroupNorm or InstanceNorm.
 
     Of the last four each channel or feature is taken to have the mean 0 and the deviation 1 that all of them have
     together. None of any other node, of which the parameters alone do not say it.
     """
     module, row, given = called(graph, node), operator_of(graph, node), first_argument(arguments, named)
-    if hasattr(module, "output_mean"):
-        return _normal(module.output_mean, module.output_std, module(given.mean))
+    if module is not None and hasattr(module, "output_mean"):
+        return _normal(module.get_buffer("output_mean"), module.get_buffer("output_std"), module(given.mean))
     if not row.normalizes and not _is_plain_batch_norm(module, given):
         return None
     if module is None:

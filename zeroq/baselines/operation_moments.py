@@ -9,7 +9,8 @@ from torch import fx
 
 from zeroq.baselines.moments import Moments
 from zeroq.baselines.quadrature import moments_of_function
-from zeroq.graph.operators import Operator, clamp_ends, kind, operator_of
+from zeroq.graph.operator_rows import Operator
+from zeroq.graph.operators import clamp_ends, kind, operator_of
 from zeroq.graph.tracing import operation_of
 
 # Attributes of a tensor that are no tensors.
@@ -25,7 +26,7 @@ def moments_in(values: Any) -> list[Moments]:
     return found
 
 
-def moments_behind(graph: fx.GraphModule, node: fx.Node, arguments: tuple, named: dict) -> Any:
+def moments_behind(graph: fx.GraphModule, node: fx.Node, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
     """What a node that is no layer and no BatchNorm gives, where some of its arguments' values are moments.
 
     A function of each value comes from quadrature (a clamp, a multiple or a sum with constants in closed form). Sums
@@ -34,6 +35,8 @@ def moments_behind(graph: fx.GraphModule, node: fx.Node, arguments: tuple, named
     both. None where no rule tells.
     """
     row, call, (given, *others) = operator_of(graph, node), operation_of(graph, node), moments_in((arguments, named))
+    if call is None:
+        return None
     asks = row.asks and (kind(graph, node) is not getattr or arguments[1] in SHAPE_ATTRIBUTES)
     if row.fills or asks:
         positional, keywords = field((arguments, named), "mean")
@@ -71,7 +74,7 @@ def _is_float(value: Any) -> bool:
     return isinstance(value, torch.Tensor) and value.is_floating_point()
 
 
-def _of_each(call: Callable, arguments: tuple, named: dict) -> Any:
+def _of_each(call: Callable[..., Any], arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
     results = []
     for name in FIELDS:
         positional, keywords = field((arguments, named), name)
@@ -81,7 +84,9 @@ def _of_each(call: Callable, arguments: tuple, named: dict) -> Any:
     return tuple(Moments(*parts) for parts in zip(*results, strict=True))
 
 
-def _pointwise(row: Operator, call: Callable, arguments: tuple, named: dict) -> Moments | None:
+def _pointwise(
+    row: Operator, call: Callable[..., Any], arguments: tuple[Any, ...], named: dict[str, Any]
+) -> Moments | None:
     found = moments_in((arguments, named))
     alone = len({id(each.origin or each) for each in found}) == 1
     output = None
@@ -93,7 +98,9 @@ def _pointwise(row: Operator, call: Callable, arguments: tuple, named: dict) -> 
     return _traced_back(output, call, arguments, named) if alone else output
 
 
-def _traced_back(output: Moments | None, call: Callable, arguments: tuple, named: dict) -> Moments:
+def _traced_back(
+    output: Moments | None, call: Callable[..., Any], arguments: tuple[Any, ...], named: dict[str, Any]
+) -> Moments:
     """As a function of the one activation that all arguments are functions of; by quadrature where not known yet."""
     first, *_ = moments_in((arguments, named))
     origin = first.origin or first
@@ -133,7 +140,9 @@ def _quotient(input: Any, other: Any, *, rounding_mode: str | None = None) -> Mo
     )
 
 
-def _attention(call: Callable, query: Any, key: Any, value: Any, *others: Any, **named: Any) -> Moments | None:
+def _attention(
+    call: Callable[..., Any], query: Any, key: Any, value: Any, *others: Any, **named: Any
+) -> Moments | None:
     """Of means of values with the weights of the mean scores: whatever the weights, it stays within the values."""
     if not isinstance(value, Moments):
         return None
@@ -143,7 +152,7 @@ def _attention(call: Callable, query: Any, key: Any, value: Any, *others: Any, *
     return Moments(mean, std, low.expand_as(mean), high.expand_as(mean))
 
 
-def _contraction(call: Callable, arguments: tuple, named: dict) -> Moments | None:
+def _contraction(call: Callable[..., Any], arguments: tuple[Any, ...], named: dict[str, Any]) -> Moments | None:
     """Of sums of products of independent values."""
     factors: list[Moments] = []
 

@@ -13,9 +13,9 @@ from zeroq.baselines.noise import NoiseRun
 from zeroq.baselines.normalized_moments import normalized_moments
 from zeroq.baselines.operation_moments import moments_behind, moments_in
 from zeroq.borrowing import copied
-from zeroq.graph.operators import RELUS, called
+from zeroq.graph.operators import RELUS, called, name_of
 from zeroq.images import Limits, check_limits, gaussian_images
-from zeroq.layers import WEIGHTED_LAYERS, is_affine
+from zeroq.layers import WEIGHTED_LAYERS, is_affine, weighted_layer
 from zeroq.modules import model_device, model_dtype
 
 # Of which what enters or leaves is asked for.
@@ -38,7 +38,7 @@ def activation_moments(
     pixels = Moments.normal(image, torch.ones_like(image))
     noise = gaussian_images(input_shape, NOISE).to(image)
     lowest, highest = check_limits(limits, image)
-    if lowest is not None:
+    if lowest is not None and highest is not None:
         pixels = replace(pixels, low=lowest.expand_as(image)[None, 0], high=highest.expand_as(image)[None, 0])
         noise = noise.clamp(lowest, highest)
     propagation = _Propagation(graph, noise)
@@ -51,6 +51,7 @@ class _Propagation(fx.Interpreter):
     def __init__(self, graph: fx.GraphModule, noise: torch.Tensor):
         super().__init__(graph)
         self.extra_traceback = False  # errors are sentences
+        self._graph = graph
         self.layer_inputs: dict[str, list[Moments]] = defaultdict(list)
         self.relu_outputs: dict[str, list[Moments]] = defaultdict(list)
         self._noise = NoiseRun(graph, noise)
@@ -63,7 +64,7 @@ class _Propagation(fx.Interpreter):
         if node not in self._needed:
             return None
         arguments, named = self.fetch_args_kwargs_from_env(node)
-        module = called(self.module, node)
+        module = called(self._graph, node)
         if isinstance(module, WATCHED):  # what is the same for every image may enter it, too
             arguments, named = fx.node.map_aggregate((arguments, named), _as_moments)
         measured = frozenset().union(*(self._measured[each] for each in node.all_input_nodes))
@@ -72,18 +73,18 @@ class _Propagation(fx.Interpreter):
             self._measured[node] = measured
             return super().run_node(node)
         if isinstance(module, WEIGHTED_LAYERS):
-            self.layer_inputs[node.target].append(_record(found[0], measured))
-        output = _attempt(normalized_moments, self.module, node, arguments, named)
+            self.layer_inputs[name_of(node)].append(_record(found[0], measured))
+        output = _attempt(normalized_moments, self._graph, node, arguments, named)
         if output is not None:
             measured = frozenset()
         else:
             rule = _layer_moments if isinstance(module, WEIGHTED_LAYERS) else moments_behind
-            output = _attempt(rule, self.module, node, arguments, named)
+            output = _attempt(rule, self._graph, node, arguments, named)
         if output is None:
             output, measured = self._noise.moments(node), measured | {node.name}
         self._measured[node] = measured
         if isinstance(module, RELUS):
-            self.relu_outputs[node.target].append(_record(output, measured))
+            self.relu_outputs[name_of(node)].append(_record(output, measured))
         return output
 
 
@@ -104,7 +105,9 @@ def _record(seen: Moments, measured: frozenset[str]) -> Moments:
     return Moments(seen.mean, seen.std, seen.low, seen.high, measured=measured)
 
 
-def _attempt(rule: Callable, graph: fx.GraphModule, node: fx.Node, arguments: tuple, named: dict) -> Any:
+def _attempt(
+    rule: Callable[..., Any], graph: fx.GraphModule, node: fx.Node, arguments: tuple[Any, ...], named: dict[str, Any]
+) -> Any:
     """What a node gives by a rule; None where it has none for it, or no numbers come of it."""
     try:
         output = rule(graph, node, arguments, named)
@@ -115,9 +118,11 @@ def _attempt(rule: Callable, graph: fx.GraphModule, node: fx.Node, arguments: tu
     return output if all(each.finite for each in moments_in(output)) else None
 
 
-def _layer_moments(graph: fx.GraphModule, node: fx.Node, arguments: tuple, named: dict) -> Moments | None:
+def _layer_moments(
+    graph: fx.GraphModule, node: fx.Node, arguments: tuple[Any, ...], named: dict[str, Any]
+) -> Moments | None:
     """Of a Conv or Linear layer's output without statistics: from its weights and independent inputs."""
-    layer, (given, *others) = graph.get_submodule(node.target), (*arguments, *named.values())
+    layer, (given, *others) = weighted_layer(graph, name_of(node)), (*arguments, *named.values())
     if others or not is_affine(layer):
         return None
     squared = copied(layer)

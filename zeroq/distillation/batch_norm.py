@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
@@ -10,7 +10,7 @@ from torch import nn
 from zeroq.borrowing import borrows
 from zeroq.errors import ZeroQError
 from zeroq.images import check_images
-from zeroq.modules import batch_norms, evaluating, first_argument, forward, model_device
+from zeroq.modules import RecordedBatchNorm, batch_norms, evaluating, first_argument, forward, model_device
 
 Statistics = Literal["image", "batch"]
 
@@ -18,7 +18,7 @@ Statistics = Literal["image", "batch"]
 SMALLEST_VARIANCE = 1e-12
 
 
-def layers_to_match(model: nn.Module) -> dict[str, nn.Module]:
+def layers_to_match(model: nn.Module) -> dict[str, RecordedBatchNorm]:
     """``batch_norms``; raises ZeroQError where the network has none."""
     layers = batch_norms(model)
     if not layers:
@@ -30,16 +30,16 @@ def layers_to_match(model: nn.Module) -> dict[str, nn.Module]:
 
 
 @contextmanager
-def batch_norm_inputs(model: nn.Module) -> Iterator[list[tuple[nn.Module, torch.Tensor]]]:
+def batch_norm_inputs(model: nn.Module) -> Iterator[list[tuple[RecordedBatchNorm, torch.Tensor]]]:
     """Record (BatchNorm layer, its input) in execution order during forward passes.
 
     The hooks sit on the BatchNorm layers themselves, so no layer is ever paired with another's input.
     Empty the list between passes. Raises ZeroQError where the network has no BatchNorm.
     """
     layers = layers_to_match(model)
-    recorded: list[tuple[nn.Module, torch.Tensor]] = []
+    recorded: list[tuple[RecordedBatchNorm, torch.Tensor]] = []
 
-    def record(layer: nn.Module, inputs: tuple, named: dict) -> None:
+    def record(layer: RecordedBatchNorm, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
         recorded.append((layer, first_argument(inputs, named)))
 
     with ExitStack() as hooks:
@@ -64,7 +64,7 @@ def by_image(features: torch.Tensor, images: int) -> torch.Tensor:
 
 
 def statistics_loss(
-    images: torch.Tensor, recorded: list[tuple[nn.Module, torch.Tensor]], statistics: Statistics
+    images: torch.Tensor, recorded: list[tuple[RecordedBatchNorm, torch.Tensor]], statistics: Statistics
 ) -> torch.Tensor:
     """Eq. 3 for one forward pass: a scalar that is 0 where every mean and standard deviation matches.
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import nn
@@ -12,7 +12,7 @@ from torch.nn import functional
 from zeroq.borrowing import copied
 from zeroq.distillation.batch_norm import SMALLEST_VARIANCE, Statistics, by_image, layers_to_match
 from zeroq.errors import ZeroQError
-from zeroq.modules import first_argument, forward, model_device
+from zeroq.modules import RecordedBatchNorm, first_argument, forward, model_device
 
 # At most as many as an image's: oneDNN's vectors, of 16 channels, stay nearly empty.
 FEW_CHANNELS = 4
@@ -55,9 +55,9 @@ class StatisticsMatching:
         on_cpu = model_device(model).type == "cpu"
         for layer in self._network.modules() if on_cpu else ():
             if takes_images(layer):
-                layer.forward = partial(_call_convolution, layer)
+                layer.forward = partial(_call_convolution, layer)  # type: ignore[method-assign]
             elif gains_by_bfloat16(layer):
-                layer.forward = partial(_call_in_bfloat16, _rounded(layer))
+                layer.forward = partial(_call_in_bfloat16, _rounded(layer))  # type: ignore[method-assign]
         for layer in layers_to_match(self._network).values():
             layer.forward = partial(self._match, _Layer.of_batch_norm(layer))
         self._images = _Layer.of_images(images)
@@ -132,6 +132,11 @@ class _LastLayerReachedError(Exception):
 class _Layer:
     """What a BatchNorm layer recorded, and what it does: x ↦ (x − mean) · factor + bias, if ``scales``."""
 
+    # Of BatchNorm layers alone, not of the images.
+    factor: torch.Tensor
+    bias: torch.Tensor
+    forward: Callable[..., Any]
+
     def __init__(self, mean: torch.Tensor, variance: torch.Tensor, eps: float):
         self.mean, self.std, self.eps = mean, (variance + eps).sqrt(), eps
         self.scales: bool | None = False
@@ -142,7 +147,7 @@ class _Layer:
         return cls(0 * ones, ones, 0.0)
 
     @classmethod
-    def of_batch_norm(cls, norm: nn.Module) -> "_Layer":
+    def of_batch_norm(cls, norm: RecordedBatchNorm) -> "_Layer":
         kind = torch.promote_types(norm.running_var.dtype, torch.float32)
         layer = cls(norm.running_mean.to(kind), norm.running_var.to(kind), norm.eps)
         weight, bias = getattr(norm, "weight", None), getattr(norm, "bias", None)
@@ -170,11 +175,15 @@ class _Layer:
 class _Call:
     """One call of a layer in a forward pass; the sums are [N, channels], or [1, channels] of the batch as a whole."""
 
+    sums: torch.Tensor
+    squares: torch.Tensor
+    slope: torch.Tensor
+    offset: torch.Tensor
+
     def __init__(self, layer: _Layer, features: torch.Tensor, statistics: Statistics):
         self.layer = layer
         self.axes = (*range(2, features.dim()),) if statistics == "image" else (0, *range(2, features.dim()))
         self.places = features.numel() // features.shape[1] // (len(features) if statistics == "image" else 1)
-        self.sums = self.squares = self.slope = self.offset = None
 
 
 class _Match(torch.autograd.Function):
@@ -274,24 +283,25 @@ def _call_convolution(layer: nn.Conv2d, images: torch.Tensor) -> torch.Tensor:
 def _rounded(layer: nn.Conv2d) -> nn.Conv2d:
     """A bfloat16 copy, channels-last, without hooks: those are the layer's."""
     copied = nn.Conv2d(
-        *(layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, layer.padding, layer.dilation),
+        # Torch declares its attributes wider than its arguments.
+        *(layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, layer.padding, layer.dilation),  # type: ignore[arg-type]
         bias=layer.bias is not None,
         device="meta",
     )
     copied.load_state_dict(dict(layer.named_parameters()), assign=True)
-    return copied.requires_grad_(False).to(torch.bfloat16, memory_format=torch.channels_last)
+    return copied.requires_grad_(False).to(torch.bfloat16).to(memory_format=torch.channels_last)
 
 
 def _call_in_bfloat16(rounded: nn.Conv2d, features: torch.Tensor) -> torch.Tensor:
     return rounded(features.bfloat16()).float()
 
 
-def takes_images(layer: nn.Module) -> bool:
+def takes_images(layer: nn.Module) -> TypeGuard[nn.Conv2d]:
     """Whether a layer is a convolution over channels as few as an image's, as most networks' first one is."""
     return is_plain_convolution(layer) and layer.in_channels <= FEW_CHANNELS and not isinstance(layer.padding, str)
 
 
-def gains_by_bfloat16(layer: nn.Module) -> bool:
+def gains_by_bfloat16(layer: nn.Module) -> TypeGuard[nn.Conv2d]:
     """Whether this processor computes a convolution faster in bfloat16, conversions included."""
     return (
         is_plain_convolution(layer)
@@ -307,7 +317,7 @@ def has_bfloat16() -> bool:
     return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
 
 
-def is_plain_convolution(layer: nn.Module) -> bool:
+def is_plain_convolution(layer: nn.Module) -> TypeGuard[nn.Conv2d]:
     """Whether a layer is PyTorch's own two-dimensional convolution, ungrouped and padded with zeros."""
     own_weights = {name for name, _ in layer.named_parameters()} <= {"weight", "bias"}  # no norm of a weight's
     return type(layer) is nn.Conv2d and layer.groups == 1 and layer.padding_mode == "zeros" and own_weights

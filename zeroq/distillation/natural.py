@@ -45,7 +45,7 @@ def distill_natural(
     lowest, highest = check_limits(limits, noise)
     optimizer = torch.optim.Adam([noise], lr=learning_rate, betas=MOMENTUM)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda iteration: 1 - iteration / iterations)
-    spectrum = NaturalSpectrum(tuple(input_shape), noise.device)
+    spectrum = NaturalSpectrum(input_shape, noise.device)
     with torch.no_grad():
         unlimited = spectrum(noise)
         images = unlimited.clamp(lowest, highest)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from zeroq.graph.operators import name_of
 from zeroq.graph.tracing import operation_of
 
 
@@ -24,7 +25,7 @@ class Block:
     @property
     def modules(self) -> set[str]:
         """The modules that it calls, by name."""
-        return {node.target for node in self.nodes if node.op == "call_module"}
+        return {name_of(node) for node in self.nodes if node.op == "call_module"}
 
     def run(self, network: nn.Module, value: Any) -> Any:
         """What the block gives for a value of ``entry``, with the modules of ``network`` by the graph's names.
@@ -54,7 +55,8 @@ def blocks(graph: fx.Graph, layers: Collection[str], *, most: int) -> list[Block
     image = next(node for node in nodes if node.op == "placeholder")
     nodes = nodes[nodes.index(image) + 1 :]
     found: list[Block] = []
-    entry, passed = image, []
+    entry: fx.Node = image
+    passed: list[fx.Node] = []
     for part in _parts([image, *nodes], layers):
         before, own = _called(passed, layers), _called(part, layers)
         if before and len(before) + len(own) > most:
@@ -91,7 +93,7 @@ def _block(entry: fx.Node, nodes: Sequence[fx.Node], layers: Collection[str]) ->
 
 def _called(nodes: Iterable[fx.Node], layers: Collection[str]) -> list[str]:
     """The layers that nodes call, one a call."""
-    return [node.target for node in nodes if node.op == "call_module" and node.target in layers]
+    return [name_of(node) for node in nodes if node.op == "call_module" and name_of(node) in layers]
 
 
 def _parts(nodes: list[fx.Node], layers: Collection[str]) -> list[list[fx.Node]]:

@@ -3,9 +3,10 @@
 import torch
 from torch import fx, nn
 
+from zeroq.graph.operators import name_of
 from zeroq.graph.patterns import attributes, calls_of, changeable_layers, gives_vectors
-from zeroq.layers import beside_weight, channel_axis, weight_grid
-from zeroq.modules import batch_norms
+from zeroq.layers import WeightedLayer, beside_weight, channel_axis, weight_grid, weighted_layer
+from zeroq.modules import RecordedBatchNorm, batch_norms
 
 
 def fold_batch_norms(graph: fx.GraphModule) -> fx.GraphModule:
@@ -30,9 +31,9 @@ def fold_batch_norms(graph: fx.GraphModule) -> fx.GraphModule:
             continue
         (node,) = calls
         (source,) = node.all_input_nodes
-        if source.op != "call_module" or len(layers.get(source.target, [])) != 1 or len(source.users) != 1:
+        if source.op != "call_module" or len(layers.get(name_of(source), [])) != 1 or len(source.users) != 1:
             continue
-        layer = graph.get_submodule(source.target)
+        layer = weighted_layer(graph, name_of(source))
         if isinstance(layer, nn.Linear) and not gives_vectors(graph, source):
             continue
         channels = layer.weight.shape[channel_axis(layer)]
@@ -51,7 +52,7 @@ def fold_batch_norms(graph: fx.GraphModule) -> fx.GraphModule:
     return graph
 
 
-def _affine(norm: nn.Module) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+def _affine(norm: RecordedBatchNorm) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """γ, β, and what BatchNorm does with its input: factor and shift; in float64, each [channels]."""
     mean, variance = norm.running_mean.double(), norm.running_var.double()
     weight, bias = getattr(norm, "weight", None), getattr(norm, "bias", None)
@@ -67,7 +68,7 @@ def _activation(norm: nn.Module) -> nn.Module:
     return activation if isinstance(activation, nn.Module) else nn.Identity()
 
 
-def is_batch_norm(norm: nn.Module, axes: int) -> bool:
+def is_batch_norm(norm: RecordedBatchNorm, axes: int) -> bool:
     """Whether a module with recorded statistics does BatchNorm on [N, channels, …], and only that (and ``act``).
 
     ``axes`` is the number of axes behind the channels.
@@ -86,7 +87,7 @@ def is_batch_norm(norm: nn.Module, axes: int) -> bool:
             return False
 
 
-def _fold(layer: nn.Module, norm: nn.Module) -> None:
+def _fold(layer: WeightedLayer, norm: RecordedBatchNorm) -> None:
     gamma, beta, factor, shift = _affine(norm)
     weight = layer.weight.detach()
     bias = shift if layer.bias is None else layer.bias.detach().double() * factor + shift
@@ -95,10 +96,10 @@ def _fold(layer: nn.Module, norm: nn.Module) -> None:
     layer.bias = nn.Parameter(bias.to(weight))
     if hasattr(layer, "weight_scale"):
         # The same integers at other scales; a negative factor mirrors its channel's grid.
-        scale = layer.weight_scale.double() * factor.abs()
-        layer.weight_scale = torch.where(scale > 0, scale, 1).to(layer.weight_scale)
-        mirrored = grid_sum - layer.weight_zero_point
-        layer.weight_zero_point = torch.where(factor < 0, mirrored, layer.weight_zero_point)
+        before, zero_point = layer.get_buffer("weight_scale"), layer.get_buffer("weight_zero_point")
+        scale = before.double() * factor.abs()
+        layer.weight_scale = torch.where(scale > 0, scale, 1).to(before)
+        layer.weight_zero_point = torch.where(factor < 0, grid_sum - zero_point, zero_point)
     # A layer that two BatchNorms follow is folded twice.
     layer.register_buffer("folded_factor", factor * getattr(layer, "folded_factor", 1), persistent=False)
     layer.register_buffer("output_mean", beta.to(weight), persistent=False)

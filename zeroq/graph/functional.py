@@ -3,13 +3,23 @@
 import inspect
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import fx, nn
 from torch.nn import functional
 
 from zeroq.errors import ZeroQError
-from zeroq.graph.operators import IN_PLACE, arguments_of, called, in_place, operator_of, tensor_nodes
+from zeroq.graph.operators import (
+    IN_PLACE,
+    arguments_of,
+    called,
+    function_of,
+    in_place,
+    name_of,
+    operator_of,
+    tensor_nodes,
+)
 
 TORCH = f"{Path(torch.__file__).parent}{os.sep}"
 # In evaluation mode; a class of the caller's that inherits from one of them may do anything.
@@ -65,20 +75,21 @@ def _sharing(graph: fx.GraphModule, node: fx.Node) -> set[fx.Node]:
 def _out_of_place(graph: fx.GraphModule, node: fx.Node) -> None:
     """Let a node call what gives a new tensor; what torch has in place only stays, and hands on what it changed."""
     if node.op == "call_module":
-        called(graph, node).inplace = False
+        module: Any = called(graph, node)
+        module.inplace = False
     elif node.target in IN_PLACE:
         node.target = IN_PLACE[node.target]
     elif node.op == "call_method":
-        plain = node.target.removesuffix("_")
+        plain = name_of(node).removesuffix("_")
         node.target = plain if hasattr(torch.Tensor, plain) else node.target
     elif arguments_of(node).get("inplace") is True:
-        place = list(inspect.signature(node.target).parameters).index("inplace")
+        place = list(inspect.signature(function_of(node)).parameters).index("inplace")
         if place < len(node.args):
             node.update_arg(place, False)
         else:
             node.update_kwarg("inplace", False)
     else:
-        name = node.target.__name__
+        name = function_of(node).__name__
         owner = next((each for each in (torch, functional) if getattr(each, name, None) is node.target), None)
         node.target = getattr(owner, name.removesuffix("_"), node.target)
 

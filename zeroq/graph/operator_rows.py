@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-Kind = type | Callable | str
+Kind = type | Callable[..., Any] | str
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 import inspect
 import math
 import operator
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
 import torch
 from torch import fx, nn
@@ -30,9 +30,19 @@ IN_PLACE = {
 }
 
 
+def name_of(node: fx.Node) -> str:
+    """The name of the module or the method that a node calls, or of the tensor that it gets."""
+    return cast(str, node.target)
+
+
+def function_of(node: fx.Node) -> Callable[..., Any]:
+    """The function that a node calls."""
+    return cast(Callable[..., Any], node.target)
+
+
 def called(graph: fx.GraphModule, node: fx.Node) -> nn.Module | None:
     """The module that a node calls; None where it calls none."""
-    return graph.get_submodule(node.target) if node.op == "call_module" else None
+    return graph.get_submodule(name_of(node)) if node.op == "call_module" else None
 
 
 def kind(graph: fx.GraphModule, node: fx.Node) -> Kind:
@@ -45,9 +55,9 @@ def operator_of(graph: fx.GraphModule, node: fx.Node) -> Operator:
     """The row of the operator that a node calls; ``UNKNOWN``, of which nothing is true, where none has it."""
     if node.op not in CALLS:
         return UNKNOWN
-    what = kind(graph, node)
+    module = called(graph, node)
     # A class without a row of its own is what it inherits from.
-    classes = what.__mro__ if node.op == "call_module" else (what,)
+    classes: tuple[Kind, ...] = (node.target,) if module is None else type(module).__mro__
     return next((ROWS[each] for each in classes if each in ROWS), UNKNOWN)
 
 
@@ -75,8 +85,10 @@ def clamps(graph: fx.GraphModule, node: fx.Node) -> bool:
 def clamp_ends(graph: fx.GraphModule, node: fx.Node) -> tuple[float, float] | None:
     """Between what numbers a node clamps its input; None where it does something else, or they are no constants."""
     row, given = operator_of(graph, node), options(graph, node)
-    ends = tuple(given[end] if isinstance(end, str) else end for end in row.clamps_between or ())
-    return ends if ends and all(isinstance(end, int | float) for end in ends) else None
+    if row.clamps_between is None:
+        return None
+    low, high = (given[end] if isinstance(end, str) else end for end in row.clamps_between)
+    return (low, high) if isinstance(low, int | float) and isinstance(high, int | float) else None
 
 
 def rectifies(graph: fx.GraphModule, node: fx.Node) -> bool:
@@ -115,10 +127,11 @@ def in_place(graph: fx.GraphModule, node: fx.Node) -> bool:
     if node.op == "call_module":
         return getattr(called(graph, node), "inplace", False) is True
     if node.op == "call_method":
-        return node.target.endswith("_") and not node.target.endswith("__")
+        return name_of(node).endswith("_") and not name_of(node).endswith("__")
     if node.op != "call_function":
         return False
-    named = node.target.__name__.endswith("_") and node.target.__module__ != operator.add.__module__
+    function = function_of(node)
+    named = function.__name__.endswith("_") and function.__module__ != operator.add.__module__
     return named or node.target in IN_PLACE or arguments_of(node).get("inplace") is True
 
 
@@ -154,7 +167,7 @@ def _gives_whole(graph: fx.GraphModule, node: fx.Node, whole: set[fx.Node]) -> b
     if kinds := [each for each in given if isinstance(each, torch.dtype)]:
         return not kinds[0].is_floating_point
     if takes_item(node) and before[0].op in CALLS and kind(graph, before[0]) in GIVE_INDICES:
-        return node.args[1] == 1
+        return bool(node.args[1] == 1)
     if row.arithmetic:
         before = before if node.target not in DIVISIONS and not any(isinstance(each, float) for each in given) else []
     elif moves(graph, node):
@@ -167,6 +180,6 @@ def _gives_whole(graph: fx.GraphModule, node: fx.Node, whole: set[fx.Node]) -> b
 def arguments_of(node: fx.Node) -> Mapping[str, Any]:
     """What a function is given, by name; of one without a signature only what is given by name."""
     try:
-        return inspect.signature(node.target).bind(*node.args, **node.kwargs).arguments
+        return inspect.signature(function_of(node)).bind(*node.args, **node.kwargs).arguments
     except (TypeError, ValueError):
         return node.kwargs

@@ -8,9 +8,9 @@ import torch
 from torch import fx, nn
 from torch.nn import functional
 
-from zeroq.graph.operators import called, flattens_maps, operator_of, scales
+from zeroq.graph.operators import called, flattens_maps, name_of, operator_of, scales
 from zeroq.graph.tracers import Leaf
-from zeroq.layers import WEIGHTED_LAYERS, is_affine
+from zeroq.layers import WEIGHTED_LAYERS, is_affine, weighted_layer
 from zeroq.modules import holds_statistics
 
 SPATIAL_AXES = {nn.Conv1d: 1, nn.Conv2d: 2, nn.Conv3d: 3}
@@ -50,7 +50,7 @@ def changeable_layers(graph: fx.GraphModule) -> dict[str, list[fx.Node]]:
     used = attributes(graph)
     layers = {}
     for name, calls in layer_calls(graph).items():
-        layer = graph.get_submodule(name)
+        layer = weighted_layer(graph, name)
         names = [owners[id(parameter)] for parameter in (layer.weight, layer.bias) if parameter is not None]
         if all(len(owned) == 1 and not owned & used for owned in names) and is_affine(layer):
             layers[name] = calls
@@ -72,11 +72,11 @@ def layer_pairs(graph: fx.GraphModule) -> list[LayerPair]:
     layers = changeable_layers(graph)
     pairs = []
     for first, nodes in layers.items():
-        paths = [_path(graph, node) for node in nodes]
-        if None in paths:
+        paths = [path for node in nodes if (path := _path(graph, node)) is not None]
+        if len(paths) < len(nodes):
             continue
         ends = [path[-1] for path in paths]
-        second = ends[0].target
+        second = name_of(ends[0])
         if second not in layers or second == first or set(ends) != set(layers[second]):
             continue
         pairs.append(LayerPair(first, second, tuple(node for path in paths for node in path[:-1])))
@@ -86,7 +86,7 @@ def layer_pairs(graph: fx.GraphModule) -> list[LayerPair]:
 def _path(graph: fx.GraphModule, node: fx.Node) -> list[fx.Node] | None:
     """The nodes behind a call up to the next layer's, or None where the channels do not get there one by one."""
     # Of what flows; 0 for vectors and tokens, whose channels lie along the last axis.
-    axes = _spatial_axes(graph.get_submodule(node.target))
+    axes = _spatial_axes(graph.get_submodule(name_of(node)))
     path = []
     while axes is not None and len(node.users) == 1:
         (node,) = node.users

@@ -3,7 +3,7 @@
 import operator
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, cast
 from unittest import mock
 
 import torch
@@ -30,7 +30,9 @@ class Tracer(fx.Tracer):
     ``within`` are the modules that are being traced, for messages.
     """
 
-    def __init__(self):
+    submodule_paths: dict[nn.Module, str]
+
+    def __init__(self) -> None:
         super().__init__()
         self.record_stack_traces = True
         self.within: list[str] = []
@@ -47,7 +49,9 @@ class Tracer(fx.Tracer):
             self.submodule_paths[module] = name
         return self.submodule_paths[module]
 
-    def call_module(self, module: nn.Module, call: Callable, arguments: tuple, named: dict) -> Any:
+    def call_module(
+        self, module: nn.Module, call: Callable[..., Any], arguments: tuple[Any, ...], named: dict[str, Any]
+    ) -> Any:
         self.within.append(f"{type(module).__name__} {self.path_of_module(module)!r}")
         output = super().call_module(module, call, arguments, named)
         self.within.pop()  # not after an exception
@@ -86,8 +90,8 @@ class ShapeTracer(Tracer):
         self._mode = FakeTensorMode(allow_non_fake_inputs=True)
         self._computing = False
 
-    def trace(self, root: nn.Module, concrete_args: dict[str, Any] | None = None) -> fx.Graph:
-        where = {"device": model_device(root), "dtype": model_dtype(root)}
+    def trace(self, root: nn.Module, concrete_args: dict[str, Any] | None = None) -> fx.Graph:  # type: ignore[override]
+        where: dict[str, Any] = {"device": model_device(root), "dtype": model_dtype(root)}
         with self._mode:
             self._images = tuple(torch.empty(count, *self.input_shape, **where) for count in BATCHES)
         with self._factories():
@@ -96,9 +100,11 @@ class ShapeTracer(Tracer):
     def proxy(self, node: fx.Node) -> "ShapeProxy":
         return ShapeProxy(node, self)
 
-    def create_proxy(self, kind: str, target: Any, args: tuple, kwargs: dict, *rest: Any, **named: Any) -> Any:
+    def create_proxy(
+        self, kind: str, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *rest: Any, **named: Any
+    ) -> Any:
         """A proxy, or where what it stands for is a number or a type, that itself."""
-        proxy = super().create_proxy(kind, target, args, kwargs, *rest, **named)
+        proxy = cast(ShapeProxy, super().create_proxy(kind, target, args, kwargs, *rest, **named))
         proxy.values = self._values(kind, target, args, kwargs)
         if proxy.values is UNKNOWN:
             return proxy
@@ -118,19 +124,21 @@ class ShapeTracer(Tracer):
         one, other = (sizes[index] for sizes in proxy.values)
         return one if one == other else self.create_proxy("call_function", operator.getitem, (proxy, index), {})
 
-    def call_module(self, module: nn.Module, call: Callable, arguments: tuple, named: dict) -> Any:
+    def call_module(
+        self, module: nn.Module, call: Callable[..., Any], arguments: tuple[Any, ...], named: dict[str, Any]
+    ) -> Any:
         if self._computing:
             return call(*arguments, **named)
         return super().call_module(module, call, arguments, named)
 
-    def getattr(self, name: str, value: Any, known: dict) -> Any:
+    def getattr(self, name: str, value: Any, known: dict[str, Any]) -> Any:
         return value if self._computing else super().getattr(name, value, known)
 
-    def iter(self, proxy: "ShapeProxy") -> Iterator:
+    def iter(self, proxy: Any) -> Iterator[Any]:
         count = proxy.count
         return super().iter(proxy) if count is None else iter([proxy[index] for index in range(count)])
 
-    def _values(self, kind: str, target: Any, args: tuple, kwargs: dict) -> Any:
+    def _values(self, kind: str, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What a node gives for each batch, tensors without values; ``UNKNOWN`` where that depends on values."""
         if kind == "placeholder":
             return UNKNOWN if args else self._images
@@ -147,7 +155,7 @@ class ShapeTracer(Tracer):
         finally:
             self._computing = False
 
-    def _value(self, kind: str, target: Any, args: tuple, kwargs: dict) -> Any:
+    def _value(self, kind: str, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if kind == "get_attr":
             return operator.attrgetter(target)(self.root)
         if kind == "call_module":
@@ -160,7 +168,7 @@ class ShapeTracer(Tracer):
     def _factories(self) -> Iterator[None]:
         """Inside, torch's factories take sizes that are proxies."""
 
-        def factory(original: Callable) -> Callable:
+        def factory(original: Callable[..., Any]) -> Callable[..., Any]:
             def make(*args: Any, **kwargs: Any) -> Any:
                 if not self._computing and _known(args, kwargs):
                     return self.create_proxy("call_function", original, args, kwargs)
@@ -202,7 +210,7 @@ class ShapeProxy(Proxy):
         return super().__len__() if self.count is None else self.count
 
 
-def _known(args: tuple, kwargs: dict) -> list[Any]:
+def _known(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
     """The values of the proxies in arguments; torch's own proxies, as of attributes, have none."""
 
     def value_of(each: Any) -> None:
@@ -214,8 +222,8 @@ def _known(args: tuple, kwargs: dict) -> list[Any]:
     return found
 
 
-def _of_batch(args: tuple, kwargs: dict, batch: int) -> tuple[tuple, dict]:
-    """Arguments with what their proxies stand for in one of the batches."""
+def _of_batch(args: tuple[Any, ...], kwargs: dict[str, Any], batch: int) -> Any:
+    """Both kinds of arguments with what their proxies stand for in one of the batches."""
     return fx.node.map_aggregate(
         (args, kwargs), lambda each: each.values[batch] if isinstance(each, fx.Proxy) else each
     )

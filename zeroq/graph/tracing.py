@@ -3,6 +3,7 @@
 import inspect
 import traceback
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import fx, nn
@@ -11,6 +12,7 @@ from torch.utils._pytree import tree_leaves
 from zeroq.borrowing import copied
 from zeroq.errors import ZeroQError
 from zeroq.graph.functional import TORCH, make_functional, remove_idle
+from zeroq.graph.operators import function_of, name_of
 from zeroq.graph.tracers import ShapeTracer, Tracer
 from zeroq.images import gaussian_images
 from zeroq.layers import weighted_layers
@@ -89,16 +91,16 @@ def check_same_outputs(model: nn.Module, graph: fx.GraphModule, images: torch.Te
             )
 
 
-def operation_of(network: nn.Module, node: fx.Node) -> Callable | None:
+def operation_of(network: nn.Module, node: fx.Node) -> Callable[..., Any] | None:
     """What a node calls with its arguments' values; None where it only hands on what it is given.
 
     ``network`` has the modules and tensors that the graph names: the graph's own module, or one of the same names.
     """
     if node.op == "call_module":
-        return network.get_submodule(node.target)
+        return network.get_submodule(name_of(node))
     if node.op == "call_method":
-        return lambda own, *inputs, **named: getattr(own, node.target)(*inputs, **named)
+        return lambda own, *inputs, **named: getattr(own, name_of(node))(*inputs, **named)
     if node.op == "get_attr":
-        owner, _, name = node.target.rpartition(".")
+        owner, _, name = name_of(node).rpartition(".")
         return lambda: getattr(network.get_submodule(owner), name)
-    return node.target if node.op == "call_function" else None
+    return function_of(node) if node.op == "call_function" else None

@@ -34,10 +34,17 @@ BITS_OF_W8A8 = 64
 class Widths(Protocol):
     """What a budget looks at in ``Settings``."""
 
-    activation_bits: float | Mapping[str, int]
-    candidates: Sequence[int]
-    placement: Placement
-    mixed_activations: bool
+    @property
+    def activation_bits(self) -> float | Mapping[str, int]: ...
+
+    @property
+    def candidates(self) -> Sequence[int]: ...
+
+    @property
+    def placement(self) -> Placement: ...
+
+    @property
+    def mixed_activations(self) -> bool: ...
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """The quantizer of one activation tensor: records a range over calibration images, then applies it."""
 
+from typing import Any
+
 import numpy
 import torch
 from torch import nn
@@ -22,7 +24,11 @@ class ActivationQuantizer(nn.Module, Leaf):
     carries them; scale is NaN until the range is known.
     """
 
-    def __init__(self, bits: int, *, dynamic: bool = False, device: torch.device | None = None):
+    bits: torch.Tensor
+    scale: torch.Tensor
+    zero_point: torch.Tensor
+
+    def __init__(self, bits: float, *, dynamic: bool = False, device: torch.device | None = None):
         super().__init__()
         self.dynamic = dynamic
         self.register_buffer("bits", torch.tensor(bits, dtype=torch.int32, device=device))
@@ -112,6 +118,6 @@ class ActivationQuantizer(nn.Module, Leaf):
         self._bits = int(self.bits)
         self._known = not bool(self.scale.isnan())
 
-    def _load_from_state_dict(self, *arguments) -> None:
+    def _load_from_state_dict(self, *arguments: Any) -> None:
         super()._load_from_state_dict(*arguments)
         self._read_buffers()

@@ -1,7 +1,7 @@
 """Uniform affine quantization: x ≈ scale · (q − zero point), q an integer of k bits (ONNX convention)."""
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
@@ -23,7 +23,7 @@ class AffineParameters(NamedTuple):
     highest: int
 
 
-def check_bits(bits: int) -> None:
+def check_bits(bits: float) -> None:
     """Raise ZeroQError unless ``bits`` is 2…8, or 32 for "not quantized"."""
     if isinstance(bits, bool) or bits not in (*range(SMALLEST_BITS, LARGEST_BITS + 1), FLOAT_BITS):
         raise ZeroQError(f"bits must be {SMALLEST_BITS}…{LARGEST_BITS}, or {FLOAT_BITS} for float, not {bits}")
@@ -54,6 +54,8 @@ def fake_quantize(values: torch.Tensor, parameters: AffineParameters, *, axis: i
 
     Per-channel parameters apply along ``axis``. Computed in float32 at least, returned in the type of ``values``.
     """
+    scale: Any  # a tensor, or a Python number
+    zero_point: Any
     scale, zero_point, lowest, highest = parameters
     if scale.dim():
         shape = [1] * values.dim()

@@ -9,11 +9,11 @@ from torch import nn
 
 from zeroq.errors import ZeroQError
 from zeroq.images import check_images
-from zeroq.layers import channel_means, is_affine, shift_bias, weighted_layers
+from zeroq.layers import WeightedLayer, channel_means, is_affine, shift_bias, weighted_layers
 from zeroq.modules import evaluating, forward
 
 # What is measured of one call of a layer, given the layer and its output.
-Measure = Callable[[nn.Module, torch.Tensor], torch.Tensor]
+Measure = Callable[[WeightedLayer, torch.Tensor], torch.Tensor]
 
 
 def correct_biases(quantized: nn.Module, model: nn.Module, images: torch.Tensor) -> None:
@@ -56,7 +56,7 @@ def shift_biases(
         # A layer that is called several times needs all its calls before it can be corrected, so it ends a pass.
         gathered: dict[str, list[torch.Tensor]] = defaultdict(list)
 
-        def correct(name: str, layer: nn.Module, output: torch.Tensor) -> torch.Tensor | None:
+        def correct(name: str, layer: WeightedLayer, output: torch.Tensor) -> torch.Tensor | None:
             if name not in pending or (gathered and name not in gathered):  # noqa: B023 one pass, one dict
                 return None
             found = measure(layer, output)
@@ -83,7 +83,7 @@ def measured_outputs(
     """What is measured of every Conv and Linear layer's output, one entry a call, in order of execution."""
     found: dict[str, list[torch.Tensor]] = defaultdict(list)
 
-    def record(name: str, layer: nn.Module, output: torch.Tensor) -> None:
+    def record(name: str, layer: WeightedLayer, output: torch.Tensor) -> None:
         found[name].append(measure(layer, output))
 
     with _watched(model, record), evaluating(model), torch.no_grad():
@@ -92,13 +92,15 @@ def measured_outputs(
 
 
 @contextmanager
-def _watched(model: nn.Module, see) -> Iterator[None]:
+def _watched(
+    model: nn.Module, see: Callable[[str, WeightedLayer, torch.Tensor], torch.Tensor | None]
+) -> Iterator[None]:
     """Call ``see`` with (name, layer, output) for every layer inside; what it returns replaces the output.
 
     Outputs of no image at all have no mean and are left out.
     """
 
-    def seen(name: str, layer: nn.Module, output: torch.Tensor) -> torch.Tensor | None:
+    def seen(name: str, layer: WeightedLayer, output: torch.Tensor) -> torch.Tensor | None:
         return see(name, layer, output) if output.numel() else None
 
     with ExitStack() as hooks:

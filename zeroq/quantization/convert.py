@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
-from torch import nn
+from torch import fx, nn
 
 from zeroq.borrowing import copied
 from zeroq.errors import ZeroQError
@@ -23,8 +23,8 @@ Placement = Literal["layer_inputs", "after_relu", "integer"]
 
 def convert(
     model: nn.Module,
-    weight_bits: int | Mapping[str, int] = 8,
-    activation_bits: int | Mapping[str, int] = 8,
+    weight_bits: float | Mapping[str, int] = 8,
+    activation_bits: float | Mapping[str, int] = 8,
     placement: Placement = "layer_inputs",
     *,
     per_channel: bool = True,
@@ -67,7 +67,7 @@ def convert(
         for layer in layers.values():
             quantize_input(layer, quantizer())
     elif placement == "integer":
-        place_quantizers(quantized, quantizer)
+        place_quantizers(cast(fx.GraphModule, quantized), quantizer)
     else:
         relus = [module for module in quantized.modules() if isinstance(module, RELUS)]
         if not relus:
@@ -82,25 +82,24 @@ def convert(
     return quantized
 
 
-def resolve_weight_bits(model: nn.Module, weight_bits: int | Mapping[str, int]) -> dict[str, int]:
+def resolve_weight_bits(model: nn.Module, weight_bits: float | Mapping[str, int]) -> dict[str, int]:
     """Bits of every Conv and Linear layer by name; raises ZeroQError where the mapping does not fit."""
     names = weighted_layers(model).keys()
     if not names:
         raise ZeroQError("the network has no Conv or Linear layer, so there is nothing to quantize")
-    if not isinstance(weight_bits, Mapping):
-        weight_bits = dict.fromkeys(names, weight_bits)
-    unknown, missing = weight_bits.keys() - names, names - weight_bits.keys()
+    widths = weight_bits if isinstance(weight_bits, Mapping) else dict.fromkeys(names, weight_bits)
+    unknown, missing = widths.keys() - names, names - widths.keys()
     if unknown or missing:
         raise ZeroQError(
             f"weight_bits must name every Conv and Linear layer once: missing {sorted(missing)}, "
             f"unknown {sorted(unknown)}"
         )
-    for bits in weight_bits.values():
+    for bits in widths.values():
         check_bits(bits)
-    return {name: int(weight_bits[name]) for name in names}
+    return {name: int(widths[name]) for name in names}
 
 
-def check_activation_bits(activation_bits: int | Mapping[str, int]) -> None:
+def check_activation_bits(activation_bits: float | Mapping[str, int]) -> None:
     """Raise ZeroQError unless every width is 2…8, or 32 for float; which places a mapping must name, a network says."""
     for bits in activation_bits.values() if isinstance(activation_bits, Mapping) else (activation_bits,):
         check_bits(bits)
@@ -137,7 +136,7 @@ def quantizer_places(quantized: nn.Module) -> dict[str, str]:
 
 def _set_widths(quantized: nn.Module, activation_bits: Mapping[str, int]) -> None:
     """Give each quantizer its own width; one of 32 bits is taken out. Raises ZeroQError where names do not fit."""
-    places = quantizer_places(quantized)
+    places, quantizers = quantizer_places(quantized), activation_quantizers(quantized)
     unknown, missing = activation_bits.keys() - places.keys(), places.keys() - activation_bits.keys()
     if unknown or missing:
         raise ZeroQError(
@@ -146,9 +145,9 @@ def _set_widths(quantized: nn.Module, activation_bits: Mapping[str, int]) -> Non
         )
     for place, name in places.items():
         if (bits := activation_bits[place]) != FLOAT_BITS:
-            quantized.get_submodule(name).set_bits(bits)
+            quantizers[name].set_bits(bits)
         elif name.startswith(f"{HOLDER}."):
-            remove_quantizer(quantized, name)
+            remove_quantizer(cast(fx.GraphModule, quantized), name)
         else:
             owner, _, role = name.rpartition(".")
             setattr(quantized.get_submodule(owner), role, None)

@@ -6,20 +6,24 @@ Conv2d keeps its own forward, and ``isinstance(layer, nn.Conv2d)`` stays true.
 """
 
 from functools import cache
+from typing import Any, cast
 
 import torch
 from torch import nn
 
 from zeroq.graph.tracers import Leaf
-from zeroq.layers import channel_axis
+from zeroq.layers import WeightedLayer, channel_axis
 from zeroq.quantization.activations import ActivationQuantizer
 from zeroq.quantization.affine import FLOAT_BITS, AffineParameters, fake_quantize, weight_parameters
 
 
-class _Converted:
+class _Converted(nn.Module):
     """Mixed in before a layer's own class."""
 
-    def forward(self, *inputs, **named):
+    input_quantizer: ActivationQuantizer | None
+    output_quantizer: ActivationQuantizer | None
+
+    def forward(self, *inputs: Any, **named: Any) -> Any:
         if self.input_quantizer is not None:
             if inputs:
                 inputs = (self.input_quantizer(inputs[0]), *inputs[1:])
@@ -29,7 +33,7 @@ class _Converted:
         output = super().forward(*inputs, **named)
         return output if self.output_quantizer is None else self.output_quantizer(output)
 
-    def __reduce_ex__(self, protocol):
+    def __reduce_ex__(self, protocol: Any) -> Any:
         # The class is made on the fly, so a pickle names its two bases instead.
         return _empty, type(self).__bases__, self.__dict__
 
@@ -41,7 +45,13 @@ class QuantizedWeight(_Converted):
     channel, or one) and ``weight_bits`` say which integers they stand for.
     """
 
-    def _load_from_state_dict(self, state: dict, prefix: str, *arguments) -> None:
+    weight: torch.Tensor
+    bias: torch.Tensor | None
+    weight_scale: torch.Tensor
+    weight_zero_point: torch.Tensor
+    weight_bits: torch.Tensor
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *arguments: Any) -> None:
         # Bias correction gives a bias to layers that had none.
         if self.bias is None and f"{prefix}bias" in state:
             self.bias = nn.Parameter(torch.empty_like(state[f"{prefix}bias"], device=self.weight.device))
@@ -52,7 +62,7 @@ class QuantizedOutput(_Converted, Leaf):
     """A layer without weights whose output is quantized."""
 
 
-def plain_again(layer: nn.Module) -> tuple[nn.Module | None, nn.Module | None]:
+def plain_again(layer: _Converted) -> tuple[ActivationQuantizer | None, ActivationQuantizer | None]:
     """Make a converted layer one of its own class again, in place, and give its input's and its output's quantizer.
 
     Its weight stays quantized, and the buffers that say how stay with it.
@@ -63,14 +73,14 @@ def plain_again(layer: nn.Module) -> tuple[nn.Module | None, nn.Module | None]:
     return quantizers
 
 
-def quantize_weight(layer: nn.Module, bits: int, *, per_channel: bool = True, symmetric: bool = False) -> None:
+def quantize_weight(layer: WeightedLayer, bits: int, *, per_channel: bool = True, symmetric: bool = False) -> None:
     """Convert a Conv or Linear layer in place and quantize its weight; 32 bits leave the weight float."""
     _convert(layer, QuantizedWeight)
     layer.register_buffer("weight_bits", torch.tensor(FLOAT_BITS, dtype=torch.int32, device=layer.weight.device))
     round_to_nearest(layer, bits, per_channel=per_channel, symmetric=symmetric)
 
 
-def round_to_nearest(layer: nn.Module, bits: int, *, per_channel: bool = True, symmetric: bool = False) -> None:
+def round_to_nearest(layer: WeightedLayer, bits: int, *, per_channel: bool = True, symmetric: bool = False) -> None:
     """Quantize the float weight of a layer that ``quantize_weight`` converted; 32 bits leave it float."""
     if bits == FLOAT_BITS:
         return
@@ -79,36 +89,38 @@ def round_to_nearest(layer: nn.Module, bits: int, *, per_channel: bool = True, s
     store_weight(layer, layer.weight, parameters, bits)
 
 
-def store_weight(layer: nn.Module, weight: torch.Tensor, parameters: AffineParameters, bits: int) -> None:
+def store_weight(layer: WeightedLayer, weight: torch.Tensor, parameters: AffineParameters, bits: int) -> None:
     """Give a layer that was converted by ``quantize_weight`` a weight's nearest values on a grid of so many bits."""
     values = fake_quantize(weight.detach().to(layer.weight.dtype), parameters, axis=channel_axis(layer))
     # Strides decide which kernels run.
     values = torch.empty_like(layer.weight, requires_grad=False).copy_(values)
     layer.weight = nn.Parameter(values, requires_grad=layer.weight.requires_grad)
-    layer.weight_bits.fill_(bits)
+    layer.get_buffer("weight_bits").fill_(bits)
     layer.register_buffer("weight_scale", parameters.scale)
     layer.register_buffer("weight_zero_point", parameters.zero_point)
 
 
 def quantize_input(layer: nn.Module, quantizer: ActivationQuantizer) -> None:
     """Put a quantizer before a layer that was converted by ``quantize_weight``."""
-    layer.input_quantizer = quantizer
+    cast(_Converted, layer).input_quantizer = quantizer
 
 
 def quantize_output(layer: nn.Module, quantizer: ActivationQuantizer) -> None:
     """Convert a layer without weights in place and put a quantizer behind it."""
-    _convert(layer, QuantizedOutput)
-    layer.output_quantizer = quantizer
+    _convert(layer, QuantizedOutput).output_quantizer = quantizer
 
 
-def _convert(layer: nn.Module, kind: type) -> None:
-    layer.__class__ = _converted_class(kind, type(layer))
-    layer.input_quantizer = None
-    layer.output_quantizer = None
+def _convert(layer: nn.Module, kind: type) -> _Converted:
+    own: type = type(layer)
+    layer.__class__ = _converted_class(kind, own)
+    converted = cast(_Converted, layer)
+    converted.input_quantizer = None
+    converted.output_quantizer = None
+    return converted
 
 
 @cache
-def _converted_class(kind: type, base: type) -> type:
+def _converted_class(kind: type, base: type) -> Any:
     return type(f"Quantized{base.__name__}", (kind, base), {"__doc__": kind.__doc__})
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -22,14 +23,16 @@ def multiply_accumulates(model: nn.Module, images: torch.Tensor) -> dict[str, in
     accept.
     """
     model = with_permanent_weights(model)
-    counts = dict.fromkeys(weighted_layers(model), 0)
+    layers = weighted_layers(model)
+    counts = dict.fromkeys(layers, 0)
 
     def count(name: str, layer: nn.Module, values: torch.Tensor, output: torch.Tensor) -> None:
         # Each output value meets the weights that lead to it; of a transposed convolution, each input value.
         places = values if isinstance(layer, TRANSPOSED) else output
-        counts[name] += places.numel() * (layer.weight.numel() // len(layer.weight))
+        weight = layers[name].weight
+        counts[name] += places.numel() * (weight.numel() // len(weight))
 
-    _watch(model, weighted_layers(model), images, count)
+    _watch(model, layers, images, count)
     return counts
 
 
@@ -50,7 +53,7 @@ def activation_elements(quantized: nn.Module, images: torch.Tensor) -> dict[str,
     return counts
 
 
-def mean_activation_bits(elements: Mapping[str, int], activation_bits: int | Mapping[str, int]) -> float:
+def mean_activation_bits(elements: Mapping[str, int], activation_bits: float | Mapping[str, int]) -> float:
     """Mean bits of a value that passes through an activation quantizer, for counts of ``activation_elements``.
 
     Raises ZeroQError where no quantizer sees a value.
@@ -91,8 +94,8 @@ def _watch(
 
 @contextmanager
 def _hooked(modules: Mapping[str, nn.Module], see: Callable[..., None]) -> Iterator[None]:
-    def behind(name: str) -> Callable:
-        def hook(module: nn.Module, inputs: tuple, named: dict, output: torch.Tensor) -> None:
+    def behind(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], output: torch.Tensor) -> None:
             see(name, module, first_argument(inputs, named), output)
 
         return hook

@@ -5,6 +5,7 @@ leave the weight itself in float.
 """
 
 from collections.abc import Callable
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -15,7 +16,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 from torch.overrides import TorchFunctionMode
 
 from zeroq.borrowing import copied
-from zeroq.layers import WEIGHTED_LAYERS, has_stock_forward, holds_weight
+from zeroq.layers import WEIGHTED_LAYERS, WeightedLayer, has_stock_forward, holds_weight
 
 PRODUCTS = {
     *(functional.linear, functional.conv1d, functional.conv2d, functional.conv3d),
@@ -45,12 +46,12 @@ def with_permanent_weights(model: nn.Module) -> nn.Module:
     well, or does something else besides, stays as it is.
     """
     layers = [module for module in model.modules() if isinstance(module, WEIGHTED_LAYERS)]
-    changed = {layer: twin for layer in layers if (twin := permanent(layer)) is not None}
+    changed: dict[nn.Module, nn.Module] = {layer: twin for layer in layers if (twin := permanent(layer)) is not None}
     return copied(model, changed) if changed else model
 
 
 @torch.no_grad()
-def permanent(layer: nn.Module) -> nn.Module | None:
+def permanent(layer: WeightedLayer) -> WeightedLayer | None:
     """A copy of a Conv or Linear layer that holds the weight it computes; None where there is none to hold."""
     holds = holds_weight(layer)
     if holds and has_stock_forward(layer):
@@ -69,7 +70,8 @@ def permanent(layer: nn.Module) -> nn.Module | None:
 def remove_computation(layer: nn.Module) -> None:
     """Make torch's own ways to compute a layer's weight permanent, in place."""
     if parametrize.is_parametrized(layer):
-        values = {name: nn.Parameter(getattr(layer, name).clone()) for name in layer.parametrizations}
+        names = cast(nn.ModuleDict, layer.parametrizations)
+        values = {name: nn.Parameter(getattr(layer, name).clone()) for name in names}
         # Torch's own removal changes the class, which the layer that this is a copy of has too.
         layer.__class__ = parametrize.type_before_parametrizations(layer)
         del layer.parametrizations
@@ -84,7 +86,7 @@ def remove_computation(layer: nn.Module) -> None:
             prune.remove(layer, hook._tensor_name)
 
 
-def plain_equivalent(layer: nn.Module) -> nn.Module | None:
+def plain_equivalent(layer: WeightedLayer) -> WeightedLayer | None:
     """A copy of a layer, of torch's own class or ``SamePadded``, with the weight that the layer's own forward computes.
 
     Found by looking at what the forward multiplies random inputs of several sizes with. None where that is the layer's
@@ -112,7 +114,7 @@ def plain_equivalent(layer: nn.Module) -> nn.Module | None:
     return None
 
 
-def _input_shapes(layer: nn.Module) -> list[tuple[int, ...]]:
+def _input_shapes(layer: WeightedLayer) -> list[tuple[int, ...]]:
     """Shapes of inputs that a layer takes, of several sizes."""
     if isinstance(layer, nn.Linear):
         return [(size, layer.in_features) for size in SIZES]
@@ -120,7 +122,7 @@ def _input_shapes(layer: nn.Module) -> list[tuple[int, ...]]:
     return [(2, layer.in_channels, *(size + each for each in reach)) for size in SIZES]
 
 
-def _of_class(kind: type, layer: nn.Module, weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Module:
+def _of_class(kind: type, layer: WeightedLayer, weight: torch.Tensor, bias: torch.Tensor | None) -> WeightedLayer:
     """A copy of a layer that is of another class and has no parameters but these; its geometry and hooks stay."""
     plain = copied(layer)
     plain.__class__ = kind
@@ -144,11 +146,13 @@ def _is_close(found: torch.Tensor | None, expected: torch.Tensor | None) -> bool
 class _Products(TorchFunctionMode):
     """Records (weight, bias) of every convolution and matrix product with a weight inside."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.operands: list[tuple[torch.Tensor, torch.Tensor | None]] = []
 
-    def __torch_function__(self, function: Callable, types, args: tuple = (), kwargs: dict | None = None):
+    def __torch_function__(
+        self, function: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
         kwargs = kwargs or {}
         if function in PRODUCTS:
             named = dict(zip(("input", "weight", "bias"), args, strict=False)) | kwargs
