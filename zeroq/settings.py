@@ -14,7 +14,7 @@ from zeroq.mixed_precision.budget import Budget, Latency
 from zeroq.mixed_precision.divergence import Direction, check_direction
 from zeroq.mixed_precision.outputs import Output, check_output
 from zeroq.mixed_precision.sensitivity import Mode, check_candidates, check_mode
-from zeroq.quantization.affine import FLOAT_BITS
+from zeroq.quantization.affine import FLOAT_BITS, Granularity
 from zeroq.quantization.calibrate import check_percentile
 from zeroq.quantization.convert import (
     Placement,
@@ -67,7 +67,7 @@ class Settings:
     output: Output = None
 
     @property
-    def granularity(self) -> dict[str, bool]:
+    def granularity(self) -> Granularity:
         """How weights are quantized, as ``quantize`` and ``sensitivity`` take it."""
         return {"per_channel": self.per_channel, "symmetric": is_symmetric(self.symmetric, self.placement)}
 

@@ -11,7 +11,7 @@ from torch import nn
 from zeroq.borrowing import borrows
 from zeroq.errors import ZeroQError
 from zeroq.graph.tracers import Leaf
-from zeroq.images import check_images
+from zeroq.images import check_images, shape_of
 from zeroq.mixed_precision.clipping import clip_ranges
 from zeroq.mixed_precision.divergence import Direction, check_direction
 from zeroq.mixed_precision.estimated import estimates
@@ -29,7 +29,7 @@ from zeroq.quantization.permanent_weights import with_permanent_weights
 class Probe(nn.Module, Leaf):
     """Stands where a quantizer will: hands values on as they are, or quantizes them with given parameters."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.parameters_now: AffineParameters | None = None
 
@@ -58,7 +58,7 @@ class Activations:
     widths: Sequence[int]
     parameters: dict[str, list[AffineParameters]]
 
-    def variants(self, name: str) -> list[AbstractContextManager]:
+    def variants(self, name: str) -> list[AbstractContextManager[None]]:
         """The activation at each width, while the context lasts; none where no image reaches it."""
         return [self.layers[name].quantizing(each) for each in self.parameters.get(name, ())]
 
@@ -108,7 +108,7 @@ def activation_sensitivity(
     check_percentile(percentile)
     images = images.detach().to(model_device(model), model_dtype(model))
     reading = reading_of(model, images, output)
-    shape = tuple(images.shape[1:])
+    shape = shape_of(images)
     model = with_permanent_weights(model)
     quantized = convert(model, FLOAT_BITS, LARGEST_BITS, placement, input_shape=shape)
     calibrate(quantized, images, percentile)
@@ -121,8 +121,9 @@ def activation_sensitivity(
         calibrate(at_width, images, percentile)
         if clipped:
             clip_ranges(at_width, model, images, output)
+        quantizers = activation_quantizers(at_width)
         for place, name in reached.items():
-            quantizer = at_width.get_submodule(name)
+            quantizer = quantizers[name]
             parameters[place].append(AffineParameters(quantizer.scale, quantizer.zero_point, 0, 2**width - 1))
     places = quantizer_places(quantized)
     probes = {place: Probe() for place in places}

@@ -5,7 +5,7 @@ A budget gives each layer's options, pairs (weight bits, bits of its input), wha
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, cast
 
 import pandas
 import torch
@@ -129,7 +129,7 @@ class Latency:
     ) -> PairPlan:
         """The least sensitive plan; its widths of activations are those of the kernels."""
         pairs = pair_sensitivities(omega, LARGEST_BITS, with_float=True)
-        costs = time_costs(self.times, pairs)
+        costs = time_costs(cast(pandas.DataFrame, self.times), pairs)  # ``check_layers`` saw that there are some
         # At least the fastest plan, whose times are rounded one by one.
         budget = max(round(self.milliseconds / TIME_UNIT_MS, 3), costs.min(axis=1).sum())
         return allocate_pairs(pairs, costs, float(budget))

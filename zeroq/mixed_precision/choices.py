@@ -9,7 +9,7 @@ from bisect import bisect_right
 from collections.abc import Hashable, Mapping, Sequence
 from math import isfinite
 from numbers import Real
-from typing import NamedTuple
+from typing import Any, NamedTuple, overload
 
 import numpy
 import pandas
@@ -23,7 +23,7 @@ class CostPoint(NamedTuple):
 
     cost: int
     sensitivity: float
-    options: dict[str, Hashable]
+    options: dict[str, Any]
 
 
 class CostFrontier(Sequence[CostPoint]):
@@ -34,7 +34,8 @@ class CostFrontier(Sequence[CostPoint]):
 
     def __init__(self, omega: pandas.DataFrame, costs: numpy.ndarray, fixed: Mapping[str, Hashable]):
         # ``costs`` are whole numbers [items, options]; the knapsack counts from each item's cheapest option.
-        labels, values = list(omega.columns), omega.to_numpy(dtype=float)
+        labels: list[Hashable] = list(omega.columns)
+        values = omega.to_numpy(dtype=float)
         self._options: dict[str, list[Hashable]] = {}
         self._cheapest, items = 0, []
         for name, row, own_costs in zip(omega.index, values, costs, strict=True):
@@ -50,7 +51,13 @@ class CostFrontier(Sequence[CostPoint]):
     def __len__(self) -> int:
         return len(self.costs)
 
-    def __getitem__(self, index):
+    @overload
+    def __getitem__(self, index: int) -> CostPoint: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[CostPoint]: ...
+
+    def __getitem__(self, index: int | slice) -> CostPoint | list[CostPoint]:
         if isinstance(index, slice):
             return [self[position] for position in range(*index.indices(len(self)))]
         position = range(len(self))[index]
@@ -110,7 +117,7 @@ def check_sensitivities(omega: pandas.DataFrame) -> None:
         raise ZeroQError("the sensitivity table holds NaN, infinite or negative values; measure it again")
 
 
-def fixed_without_sensitivity(omega: pandas.DataFrame, costs: pandas.DataFrame, budget: float) -> dict[str, Hashable]:
+def fixed_without_sensitivity(omega: pandas.DataFrame, costs: pandas.DataFrame, budget: float) -> dict[str, Any]:
     """The option of each item whose Ω is 0 at every option: the dearest that all items could have within the budget.
 
     The class scores do not depend on such a layer, as on a detector's box regression, but what the network is used

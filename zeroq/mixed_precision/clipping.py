@@ -9,7 +9,7 @@ from zeroq.mixed_precision.estimated import changes_of_scores, outputs_of, score
 from zeroq.mixed_precision.outputs import Output, Reading, UnreadableOutputError, reading_of
 from zeroq.modules import evaluating, forward, without_weight_gradients
 from zeroq.quantization.activations import ActivationQuantizer
-from zeroq.quantization.affine import fake_quantize
+from zeroq.quantization.affine import AffineParameters, fake_quantize
 from zeroq.quantization.convert import activation_quantizers
 from zeroq.rounding.activation_ranges import SHARES, narrow_ranges, range_candidates
 
@@ -77,7 +77,14 @@ def _clip_by_scores(
 
 
 @torch.inference_mode(False)
-def _costs(quantized, quantizers, candidates, images, generator, reading):
+def _costs(
+    quantized: nn.Module,
+    quantizers: dict[str, ActivationQuantizer],
+    candidates: dict[str, list[AffineParameters]],
+    images: torch.Tensor,
+    generator: torch.Generator,
+    reading: Reading,
+) -> list[tuple[str, int, torch.Tensor]]:
     """(quantizer, candidate's index, sum of squared changes of the scores over images and directions)."""
     with torch.enable_grad(), outputs_of(quantizers) as calls:
         scores = reading.scores(forward(quantized, images.clone().requires_grad_()))

@@ -13,7 +13,7 @@ Source: the Gauss–Newton form of the Hessian (Schraudolph, Neural Computation 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import nn
@@ -37,8 +37,8 @@ class Call(NamedTuple):
     """A layer's call: its name, its inputs, those given by keyword, its output, and whether that depends on images."""
 
     name: str
-    inputs: tuple
-    named: dict
+    inputs: tuple[Any, ...]
+    named: dict[str, Any]
     output: torch.Tensor
     sees_images: bool
 
@@ -151,9 +151,9 @@ def changes_of_scores(
     random directions of two images have nothing in common.
     """
     by_image = all(calls[place].is_by_image(images) for place in places)
-    total = 0
+    total: Any = 0
     for place, change in zip(places, changes, strict=True):
-        own = [each[place] for each in gradients]
+        own = [cast(torch.Tensor, each[place]) for each in gradients]
         total += inner_products(own, change) if by_image else inner_products([each[None] for each in own], change[None])
     return total.double()
 
@@ -199,8 +199,10 @@ def outputs_of(layers: Mapping[str, nn.Module]) -> Iterator[list[Call]]:
     """
     calls: list[Call] = []
 
-    def record(name: str) -> Callable:
-        def hook(layer: nn.Module, inputs: tuple, named: dict, output: torch.Tensor) -> torch.Tensor:
+    def record(name: str) -> Callable[..., torch.Tensor]:
+        def hook(
+            layer: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], output: torch.Tensor
+        ) -> torch.Tensor:
             inputs, named = tree_map_only(torch.Tensor, torch.Tensor.detach, (inputs, named))
             sees_images = output.requires_grad
             if not sees_images:

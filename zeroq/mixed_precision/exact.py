@@ -3,12 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from torch import nn
 
-from zeroq.layers import channel_axis
+from zeroq.images import shape_of
+from zeroq.layers import WeightedLayer, channel_axis
 from zeroq.mixed_precision.divergence import Direction
 from zeroq.mixed_precision.outputs import BY_SHAPE, Reading, class_scores
 from zeroq.mixed_precision.suffix import SuffixNetwork
@@ -29,10 +30,13 @@ class Variants(Protocol):
     ``variants`` are contexts, one for each of ``widths``, in which a layer computes at that width.
     """
 
-    layers: Mapping[str, nn.Module]
-    widths: Sequence[int]
+    @property
+    def layers(self) -> Mapping[str, nn.Module]: ...
 
-    def variants(self, name: str) -> Sequence[AbstractContextManager]: ...
+    @property
+    def widths(self) -> Sequence[int]: ...
+
+    def variants(self, name: str) -> Sequence[AbstractContextManager[None]]: ...
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class Candidates:
     ``rounded``: their weights at each width, where they are not rounded to the nearest.
     """
 
-    layers: Mapping[str, nn.Module]
+    layers: Mapping[str, WeightedLayer]
     widths: Sequence[int]
     granularity: Mapping[str, bool]
     rounded: Mapping[str, Sequence[torch.Tensor]] | None = None
@@ -54,7 +58,7 @@ class Candidates:
         layer = self.layers[name]
         return quantized_weights(layer.weight, self.widths, axis=channel_axis(layer), **self.granularity)
 
-    def variants(self, name: str) -> list[AbstractContextManager]:
+    def variants(self, name: str) -> list[AbstractContextManager[None]]:
         """A layer with its weight at each width, while the context lasts."""
         return [replaced_weight(self.layers[name], weight) for weight in self.weights(name)]
 
@@ -114,7 +118,7 @@ def portions_for(
     whole = Portions(None, len(images))
     first = images[:1]
     try:
-        network = SuffixNetwork(model, tuple(images.shape[1:]), reading)
+        network = SuffixNetwork(model, shape_of(images), reading)
         expected = class_scores(model, first, reading)
         if not is_same(network.scores(first), expected):
             return whole
@@ -178,10 +182,11 @@ def with_suffixes(
     rows = {name: row for row, name in enumerate(candidates.layers)}
     # Neighbours cost about the same: every nth layer is a fair share.
     own = set(shard(list(rows)))
-    kept: dict[str, list[torch.Tensor]] = {}
+    kept: dict[str, Sequence[torch.Tensor]] = {}
+    network = cast(SuffixNetwork, portions.network)
     for done, (part, reference) in enumerate(zip(parts, references, strict=True)):
         distance = reading.kind.distance(reference, direction)
-        for position, (name, scores_with) in enumerate(portions.network.sweep(part)):
+        for position, (name, scores_with) in enumerate(network.sweep(part)):
             if name not in own:
                 continue
             weights = kept.get(name) or candidates.weights(name)

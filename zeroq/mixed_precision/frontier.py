@@ -7,7 +7,7 @@ options of a layer are its candidate widths.
 from collections.abc import Mapping, Sequence
 from math import isfinite
 from numbers import Real
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 import numpy
 import pandas
@@ -44,7 +44,13 @@ class ParetoFrontier(Sequence[FrontierPoint]):
     def __len__(self) -> int:
         return len(self.size_bits)
 
-    def __getitem__(self, index):
+    @overload
+    def __getitem__(self, index: int) -> FrontierPoint: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[FrontierPoint]: ...
+
+    def __getitem__(self, index: int | slice) -> FrontierPoint | list[FrontierPoint]:
         if isinstance(index, slice):
             return [self[position] for position in range(*index.indices(len(self)))]
         size, cost, bits = self._choices[index]

@@ -125,7 +125,7 @@ def _add_to_table(
     options = list(zip(shifts.tolist(), costs.tolist(), strict=True))
     starts = iter(range(0, len(before), BLOCK))
 
-    def fill_blocks(_) -> None:
+    def fill_blocks(_: int) -> None:
         own_costs, own_cheaper = numpy.empty(BLOCK), numpy.empty(BLOCK, dtype=bool)
         for start in starts:  # the threads share the iterator
             stop = min(start + BLOCK, len(before))

@@ -81,7 +81,8 @@ class Reading:
     def narrowed(self, output: Any) -> Any:
         """The output without what is not looked at. It may hold a graph's nodes instead of tensors."""
         key = self._key(output)
-        return {key: output[key]} if key is not None and isinstance(output, Mapping | tuple | list) else output
+        parts = output
+        return {key: parts[key]} if key is not None and isinstance(output, Mapping | tuple | list) else output
 
     def _key(self, output: Any) -> str | int | None:
         """The key or position of what is looked at; None for the whole output."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from itertools import product
 from math import isfinite
 from numbers import Real
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy
 import pandas
@@ -64,13 +64,18 @@ def pair_sensitivities(
     return pandas.DataFrame(columns, index=omega.index)
 
 
+def options_of(pairs: pandas.DataFrame) -> list[tuple[int, int]]:
+    """The columns of ``pair_sensitivities``: (weight bits, activation bits)."""
+    return cast(list[tuple[int, int]], list(pairs.columns))
+
+
 def bit_operation_costs(counts: Mapping[str, int], pairs: pandas.DataFrame) -> pandas.DataFrame:
     """BOPs of each layer at each pair: multiplications × weight bits × activation bits.
 
     ``counts`` as from ``multiply_accumulates``; ``pairs`` as from ``pair_sensitivities``.
     """
     own = numpy.array([counts[name] for name in pairs.index], dtype=numpy.int64)
-    return pandas.DataFrame({pair: own * pair[0] * pair[1] for pair in pairs.columns}, index=pairs.index)
+    return pandas.DataFrame({pair: own * pair[0] * pair[1] for pair in options_of(pairs)}, index=pairs.index)
 
 
 def time_costs(times: pandas.DataFrame, pairs: pandas.DataFrame) -> pandas.DataFrame:
@@ -80,8 +85,8 @@ def time_costs(times: pandas.DataFrame, pairs: pandas.DataFrame) -> pandas.DataF
     that narrower widths take the time of 8.
     """
     whole = (times.loc[pairs.index] / TIME_UNIT_MS).round().astype(numpy.int64)
-    kernel = {pair: FLOAT_BITS if pair[0] == FLOAT_BITS else LARGEST_BITS for pair in pairs.columns}
-    return pandas.DataFrame({pair: whole[kernel[pair]] for pair in pairs.columns}, index=pairs.index)
+    kernel = {pair: FLOAT_BITS if pair[0] == FLOAT_BITS else LARGEST_BITS for pair in options_of(pairs)}
+    return pandas.DataFrame({pair: whole[kernel[pair]] for pair in options_of(pairs)}, index=pairs.index)
 
 
 def allocate_pairs(pairs: pandas.DataFrame, costs: pandas.DataFrame, budget: float) -> PairPlan:

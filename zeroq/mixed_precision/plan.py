@@ -1,6 +1,7 @@
 """A bit plan: how many bits each layer's weights get, what that weighs and what it costs."""
 
 from collections.abc import Mapping
+from typing import Any
 
 
 class BitPlan(dict[str, int]):
@@ -16,7 +17,7 @@ class BitPlan(dict[str, int]):
         self.sensitivity = sensitivity
         self.average_bits = size_bits / parameters
 
-    def __reduce__(self):
+    def __reduce__(self) -> Any:
         parameters = round(self.size_bits / self.average_bits)
         return _rebuild, (dict(self), self.size_bits, self.sensitivity, parameters)
 

@@ -5,7 +5,7 @@ by group; here the best few plans near the budget are measured as a whole.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy
 import torch
@@ -67,7 +67,7 @@ def refine(
     last = frontier.index_within(budget)
     first = min(int(numpy.searchsorted(frontier.size_bits, NEAR * budget)), last)
     indices = numpy.unique(numpy.linspace(first, last, count).round().astype(int))
-    how = {"per_channel": per_channel, "symmetric": symmetric, "rounding": rounding}
+    how: dict[str, Any] = {"per_channel": per_channel, "symmetric": symmetric, "rounding": rounding}
     if rounding != "nearest":
         how["images"] = images
     reading = reading_of(model, images, output)

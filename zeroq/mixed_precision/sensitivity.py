@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import pandas
 import torch
@@ -30,9 +30,10 @@ class SensitivityTable(pandas.DataFrame):
     """Layer name × bits → KL in nats, with the number of weights of each layer in ``parameters``."""
 
     _metadata: ClassVar = ["parameters"]
+    parameters: dict[str, int]
 
     @property
-    def _constructor(self):
+    def _constructor(self) -> "type[SensitivityTable]":
         return SensitivityTable
 
     @classmethod
@@ -43,7 +44,7 @@ class SensitivityTable(pandas.DataFrame):
         table.parameters = dict(parameters)
         return table
 
-    def to_plain(self) -> dict:
+    def to_plain(self) -> dict[str, Any]:
         """Lists and dicts that ``from_plain`` turns into an equal table."""
         return {
             "layers": list(self.index),
@@ -53,7 +54,7 @@ class SensitivityTable(pandas.DataFrame):
         }
 
     @classmethod
-    def from_plain(cls, plain: dict) -> "SensitivityTable":
+    def from_plain(cls, plain: dict[str, Any]) -> "SensitivityTable":
         """The table that ``to_plain`` described."""
         values = pandas.DataFrame(plain["values"], index=plain["layers"], columns=plain["bits"])
         return cls.of(values, plain["parameters"])
@@ -163,7 +164,7 @@ class Measurement:
             if estimated:
                 values = estimates(model, images, candidates, on_layer=on_layer, reading=self.reading)
                 return extrapolated(values, candidates.widths, self.widths, symmetric=self.symmetric)
-            how = {"direction": self.direction, "memory_mib": self.memory_mib, "reading": self.reading}
+            how: dict[str, Any] = {"direction": self.direction, "memory_mib": self.memory_mib, "reading": self.reading}
             return divergences(model, images, candidates, on_layer=on_layer, **how)
 
 

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -53,7 +54,7 @@ class SuffixNetwork:
         values: Values = {}
         for index in range(len(self._nodes)):
             for name in self._starting[index]:
-                yield name, lambda weight, name=name, index=index: self._scores_with(name, weight, values, index)
+                yield name, partial(self._scores_with, name, values=values, start=index)
             self._run(values, index, images)
 
     def scores(self, images: torch.Tensor) -> torch.Tensor:
@@ -102,12 +103,12 @@ class SuffixNetwork:
         before_freeing: Callable[[], None] = lambda: None,
     ) -> None:
         """Compute a node's value, and drop those that no other node needs."""
-        node = self._nodes[index]
-        if node.op == "placeholder":
+        node, operation = self._nodes[index], self._operations[index]
+        if operation is None:
             values[node] = node.args[0] if node.args else images
         else:
             inputs, named = fx.map_arg((node.args, node.kwargs), values.__getitem__)
-            values[node] = self._operations[index](*inputs, **named)
+            values[node] = operation(*inputs, **named)
         before_freeing()
         for dead in self._dead[index]:
             del values[dead]
@@ -116,10 +117,10 @@ class SuffixNetwork:
         """By node, the layers whose weight it is the first to use: the layer itself, or what shares its weight."""
         first: dict[int, int] = {}
         for index, (node, operation) in enumerate(zip(self._nodes, self._operations, strict=True)):
-            if node.op == "call_module":
+            if isinstance(operation, nn.Module):
                 used = list(operation.parameters())
             else:
-                used = [operation()] if node.op == "get_attr" else []
+                used = [operation()] if operation is not None and node.op == "get_attr" else []
             for tensor in used:
                 first.setdefault(id(tensor), index)
         starting: list[list[str]] = [[] for _ in self._nodes]

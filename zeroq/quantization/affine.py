@@ -1,7 +1,7 @@
 """Uniform affine quantization: x ≈ scale · (q − zero point), q an integer of k bits (ONNX convention)."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
@@ -21,6 +21,13 @@ class AffineParameters(NamedTuple):
     zero_point: torch.Tensor
     lowest: int
     highest: int
+
+
+class Granularity(TypedDict):
+    """Whether each output channel of a weight has a range of its own, and whether zero points are fixed at 0."""
+
+    per_channel: bool
+    symmetric: bool
 
 
 def check_bits(bits: float) -> None:

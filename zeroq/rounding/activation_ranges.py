@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from contextlib import ExitStack
+from typing import Any
 
 import torch
 from torch import nn
@@ -30,11 +31,12 @@ def narrow_ranges(quantized: nn.Module, model: nn.Module, images: torch.Tensor) 
     Clipping the few largest values makes the steps between all others smaller. The whole range is one of the
     candidates, so that no layer's output gets worse on the images that are looked at, 16 of them.
     """
-    quantizers = {name: getattr(layer, "input_quantizer", None) for name, layer in weighted_layers(quantized).items()}
-    candidates = {name: range_candidates(found) for name, found in quantizers.items() if found and found.calibrated}
+    found = {name: getattr(layer, "input_quantizer", None) for name, layer in weighted_layers(quantized).items()}
+    quantizers = {name: each for name, each in found.items() if each is not None and each.calibrated}
+    candidates = {name: range_candidates(quantizer) for name, quantizer in quantizers.items()}
     errors: dict[str, torch.Tensor] = defaultdict(lambda: torch.zeros(len(SHARES), dtype=torch.float64))
 
-    def measure(name: str, layer: nn.Module, inputs: tuple, named: dict) -> None:
+    def measure(name: str, layer: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
         def output(values: torch.Tensor) -> torch.Tensor:  # without the caller's hooks, which may change it
             if inputs:
                 return layer.forward(values, *inputs[1:], **named)
@@ -53,8 +55,8 @@ def narrow_ranges(quantized: nn.Module, model: nn.Module, images: torch.Tensor) 
                 hook = lambda layer, inputs, named, name=name: measure(name, layer, inputs, named)  # noqa: E731
                 hooks.enter_context(layer.register_forward_pre_hook(hook, with_kwargs=True))
         forward(model, chosen)
-    for name, found in errors.items():
-        quantizers[name].set_parameters(candidates[name][int(found.argmin())])
+    for name, of_shares in errors.items():
+        quantizers[name].set_parameters(candidates[name][int(of_shares.argmin())])
 
 
 def range_candidates(quantizer: ActivationQuantizer) -> list[AffineParameters]:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from zeroq.errors import ZeroQError
-from zeroq.layers import channel_axis, is_affine, weighted_layers
+from zeroq.layers import WeightedLayer, channel_axis, is_affine, weighted_layers
 from zeroq.modules import evaluating, forward
 from zeroq.quantization.affine import fake_quantize, quantized_weights, weight_parameters
 from zeroq.rounding.columns import weight_of_rows, weight_rows
@@ -59,7 +59,7 @@ def compensated_weights(
 
 
 def at_widths(
-    layer: nn.Module,
+    layer: WeightedLayer,
     moments: SecondMoments,
     mismatch: float,
     widths: Sequence[int],

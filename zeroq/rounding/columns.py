@@ -10,30 +10,30 @@ from math import ceil, prod
 import torch
 from torch import nn
 
-from zeroq.layers import TRANSPOSED
+from zeroq.layers import TRANSPOSED, WeightedLayer
 
 # Of one product: 0.5 GiB of second moments in float64.
 MOST_INPUTS = 8192
 
 
-def parts_of_group(layer: nn.Module) -> int:
+def parts_of_group(layer: WeightedLayer) -> int:
     """The number of products that each group of a layer is; it divides the group's inputs."""
     inputs = _grouped_rows(layer, layer.weight).shape[2]
     return next(parts for parts in range(ceil(inputs / MOST_INPUTS), inputs + 1) if inputs % parts == 0)
 
 
-def weight_rows(layer: nn.Module, weight: torch.Tensor) -> torch.Tensor:
+def weight_rows(layer: WeightedLayer, weight: torch.Tensor) -> torch.Tensor:
     """A Conv or Linear weight as [products, outputs of a group, inputs times places of the kernel]."""
     rows = _grouped_rows(layer, weight)
     return rows.unflatten(2, (parts_of_group(layer), -1)).transpose(1, 2).flatten(0, 1)
 
 
-def summed_outputs(layer: nn.Module, outputs: torch.Tensor) -> torch.Tensor:
+def summed_outputs(layer: WeightedLayer, outputs: torch.Tensor) -> torch.Tensor:
     """The layer's outputs [outputs] of those of its products, [products, outputs of a group]."""
     return outputs.unflatten(0, (-1, parts_of_group(layer))).sum(1).flatten()
 
 
-def weight_of_rows(layer: nn.Module, rows: torch.Tensor) -> torch.Tensor:
+def weight_of_rows(layer: WeightedLayer, rows: torch.Tensor) -> torch.Tensor:
     """The weight of which ``weight_rows`` gives these rows."""
     shape = layer.weight.shape
     rows = rows.unflatten(0, (-1, parts_of_group(layer))).transpose(1, 2).flatten(2)
@@ -43,7 +43,7 @@ def weight_of_rows(layer: nn.Module, rows: torch.Tensor) -> torch.Tensor:
     return rows.reshape(shape)
 
 
-def input_columns(layer: nn.Module, values: torch.Tensor) -> torch.Tensor:
+def input_columns(layer: WeightedLayer, values: torch.Tensor) -> torch.Tensor:
     """What each place of a layer's output is made of: [N, products, length of ``weight_rows``, places].
 
     ``weight_rows`` times these columns, summed by ``summed_outputs``, is the layer's output without its bias. Linear
@@ -68,7 +68,7 @@ def input_columns(layer: nn.Module, values: torch.Tensor) -> torch.Tensor:
     return columns.unflatten(1, (layer.groups * parts_of_group(layer), -1))
 
 
-def _grouped_rows(layer: nn.Module, weight: torch.Tensor) -> torch.Tensor:
+def _grouped_rows(layer: WeightedLayer, weight: torch.Tensor) -> torch.Tensor:
     """A weight as [groups, outputs of a group, inputs of a group times places of the kernel]."""
     groups = getattr(layer, "groups", 1)
     if isinstance(layer, TRANSPOSED):

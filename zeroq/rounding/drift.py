@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from zeroq.layers import with_batch
+from zeroq.layers import WeightedLayer, with_batch
 from zeroq.quantization.bias_correction import shift_biases
 
 # What a layer's statistics are off by on the images stands for all that is not known of real ones.
@@ -50,7 +50,7 @@ def correct_drift(
     return parts
 
 
-def means_and_squares(layer: nn.Module, output: torch.Tensor) -> torch.Tensor:
+def means_and_squares(layer: WeightedLayer, output: torch.Tensor) -> torch.Tensor:
     """Each image's mean and mean square of each channel of a layer's output: float64 [2, N, channels]."""
     values = with_batch(layer, output).double()
     values = values.unsqueeze(1).flatten(1, -2) if isinstance(layer, nn.Linear) else values.flatten(2).transpose(1, 2)

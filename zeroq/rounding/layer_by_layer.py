@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 from torch import nn
 
 from zeroq.errors import ZeroQError
 from zeroq.images import check_images
-from zeroq.layers import beside_weight, channel_axis, is_affine, shift_bias, weighted_layers
+from zeroq.layers import WeightedLayer, beside_weight, channel_axis, is_affine, shift_bias, weighted_layers
 from zeroq.modules import evaluating, first_argument, forward
 from zeroq.quantization.affine import FLOAT_BITS, AffineParameters, weight_parameters
 from zeroq.quantization.convert import activation_quantizers
@@ -124,7 +125,7 @@ def number_of_calls(network: nn.Module, images: torch.Tensor) -> dict[str, int]:
     return calls
 
 
-def moments_of(name: str, layer: nn.Module, inputs: Sequence[torch.Tensor]) -> SecondMoments:
+def moments_of(name: str, layer: WeightedLayer, inputs: Sequence[torch.Tensor]) -> SecondMoments:
     """Second moments of a layer's inputs; raises ZeroQError that names the layer where they are not finite."""
     try:
         return SecondMoments(layer, inputs)
@@ -132,7 +133,7 @@ def moments_of(name: str, layer: nn.Module, inputs: Sequence[torch.Tensor]) -> S
         raise ZeroQError(f"layer {name!r} cannot be rounded: {error}") from error
 
 
-def grid_of_rows(layer: nn.Module, parameters: AffineParameters) -> Grid:
+def grid_of_rows(layer: WeightedLayer, parameters: AffineParameters) -> Grid:
     """A weight's grid, for its rows in float32."""
     scale, zero_point, lowest, highest = parameters
     shape = weight_rows(layer, layer.weight)[..., :1].shape
@@ -152,7 +153,7 @@ def inputs_of(layers: Mapping[str, nn.Module], see: Callable[[str, torch.Tensor]
     Calls with no image at all, as of an expert that is not chosen, are left out.
     """
 
-    def before(name: str, layer: nn.Module, inputs: tuple, named: dict) -> None:
+    def before(name: str, layer: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
         values = first_argument(inputs, named)
         if not values.numel():
             return

@@ -7,9 +7,10 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from zeroq.layers import beside_weight
+from zeroq.layers import WeightedLayer, beside_weight, weighted_layer
 from zeroq.quantization.activations import ActivationQuantizer
 from zeroq.quantization.affine import AffineParameters
+from zeroq.quantization.convert import activation_quantizers
 
 # How far from its integer a weight starts at most, in steps of its grid, towards the float weight.
 NEAR = 0.45
@@ -20,7 +21,7 @@ DROPPED = 0.5
 class RoundedWeight(nn.Module):
     """A weight on its grid, learned in steps of it; starts at the layer's own, as a parametrization of ``weight``."""
 
-    def __init__(self, layer: nn.Module, float_weight: torch.Tensor, grid: AffineParameters):
+    def __init__(self, layer: WeightedLayer, float_weight: torch.Tensor, grid: AffineParameters):
         super().__init__()
         self.scale = beside_weight(layer, grid.scale).float()
         zero_point = beside_weight(layer, grid.zero_point)
@@ -93,17 +94,19 @@ def learnable(
     Gives the weights, in steps of their grids, and each quantizer's stand-in. Outside, layers have the weight that they
     were left with, and quantizers are back as they were.
     """
-    layers = {name: network.get_submodule(name) for name in grids}
-    originals = {name: network.get_submodule(name) for name in quantizers}
+    layers = {name: weighted_layer(network, name) for name in grids}
+    found = activation_quantizers(network)
+    originals = {name: found[name] for name in quantizers}
     stand_ins = {name: LearnedStep(quantizer, generator).eval() for name, quantizer in originals.items()}
     try:
         for name, layer in layers.items():
             rounded = RoundedWeight(layer, float_weights[name], grids[name])
             parametrize.register_parametrization(layer, "weight", rounded)
-            layer.parametrizations.weight.original.requires_grad_()
+            layer.get_parameter("parametrizations.weight.original").requires_grad_()
         for name, stand_in in stand_ins.items():
             network.set_submodule(name, stand_in)
-        yield [layer.parametrizations.weight.original for layer in layers.values()], list(stand_ins.values())
+        weights = [layer.get_parameter("parametrizations.weight.original") for layer in layers.values()]
+        yield weights, list(stand_ins.values())
     finally:
         for name, quantizer in originals.items():
             network.set_submodule(name, quantizer)

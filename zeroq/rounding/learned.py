@@ -18,8 +18,8 @@ from torch.utils._pytree import tree_leaves
 from zeroq.borrowing import copied
 from zeroq.graph.blocks import Block, blocks, by_image
 from zeroq.graph.tracing import trace
-from zeroq.images import check_images
-from zeroq.layers import channel_axis, is_affine, weighted_layers
+from zeroq.images import check_images, shape_of
+from zeroq.layers import WeightedLayer, channel_axis, is_affine, weighted_layer, weighted_layers
 from zeroq.modules import model_device
 from zeroq.quantization.activations import ActivationQuantizer
 from zeroq.quantization.affine import FLOAT_BITS, AffineParameters, weight_parameters
@@ -79,11 +79,11 @@ def learn_rounding(
     teacher = unquantized(student, model)
     layers, quantizers = weighted_layers(student), activation_quantizers(student)
     with torch.no_grad():
-        chain = by_image(blocks(trace(student, tuple(images.shape[1:])).graph, layers, most=LAYERS), teacher, seen[:1])
+        chain = by_image(blocks(trace(student, shape_of(images)).graph, layers, most=LAYERS), teacher, seen[:1])
     uses = Counter(module for block in chain for module in block.modules)
     own_layers = {name: layer for name, layer in layers.items() if uses[name] == 1}
     grids = grids_of(own_layers, model, per_channel=per_channel, symmetric=symmetric)
-    float_weights = {name: teacher.get_submodule(name).weight for name in grids}
+    float_weights = {name: weighted_layer(teacher, name).weight for name in grids}
     generator = torch.Generator(model_device(student)).manual_seed(seed)
     shares = {}
     with torch.enable_grad():
@@ -102,8 +102,8 @@ def learn_rounding(
             on_block(done, len(chain))
     with torch.no_grad():
         for name, grid in grids.items():
-            layer = quantized.get_submodule(name)
-            store_weight(layer, layers[name].weight, grid, int(layer.weight_bits))
+            layer = weighted_layer(quantized, name)
+            store_weight(layer, layers[name].weight, grid, int(layer.get_buffer("weight_bits")))
         for name, quantizer in activation_quantizers(quantized).items():
             quantizer.scale.copy_(quantizers[name].scale)
     return shares
@@ -197,20 +197,20 @@ def unquantized(quantized: nn.Module, model: nn.Module) -> nn.Module:
 
 
 def grids_of(
-    layers: Mapping[str, nn.Module], model: nn.Module, *, per_channel: bool, symmetric: bool
+    layers: Mapping[str, WeightedLayer], model: nn.Module, *, per_channel: bool, symmetric: bool
 ) -> dict[str, AffineParameters]:
     """The grids of those quantized layers whose weight alone decides what they make of their input."""
     originals = weighted_layers(model)
     return {
         name: weight_parameters(
             originals[name].weight,
-            int(layer.weight_bits),
+            int(layer.get_buffer("weight_bits")),
             per_channel=per_channel,
             symmetric=symmetric,
             axis=channel_axis(layer),
         )
         for name, layer in layers.items()
-        if layer.weight_bits < FLOAT_BITS and is_affine(originals[name])
+        if layer.get_buffer("weight_bits") < FLOAT_BITS and is_affine(originals[name])
     }
 
 

@@ -8,8 +8,8 @@ from torch import nn
 
 from zeroq.borrowing import borrows
 from zeroq.errors import ZeroQError
-from zeroq.images import check_images
-from zeroq.quantization.affine import FLOAT_BITS
+from zeroq.images import check_images, shape_of
+from zeroq.quantization.affine import FLOAT_BITS, Granularity
 from zeroq.quantization.calibrate import calibrate
 from zeroq.quantization.convert import Placement, convert, is_symmetric, resolve_weight_bits
 from zeroq.quantization.permanent_weights import with_permanent_weights
@@ -70,13 +70,13 @@ def quantize(
             if images is not None
             else f"rounding {rounding} looks at images; give some, such as zeroq.distill's, images=…"
         )
-    how = {"per_channel": per_channel, "symmetric": is_symmetric(symmetric, placement)}
+    how: Granularity = {"per_channel": per_channel, "symmetric": is_symmetric(symmetric, placement)}
     if images is None:
         return convert(model, weight_bits, activation_bits, placement, dynamic=dynamic, input_shape=input_shape, **how)
     check_images(images)
     model = with_permanent_weights(model)
     plan = resolve_weight_bits(model, weight_bits)
-    shape = tuple(images.shape[1:])
+    shape = shape_of(images)
     quantized = convert(model, FLOAT_BITS, activation_bits, placement, dynamic=dynamic, input_shape=shape, **how)
     calibrate(quantized, images)
     round_layer_by_layer(quantized, model, images, plan, correct=True, **how)

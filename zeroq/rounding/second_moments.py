@@ -1,12 +1,13 @@
 """What a layer sees of images: the second moments of its inputs, and how far they may be trusted."""
 
+from collections.abc import Sequence
 from math import ceil, frexp, isfinite, sqrt
+from typing import cast
 
 import torch
-from torch import nn
 
 from zeroq.errors import ZeroQError
-from zeroq.layers import with_batch
+from zeroq.layers import WeightedLayer, with_batch
 from zeroq.rounding.columns import input_columns
 
 # An image counts as one independent sample, however many places it has; fewer images are cut into so many parts.
@@ -25,14 +26,14 @@ class SecondMoments:
     few images, count as independent.
     """
 
-    def __init__(self, layer: nn.Module, inputs: list[torch.Tensor]):
+    def __init__(self, layer: WeightedLayer, inputs: Sequence[torch.Tensor]):
         """``inputs`` are what the layer is called with, none of them empty. Raises ZeroQError for values not finite."""
         inputs = [with_batch(layer, values) for values in inputs]
         images = sum(len(values) for values in inputs)
         parts = ceil(FEWEST_SAMPLES / images)
         generator = torch.Generator().manual_seed(0)
         self.samples = 0
-        self.column = self._squares = self._diagonal_squares = 0
+        self.column = self._squares = self._diagonal_squares = torch.zeros(())
         largest = torch.stack([values.abs().max().float() for values in inputs]).max().item()
         if not isfinite(largest):
             raise ZeroQError(
@@ -40,7 +41,7 @@ class SecondMoments:
                 "damaged"
             )
         self.unit = 2.0 ** frexp(largest)[1]
-        total = None
+        total: torch.Tensor | None = None
         for image in (image for values in inputs for image in values.split(1)):
             columns = input_columns(layer, image.float())[0]
             self.column = self.column + columns.mean(2).double() / images
@@ -54,7 +55,7 @@ class SecondMoments:
                 total = columns.new_zeros(groups, size, size)
             for part in columns.tensor_split(min(parts, columns.shape[2]), dim=2):
                 self._add(part / sqrt(part.shape[2]), total)
-        self.mean = total.double().div_(self.samples)
+        self.mean = cast(torch.Tensor, total).double().div_(self.samples)
 
     def _add(self, columns: torch.Tensor, total: torch.Tensor) -> None:
         """Add a sample's moments X Xᵀ to the total, and the sum of their squares, which is that of Xᵀ X as well."""

@@ -8,7 +8,7 @@ from torch import nn
 
 from zeroq.errors import ZeroQError
 from zeroq.layers import weighted_layers
-from zeroq.modules import batch_norms, evaluating, first_argument, forward
+from zeroq.modules import RecordedBatchNorm, batch_norms, evaluating, first_argument, forward
 
 
 def statistics_mismatch(model: nn.Module, images: torch.Tensor) -> dict[str, float]:
@@ -32,7 +32,7 @@ def statistics_mismatch(model: nn.Module, images: torch.Tensor) -> dict[str, flo
         latest.clear()
         latest[id(output)] = (name, output)
 
-    def compare(norm: nn.Module, features: torch.Tensor) -> None:
+    def compare(norm: RecordedBatchNorm, features: torch.Tensor) -> None:
         name, _ = latest.get(id(features), (None, None))
         if name is None or features.dim() < 2:
             return
@@ -54,8 +54,8 @@ def statistics_mismatch(model: nn.Module, images: torch.Tensor) -> dict[str, flo
             hook = lambda layer, inputs, output, name=name: remember(name, output)  # noqa: E731
             hooks.enter_context(layer.register_forward_hook(hook))
         for norm in batch_norms(model).values():
-            hook = lambda norm, inputs, named: compare(norm, first_argument(inputs, named))  # noqa: E731
-            hooks.enter_context(norm.register_forward_pre_hook(hook, with_kwargs=True))
+            before = lambda norm, inputs, named: compare(norm, first_argument(inputs, named))  # noqa: E731
+            hooks.enter_context(norm.register_forward_pre_hook(before, with_kwargs=True))
         forward(model, images)
     rest = sum(found.values()) / len(found) if found else 0.0
     return {name: found.get(name, rest) for name in weighted_layers(model)}
