@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.utils.data import Dataset
@@ -15,7 +16,7 @@ from zeroq.images import check_count
 from zeroq.networks.pretrained import InputSpecification
 
 
-class COCO(Dataset):
+class COCO(Dataset[tuple[torch.Tensor, int]]):
     """``root/val2017/*.jpg`` with ``root/annotations/instances_val2017.json`` (or train2017).
 
     Another set than COCO lies in ``val`` with ``instances_val.json`` (or train), and its categories have the numbers
@@ -67,7 +68,7 @@ class COCO(Dataset):
         image = to_dtype(to_image(read_photograph(self.files[index])), torch.float32, scale=True)
         return image, self._images[index]["id"]
 
-    def annotations(self) -> dict:
+    def annotations(self) -> dict[str, Any]:
         """The content of the annotation file."""
         return self._annotations
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy
 import torch
@@ -96,9 +97,10 @@ class FashionScenes:
         mean = torch.tensor(self.specification.mean).view(-1, 1, 1)
         return (images - mean) / torch.tensor(self.specification.std).view(-1, 1, 1)
 
-    def annotations(self) -> dict:
+    def annotations(self) -> dict[str, Any]:
         """Every scene's boxes in COCO's format."""
-        images, boxes = [], []
+        images: list[dict[str, Any]] = []
+        boxes: list[dict[str, Any]] = []
         for index in range(len(self)):
             scene = self.scene(index)
             images.append({"id": index + 1, "file_name": f"{index + 1:06}.png", "width": SIZE, "height": SIZE})
@@ -144,16 +146,18 @@ def compose(items: numpy.ndarray, labels: numpy.ndarray, random: numpy.random.Ge
 
 def _background(random: numpy.random.Generator) -> numpy.ndarray:
     """Smooth shades with a little noise."""
-    shades = Image.fromarray(random.integers(0, 120, (6, 6), dtype=numpy.uint8)).resize((SIZE, SIZE), Image.BICUBIC)
+    shades = Image.fromarray(random.integers(0, 120, (6, 6), dtype=numpy.uint8)).resize(
+        (SIZE, SIZE), Image.Resampling.BICUBIC
+    )
     noise = random.normal(0, 6, (SIZE, SIZE))
     return (numpy.asarray(shades) + noise).clip(0, 255).astype(numpy.uint8)
 
 
 def _paste_fragment(canvas: numpy.ndarray, item: numpy.ndarray, random: numpy.random.Generator) -> None:
     """A small piece of an item, too small to tell which."""
-    side = random.integers(*FRAGMENT_SIDES, endpoint=True)
+    side = int(random.integers(*FRAGMENT_SIDES, endpoint=True))
     row, column = random.integers(4, 20, size=2)
-    piece = Image.fromarray(item[row : row + 8, column : column + 8]).resize((side, side), Image.BILINEAR)
+    piece = Image.fromarray(item[row : row + 8, column : column + 8]).resize((side, side), Image.Resampling.BILINEAR)
     top, left = random.integers(SIZE - side, size=2, endpoint=True)
     canvas[top : top + side, left : left + side] = piece
 
@@ -163,8 +167,8 @@ def _enlarged(item: numpy.ndarray, side: int) -> tuple[numpy.ndarray, numpy.ndar
     drawn = item > 0
     # What lies between the first and the last drawn pixel of a row is item, even where it is black.
     silhouette = numpy.logical_or.accumulate(drawn, 1) & numpy.logical_or.accumulate(drawn[:, ::-1], 1)[:, ::-1]
-    picture = Image.fromarray(item).resize((side, side), Image.BILINEAR)
-    mask = Image.fromarray(silhouette.astype(numpy.uint8) * 255).resize((side, side), Image.BILINEAR)
+    picture = Image.fromarray(item).resize((side, side), Image.Resampling.BILINEAR)
+    mask = Image.fromarray(silhouette.astype(numpy.uint8) * 255).resize((side, side), Image.Resampling.BILINEAR)
     return numpy.asarray(picture), numpy.asarray(mask) > 127
 
 

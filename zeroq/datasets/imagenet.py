@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from timm.data import ImageNetInfo
+from timm.data.imagenet_info import ImageNetInfo
 
 from zeroq.datasets.folder import Folder
 from zeroq.errors import ZeroQError

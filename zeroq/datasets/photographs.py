@@ -1,8 +1,9 @@
 """Photographs in files: what every dataset of them needs."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from PIL import Image
@@ -67,12 +68,12 @@ def check_readable(paths: Sequence[Path], on_photograph: Callable[[int, int], No
             raise
 
 
-def served(photographs: Dataset, batch_size: int, **options) -> Iterator:
+def served(photographs: Dataset[Any], batch_size: int, **options: Any) -> Iterator[Any]:
     """Batches of a data set in order, read by two workers; in a process group, a process's share of them.
 
     What the workers raise comes as the sentence alone, without their traceback. ``options`` are a DataLoader's.
     """
-    batches = shard(list(BatchSampler(range(len(photographs)), batch_size, drop_last=False)))
+    batches = shard(list(BatchSampler(range(len(cast(Sized, photographs))), batch_size, drop_last=False)))
     try:
         yield from DataLoader(photographs, batch_sampler=batches, num_workers=2, **options)
     except ZeroQError as error:

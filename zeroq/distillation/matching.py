@@ -53,6 +53,7 @@ class StatisticsMatching:
         self._statistics, self._relative = statistics, relative
         self._network = copied(model).eval().requires_grad_(False)
         on_cpu = model_device(model).type == "cpu"
+        # Of these layers alone, not of their class: hooks and names stay.
         for layer in self._network.modules() if on_cpu else ():
             if takes_images(layer):
                 layer.forward = partial(_call_convolution, layer)  # type: ignore[method-assign]

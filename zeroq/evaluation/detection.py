@@ -5,7 +5,7 @@ import io
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import chain
-from typing import ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from pycocotools.coco import COCO
@@ -36,7 +36,7 @@ class Detection:
 def evaluate(
     detector: nn.Module,
     batches: Iterable[tuple[list[torch.Tensor], list[int]]],
-    annotations: dict,
+    annotations: dict[str, Any],
     on_batch: Callable[[int], None] = lambda images: None,
 ) -> Detection:
     """Score a detector of torchvision's kind on (images, image ids) batches.
@@ -52,7 +52,7 @@ def evaluate(
     """
     device = model_device(detector)
     seen: list[list[int]] = []
-    found: list[list[dict]] = []
+    found: list[list[dict[str, Any]]] = []
     with evaluating(detector), torch.inference_mode():
         for images, identifiers in batches:
             outputs = detector([image.to(device) for image in images])
@@ -63,7 +63,7 @@ def evaluate(
     return mean_average_precision(annotations, list(chain(*all_gather(found))), list(chain(*all_gather(seen))))
 
 
-def coco_detections(identifier: int, output: dict[str, torch.Tensor]) -> list[dict]:
+def coco_detections(identifier: int, output: dict[str, torch.Tensor]) -> list[dict[str, Any]]:
     """One image's detections in COCO's result format."""
     boxes = output["boxes"].cpu().double()
     boxes[:, 2:] -= boxes[:, :2]
@@ -74,7 +74,7 @@ def coco_detections(identifier: int, output: dict[str, torch.Tensor]) -> list[di
     ]
 
 
-def mean_average_precision(annotations: dict, found: list[dict], image_ids: list[int]) -> Detection:
+def mean_average_precision(annotations: dict[str, Any], found: list[dict[str, Any]], image_ids: list[int]) -> Detection:
     """pycocotools' score of detections in COCO's result format; 0 where nothing was detected.
 
     Raises ZeroQError where the annotations hold no object in these images.
@@ -85,7 +85,7 @@ def mean_average_precision(annotations: dict, found: list[dict], image_ids: list
         return Detection(0.0, 0.0, 0.0)
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO()
-        truth.dataset = annotations
+        truth.dataset = cast(Any, annotations)
         truth.createIndex()
         scoring = COCOeval(truth, truth.loadRes(found), "bbox")
         scoring.params.imgIds = image_ids

@@ -14,7 +14,7 @@ with imported_from_extra():
     from onnxruntime.quantization import CalibrationDataReader
 
 
-class CalibrationReader(CalibrationDataReader):
+class CalibrationReader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
     """For ``onnxruntime.quantization.quantize_static``: images in batches, under the name of the network's input.
 
     ``images`` is float [N, C, H, W], or a folder from ``export_calibration_set``.

@@ -81,10 +81,10 @@ def _pixel_values(
         return ((high - low) / WHITE).clamp_min(torch.finfo(torch.float32).tiny), low
     if mean is None or std is None or len(mean) != channels or len(std) != channels:
         raise ZeroQError(f"mean and std are {channels} numbers each, one a channel")
-    mean, std = torch.as_tensor(mean, dtype=torch.float32), torch.as_tensor(std, dtype=torch.float32)
-    if not (mean.isfinite().all() and std.isfinite().all() and (std > 0).all()):
+    centre, spread = torch.as_tensor(mean, dtype=torch.float32), torch.as_tensor(std, dtype=torch.float32)
+    if not (centre.isfinite().all() and spread.isfinite().all() and (spread > 0).all()):
         raise ZeroQError("mean and std are finite numbers, and std is above 0")
-    return 1 / (WHITE * std), -mean / std
+    return 1 / (WHITE * spread), -centre / spread
 
 
 def _write(values: torch.Tensor, scale: torch.Tensor, offset: torch.Tensor, folder: Path) -> None:

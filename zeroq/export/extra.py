@@ -15,7 +15,7 @@ def imported_from_extra(extra: str = "export", *, user: str = "exports need") ->
     try:
         yield
     except ModuleNotFoundError as error:
-        package = error.name.partition(".")[0]
+        package = (error.name or "").partition(".")[0]
         raise ZeroQError(
             f'{user} {package}, which is not installed; pip install "zeroq[{extra}]" (".[{extra}]" in a clone)'
         ) from error

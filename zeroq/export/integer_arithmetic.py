@@ -5,6 +5,7 @@ it was added up, and all that is computed from it follows. Sums of integers have
 """
 
 import copy
+from typing import Any, cast
 
 import torch
 from torch import fx, nn
@@ -18,7 +19,7 @@ from zeroq.export.lowering import (
     quantizer_of,
 )
 from zeroq.graph.operators import called, operator_of
-from zeroq.layers import beside_weight, channel_axis
+from zeroq.layers import WeightedLayer, beside_weight, channel_axis
 
 # Up to here float32 holds every integer, and an activation's step from its zero point is at most 255.
 EXACT_IN_FLOAT32 = 2**24
@@ -53,17 +54,20 @@ def integer_arithmetic(quantized: nn.Module, input_shape: tuple[int, int, int] |
     return graph
 
 
-def _kernel(graph: fx.GraphModule, node: fx.Node, given: tuple) -> nn.Module | None:
+def _kernel(graph: fx.GraphModule, node: fx.Node, given: tuple[Any, ...]) -> nn.Module | None:
     """What computes a node in integers, from what it is given; None where runtimes compute it in float."""
     following = following_quantizer(graph, node)
-    sources = [quantizer_of(graph, each) if isinstance(each, fx.Node) else None for each in given]
-    if following is None or None in sources:
+    found = [quantizer_of(graph, each) if isinstance(each, fx.Node) else None for each in given]
+    sources = [each for each in found if isinstance(each, StoredQuantizer)]
+    if not isinstance(following, StoredQuantizer) or len(sources) < len(found):
         return None
     layer = called(graph, node)
     if isinstance(layer, StoredWeight) and layer.is_integer:
-        return IntegerLayer(layer, *sources, following)
+        (source,) = sources
+        return IntegerLayer(layer, source, following)
     if operator_of(graph, node).adds and not node.kwargs and len(sources) == 2:
-        return IntegerSum(*sources, following)
+        first, second = sources
+        return IntegerSum(first, second, following)
     return None
 
 
@@ -73,14 +77,21 @@ class IntegerLayer(nn.Module):
     Its ends are left to that quantizer, and to the activation between.
     """
 
+    bias: torch.Tensor
+    factor: torch.Tensor
+    input_scale: torch.Tensor
+    output_scale: torch.Tensor
+
     def __init__(self, layer: StoredWeight, source: StoredQuantizer, following: StoredQuantizer):
         super().__init__()
-        steps = layer.weight_integers.float() - beside_weight(layer, layer.weight_zero_point.float())
+        zero_point = beside_weight(cast(WeightedLayer, layer), layer.weight_zero_point.float())
+        steps = layer.weight_integers.float() - zero_point
         self.layer = copy.copy(layer)
         self.layer.__class__ = type(layer).__bases__[1]
         self.layer._buffers = {}
         self.layer._parameters = {"weight": nn.Parameter(steps, requires_grad=False), "bias": None}
-        bias = layer._buffers.get("bias_integers", torch.zeros(1, dtype=torch.int32, device=steps.device))
+        none = torch.zeros(1, dtype=torch.int32, device=steps.device)
+        bias = layer.bias_integers if "bias_integers" in layer._buffers else none
         factor = source.scale * layer.weight_scale / following.scale
         per_channel = (-1, *(1,) * (steps.dim() - 2))
         self.register_buffer("bias", bias.view(per_channel))
@@ -103,6 +114,13 @@ class IntegerLayer(nn.Module):
 
 class IntegerSum(nn.Module):
     """The sum of two tensors on their quantizers' grids, on that of the quantizer that follows, but for its ends."""
+
+    first_scale: torch.Tensor
+    first_zero_point: torch.Tensor
+    second_scale: torch.Tensor
+    second_zero_point: torch.Tensor
+    following_scale: torch.Tensor
+    following_zero_point: torch.Tensor
 
     def __init__(self, first: StoredQuantizer, second: StoredQuantizer, following: StoredQuantizer):
         super().__init__()

@@ -16,7 +16,7 @@ from zeroq.export.extra import imported_from_extra
 from zeroq.export.onnx_file import export_onnx
 from zeroq.export.owners import owners_of_kernels, owners_of_words
 from zeroq.export.runtime import profile
-from zeroq.images import check_images
+from zeroq.images import check_images, shape_of
 from zeroq.layers import weighted_layers
 from zeroq.quantization.affine import FLOAT_BITS, LARGEST_BITS
 from zeroq.quantization.calibrate import calibrate
@@ -70,8 +70,12 @@ def layer_times(
     times = {}
     with tempfile.TemporaryDirectory() as folder:
         for bits in (LARGEST_BITS, FLOAT_BITS):
-            how = {"per_channel": per_channel, "symmetric": symmetric, "input_shape": tuple(images.shape[1:])}
-            quantized = convert(model, bits, LARGEST_BITS, placement, **how)
+            quantized = convert(
+                *(model, bits, LARGEST_BITS, placement),
+                per_channel=per_channel,
+                symmetric=symmetric,
+                input_shape=shape_of(images),
+            )
             calibrate(quantized, images)
             path = export_onnx(quantized, Path(folder) / f"{bits}.onnx", images[:1]).path
             words = owners_of_words(onnx.load(path).graph, names)

@@ -3,6 +3,7 @@
 import copy
 from dataclasses import dataclass
 from functools import cache
+from typing import Any, cast
 
 import torch
 from torch import fx, nn
@@ -12,11 +13,19 @@ from zeroq.borrowing import check_network
 from zeroq.errors import ZeroQError
 from zeroq.export.respelled import keep_in_float, respell
 from zeroq.graph.folding import fold_batch_norms
-from zeroq.graph.operators import called, moves, takes_item, tensor_nodes, whole_nodes
+from zeroq.graph.operators import called, moves, name_of, takes_item, tensor_nodes, whole_nodes
 from zeroq.graph.patterns import layer_calls
 from zeroq.graph.placement import clamped_end, insert_behind, only_leads_out
 from zeroq.graph.tracing import trace
-from zeroq.layers import beside_weight, channel_axis, is_affine, weight_grid, weight_steps
+from zeroq.layers import (
+    WeightedLayer,
+    beside_weight,
+    channel_axis,
+    is_affine,
+    weight_grid,
+    weight_steps,
+    weighted_layer,
+)
 from zeroq.quantization.activations import ActivationQuantizer
 from zeroq.quantization.affine import FLOAT_BITS
 from zeroq.quantization.layers import QuantizedOutput, QuantizedWeight, plain_again
@@ -55,6 +64,9 @@ class LoweredLayer:
 class StoredQuantizer(nn.Module):
     """An ``ActivationQuantizer`` as an operator."""
 
+    scale: torch.Tensor
+    zero_point: torch.Tensor
+
     def __init__(self, quantizer: ActivationQuantizer):
         super().__init__()
         self.register_buffer("scale", quantizer.scale.detach().clone())
@@ -65,13 +77,19 @@ class StoredQuantizer(nn.Module):
         return torch.ops.zeroq.quantize_dequantize(values, self.scale, self.zero_point, self.highest)
 
 
-class StoredWeight:
+class StoredWeight(nn.Module):
     """Mixed in before a layer's own class: its weight, and a bias of integers, are dequantized when they are used.
 
     ``is_integer`` says whether it has all that an integer kernel needs.
     """
 
     is_integer: bool
+    weight_integers: torch.Tensor
+    weight_scale: torch.Tensor
+    weight_zero_point: torch.Tensor
+    bias_integers: torch.Tensor
+    bias_scale: torch.Tensor
+    bias_zero_point: torch.Tensor
 
     @property
     def weight(self) -> torch.Tensor:
@@ -162,9 +180,9 @@ def following_quantizer(graph: fx.GraphModule, node: fx.Node) -> ActivationQuant
 
 def merge_quantizers(graph: fx.GraphModule) -> None:
     """One quantizer where several with the same parameters quantize the same tensor, so that one kernel feeds all."""
-    first: dict[tuple, fx.Node] = {}
+    first: dict[tuple[Any, ...], fx.Node] = {}
     for node in list(graph.graph.nodes):
-        if (quantizer := quantizer_of(graph, node)) is None:
+        if not isinstance(quantizer := quantizer_of(graph, node), ActivationQuantizer):
             continue
         (source,) = node.all_input_nodes
         key = (source, quantizer.scale.item(), quantizer.zero_point.item(), quantizer.bits.item())
@@ -194,7 +212,7 @@ def follow_moves(graph: fx.GraphModule) -> None:
 
 def _lower_layer(graph: fx.GraphModule, name: str, node: fx.Node, number: int) -> LoweredLayer:
     """Give one call of a layer a module of its own, with integers for weights."""
-    layer = graph.get_submodule(name)
+    layer = weighted_layer(graph, name)
     bits = int(getattr(layer, "weight_bits", FLOAT_BITS))
     weights = layer.weight.numel() if number == 0 else 0
     reason = _why_float(graph, node, bits)
@@ -203,14 +221,15 @@ def _lower_layer(graph: fx.GraphModule, name: str, node: fx.Node, number: int) -
         return LoweredLayer(name, kind, bits, bits, weights, reason)
     own = copy.copy(layer)
     own._parameters, own._buffers = dict(layer._parameters), dict(layer._buffers)
-    own.is_integer = not reason
+    cast(StoredWeight, own).is_integer = not reason
     # The same values as multiples of a finer scale: the bias is an integer of that scale too, and 2-bit weights' own
     # would round it by as much as a step of the output.
     finer = 2 ** (WIDEST - bits)
-    scale, zero_point = layer.weight_scale / finer, layer.weight_zero_point * finer
+    weight_scale = layer.get_buffer("weight_scale")
+    scale, zero_point = weight_scale / finer, layer.get_buffer("weight_zero_point") * finer
     bias = layer.bias
     if bias is not None and not reason:
-        source = quantizer_of(graph, node.all_input_nodes[0])
+        source = cast(ActivationQuantizer, quantizer_of(graph, node.all_input_nodes[0]))
         scale = _scale_that_holds(bias, source.scale, scale, _only_zeros(layer))
         bias_scale = (source.scale * scale).expand(bias.shape).contiguous()
         own.register_buffer("bias_scale", bias_scale)
@@ -218,7 +237,7 @@ def _lower_layer(graph: fx.GraphModule, name: str, node: fx.Node, number: int) -
         own.register_buffer("bias_integers", (bias.double() / bias_scale.double()).round().to(torch.int32))
         del own._parameters["bias"]
     stored = min(width for width in TYPE_WIDTHS if width >= bits)
-    grown = beside_weight(layer, scale.double() * finer / layer.weight_scale.double())
+    grown = beside_weight(layer, scale.double() * finer / weight_scale.double())
     steps = (weight_steps(layer) / grown).round() * finer
     integers = steps + beside_weight(layer, zero_point)
     signed = weight_grid(layer)[0] < 0
@@ -227,16 +246,18 @@ def _lower_layer(graph: fx.GraphModule, name: str, node: fx.Node, number: int) -
     own.register_buffer("weight_zero_point", zero_point.to(torch.int8 if signed else torch.uint8))
     own.register_buffer("weight_bits", None)
     del own._parameters["weight"]
-    own.__class__ = _stored_class(type(layer))
+    base: type = type(layer)
+    own.__class__ = _stored_class(base)
     node.target = f"{name}_{bits}bit_{number}"
     graph.add_submodule(node.target, own)
     return LoweredLayer(name, kind, bits, stored, weights, reason)
 
 
-def _only_zeros(layer: nn.Module) -> torch.Tensor:
+def _only_zeros(layer: WeightedLayer) -> torch.Tensor:
     """The output channels whose weights are all 0, bool [channels]; of one scale a tensor whether all are, bool []."""
     zeros = layer.weight == 0
-    return zeros.movedim(channel_axis(layer), 0).flatten(1).all(1) if layer.weight_scale.dim() else zeros.all()
+    by_channel = layer.get_buffer("weight_scale").dim()
+    return zeros.movedim(channel_axis(layer), 0).flatten(1).all(1) if by_channel else zeros.all()
 
 
 def _scale_that_holds(
@@ -256,7 +277,7 @@ def _scale_that_holds(
 
 def _why_float(graph: fx.GraphModule, node: fx.Node, bits: int) -> str:
     """Why a layer's call has no integer kernel; empty where it has."""
-    layer = graph.get_submodule(node.target)
+    layer = weighted_layer(graph, name_of(node))
     if bits == FLOAT_BITS:
         return "its weight is float"
     if quantizer_of(graph, node.all_input_nodes[0]) is None:
@@ -277,5 +298,5 @@ def _add_once(graph: fx.GraphModule, name: str, module: nn.Module) -> None:
 
 
 @cache
-def _stored_class(base: type) -> type:
+def _stored_class(base: type) -> Any:
     return type(f"Stored{base.__name__}", (StoredWeight, base), {"__doc__": StoredWeight.__doc__})

@@ -6,6 +6,7 @@ import logging
 import re
 import warnings
 from collections.abc import Iterator
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -61,9 +62,9 @@ def onnx_model(network: nn.Module, example: torch.Tensor, opset: int) -> ir.Mode
             )
         except Exception as error:
             raise ZeroQError(f"torch.onnx cannot export the network: {cause(error)}") from error
-    model = program.model
+    model = cast(torch.onnx.ONNXProgram, program).model
     for value in model.graph.initializers.values():
-        array = value.const_value.numpy()
+        array = content_of(value).numpy()
         if not array.flags.c_contiguous:  # a constant may be a view of another
             value.const_value = ir.tensor(array.copy(order="C"), name=value.name)
     DeduplicateHashedInitializersPass()(model)  # several calls of one layer
@@ -72,6 +73,11 @@ def onnx_model(network: nn.Module, example: torch.Tensor, opset: int) -> ir.Mode
     model.opset_imports[""] = opset  # between 21 and 25 the operators that torch.onnx writes gained types alone
     model.metadata_props[f"{PREFIX}outputs"] = pytree.treespec_dumps(pytree.tree_structure(outputs))
     return model
+
+
+def content_of(initializer: ir.Value) -> ir.TensorProtocol:
+    """The tensor that an initializer of a graph always has."""
+    return cast(ir.TensorProtocol, initializer.const_value)
 
 
 def check_opset(opset: int, layers: list[LoweredLayer]) -> None:
@@ -97,7 +103,7 @@ def _strip(model: ir.Model) -> None:
         value.metadata_props.clear()
 
 
-def _output_name(path: tuple) -> str:
+def _output_name(path: tuple[Any, ...]) -> str:
     """``output`` for one tensor; for one of a dictionary or a list its keys, such as ``pyramid_0``."""
     name = "_".join(str(getattr(key, "key", getattr(key, "idx", key))) for key in path) or "output"
     return f"{name}_output" if name == INPUT else name
@@ -137,7 +143,7 @@ def _pack(model: ir.Model) -> None:
         stored = re.search(r"_([2-4])bit_\d+$", layer)
         if buffer != WEIGHT or stored is None:
             continue
-        bits, wide = int(stored[1]), value.const_value.dtype
+        bits, wide = int(stored[1]), content_of(value).dtype
         kind, packed = PACKED_TYPES[bits, wide]
         finer = 2 ** (WIDEST - bits)  # what the lowered weight is a multiple of
         uses = list(value.uses())
@@ -151,5 +157,5 @@ def _pack(model: ir.Model) -> None:
         model.graph.insert_before(model.graph[0], [exact, multiple, whole])
         for use in uses:
             use.node.replace_input_with(use.idx, whole.outputs[0])
-        value.const_value = ir.Tensor((value.const_value.numpy() // finer).astype(packed), dtype=kind, name=name)
+        value.const_value = ir.Tensor((content_of(value).numpy() // finer).astype(packed), dtype=kind, name=name)
         value.dtype = kind

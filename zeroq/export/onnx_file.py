@@ -15,11 +15,11 @@ from zeroq.borrowing import borrows
 from zeroq.errors import ZeroQError
 from zeroq.export.extra import imported_from_extra
 from zeroq.export.lowering import LoweredLayer, explicit, lowered
-from zeroq.export.model import FIRST_OPSETS, OPSET, PREFIX, WEIGHT, cause, check_opset, onnx_model
+from zeroq.export.model import FIRST_OPSETS, OPSET, PREFIX, WEIGHT, cause, check_opset, content_of, onnx_model
 from zeroq.export.owners import kernels_of_layers
 from zeroq.export.verify import Difference, verify
 from zeroq.graph.tracing import check_same_outputs
-from zeroq.images import check_images
+from zeroq.images import check_images, shape_of
 from zeroq.modules import model_device
 
 with imported_from_extra():
@@ -92,7 +92,7 @@ def export_onnx(
     """
     check_images(example)
     check_folder(Path(path))
-    graph = explicit(quantized, tuple(example.shape[1:]))
+    graph = explicit(quantized, shape_of(example))
     check_same_outputs(quantized, graph, example.to(model_device(quantized)))
     graph, layers = lowered(graph)
     opset = max(OPSET, *(FIRST_OPSETS.get(layer.stored_bits, OPSET) for layer in layers)) if opset is None else opset
@@ -140,9 +140,10 @@ def _report(model: ir.Model, path: Path, layers: list[LoweredLayer], first: Diff
     """Say where a file's bytes are."""
     weights = parameters = 0
     for name, value in model.graph.initializers.items():
-        is_weight = name.endswith(f".{WEIGHT}") or (name.endswith(".weight") and len(value.shape) > 1)
-        weights += value.const_value.nbytes if is_weight else 0
-        parameters += 0 if is_weight else value.const_value.nbytes
+        content = content_of(value)
+        is_weight = name.endswith(f".{WEIGHT}") or (name.endswith(".weight") and len(content.shape) > 1)
+        weights += content.nbytes if is_weight else 0
+        parameters += 0 if is_weight else content.nbytes
     size = path.stat().st_size
     return ExportReport(
         path=path,

@@ -52,7 +52,8 @@ def owners_of_kernels(graph: onnx.GraphProto, words: dict[str, str]) -> dict[str
 
 def neighbours(graph: onnx.GraphProto) -> tuple[dict[str, onnx.NodeProto], dict[str, list[onnx.NodeProto]]]:
     """By value, the node that gives it, and those that take it."""
-    producers, consumers = {}, defaultdict(list)
+    producers: dict[str, onnx.NodeProto] = {}
+    consumers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
     for node in graph.node:
         producers.update((value, node) for value in node.output)
         for value in node.input:
@@ -63,7 +64,8 @@ def neighbours(graph: onnx.GraphProto) -> tuple[dict[str, onnx.NodeProto], dict[
 def owners_of_words(graph: onnx.GraphProto, names: list[str]) -> dict[str, str]:
     """The layer behind each word that onnxruntime may name its kernel by: a node's own name, or what the node gives."""
     producers, consumers = neighbours(graph)
-    layers, owners = set(names), {}
+    layers = set(names)
+    owners: dict[str, str] = {}
     for node in graph.node:
         if node.op_type not in WITH_WEIGHTS:
             continue

@@ -1,8 +1,11 @@
 """What runtimes would compute otherwise than it was simulated, in other words that they do not."""
 
 import copy
+import operator
 from collections.abc import Sequence
+from functools import partial
 from math import floor
+from typing import Any, cast
 
 import numpy
 import torch
@@ -13,7 +16,7 @@ from zeroq.graph.operators import arguments_of, called, operator_of, options
 from zeroq.graph.patterns import gives_single_places, layer_calls
 from zeroq.graph.placement import insert_behind, only_leads_out
 from zeroq.graph.tracers import Leaf
-from zeroq.layers import WEIGHTED_LAYERS, is_affine
+from zeroq.layers import WEIGHTED_LAYERS, is_affine, weighted_layer
 from zeroq.quantization.affine import FLOAT_BITS
 
 AVERAGES = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
@@ -28,7 +31,9 @@ CONVOLUTIONS = (
 class InFloat(nn.Module, Leaf):
     """Hands floats on as they are, where a runtime would make one integer kernel of what precedes and what follows."""
 
-    def __init__(self):
+    lowest: torch.Tensor
+
+    def __init__(self) -> None:
         super().__init__()
         self.register_buffer("lowest", torch.tensor(torch.finfo(torch.float32).min))
 
@@ -41,9 +46,9 @@ class Resize(nn.Upsample, Leaf):
 
     def wanted(self, values: torch.Tensor, size: Sequence[int] | int | None) -> list[int]:
         """Of each side, how long it becomes."""
-        sides = values.shape[2:]
-        if (wanted := each_of(self.size if size is None else size, len(sides))) is not None:
-            return wanted
+        sides, given = values.shape[2:], self.size if size is None else size
+        if given is not None:
+            return each_of(given, len(sides))
         return [
             floor(side * factor) for side, factor in zip(sides, each_of(self.scale_factor, len(sides)), strict=True)
         ]
@@ -56,7 +61,8 @@ class NearestResize(Resize):
         sides, wanted = values.shape[2:], self.wanted(values, size)
         if all(new % side == 0 for new, side in zip(wanted, sides, strict=True)):
             return functional.interpolate(values, wanted)
-        factors = None if self.recompute_scale_factor else each_of(self.scale_factor, len(sides))
+        known = self.scale_factor is not None and not self.recompute_scale_factor
+        factors = each_of(self.scale_factor, len(sides)) if known else None
         for place, (side, new) in enumerate(zip(sides, wanted, strict=True)):
             step = numpy.float32(side / new if factors is None else 1 / factors[place])
             shift = numpy.float32(0.5 if self.mode == "nearest-exact" else 0)
@@ -73,7 +79,9 @@ class CubicResize(Resize):
             side = values.shape[axis]
             unit = torch.eye(side, dtype=values.dtype, device=values.device)[None, None]
             factor = None if self.scale_factor is None else (each_of(self.scale_factor, 2)[axis - 2], 1.0)
-            how = {"scale_factor": factor} if factor and not self.recompute_scale_factor else {"size": (new, side)}
+            how: dict[str, Any] = (
+                {"scale_factor": factor} if factor and not self.recompute_scale_factor else {"size": (new, side)}
+            )
             how |= {"mode": "bicubic", "align_corners": self.align_corners, "antialias": self.antialias}
             matrix = functional.interpolate(unit, **how)[0, 0]
             values = matrix @ values if axis == 2 else values @ matrix.T
@@ -93,10 +101,8 @@ class AdaptiveMax(nn.AdaptiveMaxPool2d, Leaf):
         return values
 
 
-def each_of(given: float | Sequence[float] | None, axes: int) -> list | None:
-    """A setting for each axis."""
-    if given is None:
-        return None
+def each_of(given: Any, axes: int) -> list[Any]:
+    """A setting for each axis, of one for all or of as many as there are."""
     return list(given) if isinstance(given, tuple | list) else [given] * axes
 
 
@@ -142,10 +148,11 @@ def _needs_float(graph: fx.GraphModule, node: fx.Node) -> bool:
 
 def _separate_padding(graph: fx.GraphModule, name: str, nodes: list[fx.Node]) -> None:
     """Padding with a layer's own values as a node in front of each of its calls."""
-    layer = graph.get_submodule(name)
-    if getattr(layer, "padding_mode", "zeros") == "zeros" or not is_affine(layer):
+    layer = weighted_layer(graph, name)
+    if isinstance(layer, nn.Linear) or layer.padding_mode == "zeros" or not is_affine(layer):
         return
-    words, sides = {"mode": layer.padding_mode}, layer._reversed_padding_repeated_twice
+    words: dict[str, Any] = {"mode": layer.padding_mode}
+    sides = layer._reversed_padding_repeated_twice
     for node in nodes:
         source = node.all_input_nodes[0]
         with graph.graph.inserting_before(node):
@@ -153,23 +160,26 @@ def _separate_padding(graph: fx.GraphModule, name: str, nodes: list[fx.Node]) ->
         node.replace_input_with(source, padded)
     own = copy.copy(layer)
     own.padding, own.padding_mode = (0,) * len(layer.kernel_size), "zeros"
-    own._reversed_padding_repeated_twice = (0,) * (2 * len(layer.kernel_size))
+    own._reversed_padding_repeated_twice = [0] * (2 * len(layer.kernel_size))
     graph.set_submodule(name, own)
 
 
 def _is_pointwise_classifier(graph: fx.GraphModule, node: fx.Node) -> bool:
     """Whether a convolution is a Linear layer: over single places, with nothing but the scores behind it."""
     layer = called(graph, node)
-    pointwise = isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1) and layer.groups == 1
-    pointwise = pointwise and layer.stride == (1, 1) and layer.padding in ((0, 0), "valid") and is_affine(layer)
-    return pointwise and gives_single_places(graph, node.all_input_nodes[0]) and only_leads_out(graph, node)
+    if not isinstance(layer, nn.Conv2d) or layer.kernel_size != (1, 1) or layer.groups != 1:
+        return False
+    if layer.stride != (1, 1) or layer.padding not in ((0, 0), "valid") or not is_affine(layer):
+        return False
+    return gives_single_places(graph, node.all_input_nodes[0]) and only_leads_out(graph, node)
 
 
 def _as_linear(graph: fx.GraphModule, name: str, nodes: list[fx.Node]) -> None:
-    layer = graph.get_submodule(name)
+    layer = cast(nn.Conv2d, graph.get_submodule(name))
     linear = nn.Linear(layer.in_channels, layer.out_channels, bias=False, device="meta")
     linear._buffers = dict(layer._buffers)
-    linear._parameters = {"weight": nn.Parameter(layer.weight.detach().flatten(1)), "bias": layer.bias}
+    bias = cast("nn.Parameter | None", layer.bias)
+    linear._parameters = {"weight": nn.Parameter(layer.weight.detach().flatten(1)), "bias": bias}
     graph.set_submodule(name, linear.eval())
     for node in nodes:
         source = node.all_input_nodes[0]
@@ -179,7 +189,7 @@ def _as_linear(graph: fx.GraphModule, name: str, nodes: list[fx.Node]) -> None:
             column = graph.graph.call_method("unsqueeze", (node, 2))
         with graph.graph.inserting_after(column):
             place = graph.graph.call_method("unsqueeze", (column, 3))
-        node.replace_all_uses_with(place, delete_user_cb=lambda user, column=column: user is not column)
+        node.replace_all_uses_with(place, delete_user_cb=partial(operator.is_not, column))
 
 
 def _respell_adaptive_max(graph: fx.GraphModule, node: fx.Node) -> None:
@@ -194,7 +204,7 @@ def _respell_adaptive_max(graph: fx.GraphModule, node: fx.Node) -> None:
     _replace(graph, node, f"{node.name}_slices", AdaptiveMax(size), {})
 
 
-def _replace(graph: fx.GraphModule, node: fx.Node, name: str, module: nn.Module, words: dict) -> None:
+def _replace(graph: fx.GraphModule, node: fx.Node, name: str, module: nn.Module, words: dict[str, Any]) -> None:
     """Call a module of that name with what a node is given first, and with words, in place of the node."""
     graph.add_submodule(name, module)
     with graph.graph.inserting_before(node):

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy
 import torch
@@ -41,7 +42,7 @@ class OnnxNetwork(nn.Module):
         self.structure = outputs and pytree.treespec_loads(outputs)
 
     @torch.no_grad()
-    def forward(self, images: torch.Tensor) -> torch.Tensor | dict | list:
+    def forward(self, images: torch.Tensor) -> torch.Tensor | dict[str, Any] | list[Any]:
         outputs = run(self.session, images)
         if self.structure is None:
             return torch.from_numpy(outputs[0])

@@ -1,6 +1,7 @@
 """What ONNX makes of the two operators that quantization is exported as."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -13,18 +14,19 @@ with imported_from_extra():
 UINT8_HIGHEST = 255
 
 
-def translations(opset: int) -> dict[Callable, Callable]:
+def translations(opset: int) -> dict[Callable[..., Any], Callable[..., Any]]:
     """What a version of ONNX's operators makes of each, for torch.onnx.export(custom_translation_table=…)."""
     op = getattr(onnxscript, f"opset{opset}")
 
-    def to_quantize_dequantize(values, scale, zero_point, highest: int):
+    # torch.onnx goes by annotations: what has none is a tensor.
+    def to_quantize_dequantize(values, scale, zero_point, highest: int):  # type: ignore[no-untyped-def]
         integers = op.QuantizeLinear(values, scale, zero_point)
         if highest < UINT8_HIGHEST:
             # ONNX saturates at the ends of uint8; a grid of fewer bits ends sooner.
             integers = op.Min(integers, op.CastLike(op.Constant(value_int=highest), integers))
         return op.DequantizeLinear(integers, scale, zero_point)
 
-    def to_dequantize(integers, scale, zero_point, axis: int):
+    def to_dequantize(integers, scale, zero_point, axis: int):  # type: ignore[no-untyped-def]
         return op.DequantizeLinear(integers, scale, zero_point, axis=axis)
 
     return {

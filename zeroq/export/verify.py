@@ -5,6 +5,7 @@ import tempfile
 from dataclasses import dataclass
 from math import isnan
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import fx, nn
@@ -16,7 +17,7 @@ from zeroq.export.integer_arithmetic import integer_arithmetic
 from zeroq.export.lowering import StoredQuantizer, explicit, lowered, quantizer_of
 from zeroq.export.runtime import OnnxNetwork, run, session
 from zeroq.graph.placement import HOLDER
-from zeroq.images import gaussian_images
+from zeroq.images import gaussian_images, shape_of
 from zeroq.modules import forward, model_device
 
 with imported_from_extra():
@@ -47,7 +48,7 @@ def verify(path: Path, quantized: nn.Module, example: torch.Tensor) -> Differenc
 
     Raises ZeroQError where onnxruntime does not run the file, and where outputs differ for any other reason.
     """
-    shape = tuple(example.shape[1:])
+    shape = shape_of(example)
     integer = HOLDER in dict(quantized.named_children())
     reference = integer_arithmetic(quantized, shape) if integer else lowered(explicit(quantized, shape))[0]
     network, first = OnnxNetwork(path), None
@@ -105,7 +106,7 @@ def first_difference(path: Path, reference: fx.GraphModule, images: torch.Tensor
 
 def _number(name: str) -> int:
     """Which of a graph's quantizers, in order of execution, gives a tensor of a file; torch.onnx counts them."""
-    return int(QUANTIZED.fullmatch(name)[1] or 0)
+    return int(cast(re.Match[str], QUANTIZED.fullmatch(name))[1] or 0)
 
 
 class _Recorder(fx.Interpreter):
@@ -113,11 +114,12 @@ class _Recorder(fx.Interpreter):
 
     def __init__(self, graph: fx.GraphModule):
         super().__init__(graph)
+        self._graph = graph
         self.grids: list[tuple[str, float, torch.Tensor]] = []
 
     def run_node(self, node: fx.Node) -> object:
         values = super().run_node(node)
-        quantizer = quantizer_of(self.module, node)
+        quantizer = quantizer_of(self._graph, node)
         if isinstance(quantizer, StoredQuantizer):
             self.grids.append((node.all_input_nodes[0].name, quantizer.scale.item(), values.cpu()))
         return values

@@ -90,7 +90,7 @@ class ShapeTracer(Tracer):
         self._mode = FakeTensorMode(allow_non_fake_inputs=True)
         self._computing = False
 
-    def trace(self, root: nn.Module, concrete_args: dict[str, Any] | None = None) -> fx.Graph:  # type: ignore[override]
+    def trace(self, root: nn.Module, concrete_args: dict[str, Any] | None = None) -> fx.Graph:  # type: ignore[override]  # of modules alone
         where: dict[str, Any] = {"device": model_device(root), "dtype": model_dtype(root)}
         with self._mode:
             self._images = tuple(torch.empty(count, *self.input_shape, **where) for count in BATCHES)

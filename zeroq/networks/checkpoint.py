@@ -3,6 +3,7 @@
 import struct
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -53,6 +54,7 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
 
     Only tensors and plain containers are unpickled, never code. Raises ZeroQError for a file that cannot be read.
     """
+    content: Any
     try:
         if path.suffix == ".safetensors":
             content = load_file(path)

@@ -4,7 +4,9 @@ Distillation, sensitivity and quantization see a network of normalised images. N
 choice of boxes and non-maximum suppression stay in Python, around that network or its quantized copy.
 """
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -62,7 +64,8 @@ class TwoStages(nn.Module):
     def forward(self, images: Tensor) -> dict[str, Tensor | list[Tensor]]:
         pyramid = _levels(self.backbone(images))
         objectness, deltas = self.rpn["head"](list(pyramid.values()))
-        count, side = len(images), tuple(images.shape[2:])
+        count = len(images)
+        side: Any = tuple(images.shape[2:])
         regions = _regions(side, self.sizes).to(images)
         pooled = self.pool(pyramid, [regions] * count, [side] * count)
         logits, boxes = self.roi_heads["box_predictor"](self.roi_heads["box_head"](pooled))
@@ -85,6 +88,8 @@ def take_apart(detector: nn.Module) -> PretrainedNetwork:
 
     Raises ZeroQError for anything but torchvision's RetinaNet, FCOS, SSD (SSDLite) and Faster R-CNN.
     """
+    network: nn.Module
+    around: Callable[[nn.Module], nn.Module]
     if isinstance(detector, RetinaNet | FCOS | SSD):
         network, around = OneStage(detector), partial(_around_one_stage, detector)
     elif type(detector) is FasterRCNN:
@@ -92,7 +97,7 @@ def take_apart(detector: nn.Module) -> PretrainedNetwork:
     else:
         kind = type(detector).__name__
         raise ZeroQError(f"only torchvision's RetinaNet, FCOS, SSD and Faster R-CNN can be taken apart, not {kind}")
-    transform = detector.transform
+    transform: Any = detector.transform
     width, height = transform.fixed_size or (max(transform.min_size),) * 2
     mean, std = tuple(transform.image_mean), tuple(transform.image_std)
     resize = None if transform.fixed_size else height
@@ -108,7 +113,7 @@ class RawPyramid(nn.Module):
         super().__init__()
         self.raw = raw
 
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
+    def forward(self, images: Tensor) -> dict[int, Tensor]:
         self.outputs = self.raw(images)
         return dict(enumerate(self.outputs["pyramid"]))
 
@@ -126,17 +131,18 @@ class RawHead(nn.Module):
             found["cls_logits"] = found.pop("out").squeeze(3).transpose(1, 2)
         return found
 
-    def compute_loss(self, *arguments) -> dict[str, Tensor]:
+    def compute_loss(self, *arguments: Any) -> dict[str, Tensor]:
         """In training, of a network that has its own head."""
-        return self.backbone.raw.head.compute_loss(*arguments)
+        head: Any = self.backbone.raw.head
+        return head.compute_loss(*arguments)
 
 
-def _around_one_stage(detector: nn.Module, raw: nn.Module) -> nn.Module:
+def _around_one_stage(detector: RetinaNet | FCOS | SSD, raw: nn.Module) -> nn.Module:
     backbone = RawPyramid(raw)
     return copied(detector, {detector.backbone: backbone, detector.head: RawHead(backbone)}).eval()
 
 
-def _around_two_stages(detector: FasterRCNN, raw: nn.Module) -> nn.Module:
+def _around_two_stages(detector: FasterRCNN, raw: Any) -> nn.Module:
     heads = detector.roi_heads
     instead = {
         detector.backbone: raw.backbone,

@@ -79,7 +79,7 @@ def explained(weights: str, mend: str) -> Iterator[None]:
         ) from error
 
 
-def reachable(host: str) -> bool:
+def reachable(host: str | None) -> bool:
     """Whether a host answers; behind a proxy nobody can tell beforehand."""
     if "https" in getproxies():
         return True

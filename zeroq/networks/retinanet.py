@@ -4,6 +4,7 @@ Both are taken apart (``zeroq.networks.detectors``): backbone, pyramid and heads
 """
 
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 from torchvision.models import ResNet, resnet50
@@ -36,7 +37,7 @@ class RawRetinaNet(OneStage):
     """The layers of the bundled one, under the name by which its card and its records know it."""
 
 
-def detector_around(raw: nn.Module, **settings) -> RetinaNet:
+def detector_around(raw: nn.Module, **settings: Any) -> RetinaNet:
     """RetinaNet's pre- and post-processing, with these settings, around a raw network."""
     backbone = RawPyramid(raw)
     return RetinaNet(backbone, num_classes=None, head=RawHead(backbone), **settings).eval()

@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlparse
 
 import timm
 from huggingface_hub import constants
-from timm.data import resolve_model_data_config
+from timm.data.config import resolve_model_data_config
 from timm.models import PretrainedCfg, get_pretrained_cfg
 
 from zeroq.errors import ZeroQError
@@ -61,7 +62,7 @@ def published_weights(architecture: str) -> PretrainedCfg | None:
         raise ZeroQError(f"timm has no {architecture!r}; its weights are {', '.join(known) or 'none'}") from error
 
 
-def resized(data: dict) -> int | tuple[int, int]:
+def resized(data: dict[str, Any]) -> int | tuple[int, int]:
     """To what photographs are resized before the crop; raises ZeroQError for a kind of crop that is not supported."""
     height, width = (int(pixels / data["crop_pct"]) for pixels in data["input_size"][1:])
     if data["crop_mode"] == "squash":

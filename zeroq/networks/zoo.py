@@ -10,6 +10,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pytorchcv.model_provider import get_model
 from safetensors.torch import load_file
@@ -85,7 +86,7 @@ def build(architecture: str) -> nn.Module:
     if architecture in DETECTORS:
         return retinanet.build_bundled()
     bundled = CLASSIFIERS[architecture]
-    network = narrow(get_model(CHECKPOINTS[architecture]), bundled.narrower, in_channels=1, classes=CLASSES)
+    network: Any = narrow(get_model(CHECKPOINTS[architecture]), bundled.narrower, in_channels=1, classes=CLASSES)
     network.in_size, network.num_classes = (bundled.size, bundled.size), CLASSES
     for name in bundled.unstrided:
         network.features.get_submodule(name).stride = (1, 1)
