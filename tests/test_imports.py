@@ -8,8 +8,9 @@ from tests.paths import ROOT
 # From the bottom to the top. What stands on one line knows nothing of each other.
 METHOD = (
     ("zeroq.errors",),
-    ("zeroq.parallel", "zeroq.borrowing", "zeroq.modules", "zeroq.images"),
+    ("zeroq.borrowing",),
     ("zeroq.layers",),
+    ("zeroq.parallel", "zeroq.modules", "zeroq.images"),
     ("zeroq.graph",),
     ("zeroq.quantization",),
     ("zeroq.rounding",),
@@ -29,12 +30,12 @@ EXPERIMENTS = (
     ("experiments.benchmarks", "experiments.training", "experiments.tools", "experiments.architectures"),
 )
 # A method knows neither the networks that come with the library nor data sets, and these know no method.
-BASE = {"zeroq.errors", "zeroq.parallel", "zeroq.borrowing", "zeroq.modules", "zeroq.images"}
+BASE = {"zeroq.errors", "zeroq.layers", "zeroq.parallel", "zeroq.borrowing", "zeroq.modules", "zeroq.images"}
 BESIDE = {
     "zeroq.networks": BASE,
     "zeroq.datasets": {*BASE, "zeroq.networks"},
     "zeroq.evaluation": BASE,
-    "zeroq.export": {*BASE, "zeroq.layers", "zeroq.graph", "zeroq.quantization"},
+    "zeroq.export": {*BASE, "zeroq.graph", "zeroq.quantization"},
 }
 ROOMS = ("zeroq", "experiments", "tests")
 LONGEST, LONGEST_COMMAND = 350, 100  # lines

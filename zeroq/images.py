@@ -22,7 +22,7 @@ def check_images(images: torch.Tensor) -> None:
         raise ZeroQError("the images hold NaN or infinite values; distil or draw them again")
 
 
-def check_input_shape(input_shape: tuple[int, int, int] | None) -> None:
+def check_input_shape(input_shape: Sequence[int] | None) -> None:
     """Raise ZeroQError unless ``input_shape`` is three positive integers."""
     is_shape = isinstance(input_shape, Sequence) and len(input_shape) == 3
     if not is_shape or any(not isinstance(side, int) or side < 1 for side in input_shape or ()):

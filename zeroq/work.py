@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from numbers import Real
 
 import torch
@@ -132,14 +133,14 @@ def costs_of(model: nn.Module, input_shape: tuple[int, int, int], distillation: 
     for share in shares:
         short = [Work(TIMED_IMAGES, share, count).of(distillation, input_shape) for count in (1, 3)]
         first, third = (
-            _seconds(lambda each=each: each.run(model, input_shape, lambda done, loss: None), device) for each in short
+            _seconds(partial(each.run, model, input_shape, lambda done, loss: None), device) for each in short
         )
         iteration[share] = max(third - first, third / 4) / 2 / TIMED_IMAGES
         side = short[0].size
         shape = input_shape if side is None else (input_shape[0], side, side)
         images = gaussian_images(shape, TIMED_IMAGES).to(device)
         with evaluating(model), torch.no_grad():
-            passes[share] = _seconds(lambda images=images: forward(model, images), device) / TIMED_IMAGES
+            passes[share] = _seconds(partial(forward, model, images), device) / TIMED_IMAGES
     layers = weighted_layers(model).values()
     rounding = LAYER_SECONDS * len(layers)
     if rounds:

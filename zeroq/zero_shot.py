@@ -72,7 +72,8 @@ def zero_shot_quantize(
     distillation = Distillation(
         recipe or chosen.recipe, count, iterations, seed, statistics, learning_rate, limits, size
     )
-    work, spent = {}, {}
+    work: dict[str, object] = {}
+    spent: dict[str, float] = {}
     if seconds is not None:
         if images is not None or chosen.images != "distilled":
             raise ZeroQError("seconds chooses how images are distilled, and here none are; leave it out")

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -45,7 +46,7 @@ def network_named(
     *,
     checkpoint: Path | None = None,
     classes: int | None = None,
-    shape: Sequence[int] | None = None,
+    shape: tuple[int, int, int] | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
 ) -> NamedNetwork:
@@ -55,12 +56,12 @@ def network_named(
     """
     library, _, architecture = name.partition(":")
     if shape is not None:
-        check_input_shape(shape := tuple(shape))
+        check_input_shape(shape)
     if classes is not None and (library not in LIBRARIES or checkpoint is None):
         raise ZeroQError("--classes says how many a checkpoint has, of a network of timm, torchvision or pytorchcv")
     specification = None
     if library in LIBRARIES or library == BUNDLED:
-        load = zoo.load if library == BUNDLED else importlib.import_module(LIBRARIES[library]).load
+        load: Any = zoo.load if library == BUNDLED else importlib.import_module(LIBRARIES[library]).load
         words = {} if classes is None else {"classes": classes}
         pretrained = load(architecture, checkpoint, **words)
         module, specification = pretrained.module, pretrained.input
@@ -136,7 +137,7 @@ def _prepared(
     """How pictures are prepared: as the library says, but for what the user says; None where nobody says it."""
     if (mean is None) != (std is None):
         raise ZeroQError("--mean and --std are one normalisation; give both, or leave both out")
-    if mean is None:
+    if mean is None or std is None:
         return own
     for option, values in (("--mean", mean), ("--std", std)):
         if len(values) != shape[0] or (option == "--std" and min(values) <= 0):

@@ -4,6 +4,7 @@ import base64
 import io
 import math
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import torch
@@ -38,7 +39,7 @@ def page(outcome: Outcome) -> str:
     )
 
 
-def chart(omega: SensitivityTable) -> dict:
+def chart(omega: SensitivityTable) -> dict[str, Any]:
     """Where the points of Ω by layer lie in a picture of ``WIDTH`` × ``HEIGHT`` pixels, on a logarithmic scale.
 
     What is 0 has no place on it, and is left out.

@@ -1,6 +1,7 @@
 """Tables on the console."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -56,8 +57,10 @@ def plan_rows(outcome: Outcome) -> list[tuple[str, str, str, str, str, str]]:
     rows = []
     for name in dict.fromkeys([layer.name for layer in outcome.file.layers] + list(outcome.result.plan)):
         bits, layer = outcome.result.plan[name], first.get(name)
-        known = omega is not None and name in omega.index and bits in omega.columns
-        cost = f"{omega.loc[name, bits]:.2g}" if known else "–"
+        cost = "–"
+        if omega is not None and name in omega.index and bits in omega.columns:
+            value: Any = omega.at[name, bits]
+            cost = f"{value:.2g}"
         runs = f"float: {in_float[name]}" if name in in_float else "integers" if layer else "not used"
         kind, weights = (layer.kind, f"{layer.weights:,}") if layer else ("–", "–")
         rows.append((name, kind, weights, "float" if bits == FLOAT_BITS else str(bits), cost, runs))

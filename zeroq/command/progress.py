@@ -23,7 +23,8 @@ class ShownStages:
     """Runs stages as ``RunStage`` does, and shows them; ``seconds`` is what each took."""
 
     def __init__(self, console: Console):
-        self.console, self.seconds = console, {}
+        self.console = console
+        self.seconds: dict[str, float] = {}
 
     def __call__(self, stage: Stage) -> Any:
         with self.shown(WORDS.get(stage.name, stage.name)) as progress:

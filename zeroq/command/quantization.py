@@ -47,7 +47,7 @@ def quantize(given: argparse.Namespace) -> None:
             given.network,
             checkpoint=given.checkpoint,
             classes=given.classes,
-            shape=given.shape,
+            shape=given.shape and tuple(given.shape),
             mean=given.mean,
             std=given.std,
         )
@@ -67,7 +67,7 @@ def quantize(given: argparse.Namespace) -> None:
         iterations=given.iterations,
         seconds=given.seconds,
         seed=given.seed,
-        limits=network.input and network.input.limits,
+        limits=None if network.input is None else network.input.limits,
         placement=given.placement,
         run_stage=stages,
     )
@@ -97,8 +97,8 @@ def exported(
         compared = functional.interpolate(compared, network.shape[1:], mode="bilinear")  # a file has one size
         same = agreement(module, OnnxNetwork(report.path), compared)
         times = latencies([reference, report.path], example, threads=1)
-    milliseconds = tuple(median(each) for each in times)
-    return Outcome(network, method, result, replace(report, path=out), same, milliseconds, stages.seconds)
+    in_float, in_integers = (median(each) for each in times)
+    return Outcome(network, method, result, replace(report, path=out), same, (in_float, in_integers), stages.seconds)
 
 
 def metadata(network: NamedNetwork, method: Method, result: QuantizationResult) -> dict[str, str]:

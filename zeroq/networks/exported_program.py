@@ -90,22 +90,26 @@ def with_layers(program: torch.export.ExportedProgram, path: Path) -> fx.GraphMo
 
 def _respell(node: fx.Node, held: dict[str, Any], path: Path) -> None:
     """Let a node call what an eager network calls; ``held`` has the tensors by name, and receives the modules."""
-    schema = node.target._schema.arguments
+    target = node.target
+    assert isinstance(target, torch._ops.OpOverload)  # as every call of such a program
+    schema = target._schema.arguments
     given = {each.name: each.default_value for each in schema}
     given |= dict(zip(given, node.args, strict=False)) | node.kwargs
     if given.get("training") is True or given.get("train") is True:
         raise ZeroQError(f"{path} was exported in training mode; export it again after model.eval()")
-    make = MODULES.get(node.target)
+    make = MODULES.get(target)
     tensors = {name: each for name, each in given.items() if isinstance(each, fx.Node) and name != "input"}
     if make is not None and all(each.op == "get_attr" for each in tensors.values()):
-        values = given | {name: held[each.target] for name, each in tensors.items()}
+        values = given | {name: held[str(each.target)] for name, each in tensors.items()}
         rest = {key: value for key, value in given.items() if key != "input"}
-        module = make(values, given["input"].meta["val"].dim())
-        first = next(iter(tensors.values())).target
+        features = given["input"]
+        assert isinstance(features, fx.Node)
+        module = make(values, features.meta["val"].dim())
+        first = str(next(iter(tensors.values())).target)
         node.op, node.target = "call_module", _named(held, first, module, repr(rest))
-        node.args, node.kwargs = (given["input"],), {}
+        node.args, node.kwargs = (features,), {}
         return
-    name = node.target._schema.name.partition("::")[2]
+    name = target._schema.name.partition("::")[2]
     plain = name.rstrip("_")
     kept = [value for each, value in zip(schema, node.args, strict=False) if each.name not in INNER]
     if name == "sym_size":
@@ -126,7 +130,7 @@ def _named(held: dict[str, Any], tensor: str, module: nn.Module, settings: str) 
     """The module's name: that of the layer which the first of its tensors was of; a module called twice is one."""
     owner, _, kind = tensor.rpartition(".")
     name = owner if owner and kind in ("weight", "running_mean") else tensor.replace(".", "_")
-    module.settings = settings
+    vars(module)["settings"] = settings
     number, free = 1, name
     while (known := held.get(free)) is not None:
         if getattr(known, "settings", None) == settings:
@@ -191,7 +195,7 @@ MODULES = {
 }
 
 
-def check_same(network: nn.Module, program: torch.export.ExportedProgram, shape: tuple, path: Path) -> None:
+def check_same(network: nn.Module, program: torch.export.ExportedProgram, shape: tuple[Any, ...], path: Path) -> None:
     """Raise ZeroQError where the network computes something else than its program, or takes one size of batch alone."""
     count = shape[0] if isinstance(shape[0], int) else 2
     images = torch.randn(count, *shape[1:], generator=torch.Generator().manual_seed(0))
