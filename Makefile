@@ -28,7 +28,7 @@ KEEP_MEMORY := MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=42949672
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+.*:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
-demo: $(INSTALLED) $(FASHION) ## Both small networks, four methods, four bit settings: one table, figures
+demo: $(INSTALLED) $(FASHION) ## A small network, four methods, three bit settings: one table, figures
 	$(RUN) -m experiments.run experiment=demo
 	$(call REPORT,$(DEMO))
 
