@@ -1,9 +1,10 @@
 """The fast recipe: how far it gets, what it leaves alone, how it fails."""
 
 import pytest
+import torch
 
 import zeroq
-from zeroq.distillation.fast import REPORT_EVERY
+from zeroq.distillation.fast import REPORT_EVERY, Losses
 from zeroq.networks import zoo
 
 SHAPE = (3, 16, 16)
@@ -25,3 +26,14 @@ def test_every_loss_is_reported_in_order(hand_written):
     assert [iteration for iteration, _ in reported] == list(range(iterations))
     assert reported[-1][1] < reported[0][1] / 2
     assert zeroq.batch_norm_loss(hand_written, images) == pytest.approx(reported[-1][1], rel=0.1)
+
+
+def test_losses_are_fetched_25_at_a_time_and_the_rest_at_the_end():
+    """As ``distill_fast`` says: each time the device is waited for."""
+    reported, counts = [], []
+    losses = Losses(60, 0.5, lambda iteration, loss: reported.append((iteration, loss)))
+    for iteration in range(60):
+        losses.add(torch.tensor(float(iteration)))
+        counts.append(len(reported))
+    assert counts == [0] * 24 + [25] * 25 + [50] * 10 + [60]
+    assert reported == [(iteration, iteration) for iteration in range(60)]

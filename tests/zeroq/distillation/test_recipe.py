@@ -1,5 +1,7 @@
 """Recipes by name."""
 
+import inspect
+
 import torch
 
 import zeroq
@@ -17,3 +19,11 @@ def test_a_recipe_by_name(hand_written):
     assert torch.equal(results["fast"].images, zeroq.distill_fast(hand_written, SHAPE, 2, 3))
     assert torch.equal(results["natural"].images, zeroq.distill_natural(hand_written, SHAPE, 2, 3))
     assert len(results["fast"].report["distill_losses"]) == 3
+
+
+def test_a_recipe_s_numbers_are_its_function_s():
+    """A run by the recipe's name and a call of the function do the same."""
+    for recipe in recipes().values():
+        defaults = inspect.signature(recipe.distil).parameters
+        assert recipe.iterations == defaults["iterations"].default
+        assert recipe.learning_rate == defaults["learning_rate"].default

@@ -5,9 +5,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from zeroq import ZeroQError
-from zeroq.quantization.affine import affine_parameters, check_bits, fake_quantize, quantized_weight
+from zeroq.quantization.affine import affine_parameters, check_bits, fake_quantize, quantized_weight, quantized_weights
+from zeroq.quantization.layers import quantize_weight
 
 
 def reference(
@@ -87,6 +89,20 @@ def test_per_channel_is_per_tensor_of_each_channel():
     for channel in range(6):
         alone = quantized_weight(weight[channel : channel + 1], 4, per_channel=False)
         assert torch.equal(together[channel : channel + 1], alone)
+
+
+def test_weights_have_an_asymmetric_grid_a_channel_unless_told_otherwise():
+    torch.manual_seed(0)
+    layer = nn.Conv2d(3, 5, 3)
+    weight = layer.weight.detach() + torch.linspace(-0.3, 0.3, 5).view(-1, 1, 1, 1)
+    expected = [
+        reference(channel.double().numpy(), channel.min().item(), channel.max().item(), 4, symmetric=False)[0]
+        for channel in weight
+    ]
+    layer.weight.data.copy_(weight)
+    quantize_weight(layer, 4)
+    for found in (layer.weight, quantized_weight(weight, 4), *quantized_weights(weight, (4,))):
+        numpy.testing.assert_allclose(found.detach().numpy(), numpy.stack(expected), atol=1e-6)
 
 
 def test_quantizing_twice_changes_nothing():

@@ -75,7 +75,7 @@ def test_half_precision_networks_are_quantized_on_the_same_grid(hand_written, im
     assert zeroq.sensitivity(hand_written, images).notna().all(axis=None)
 
 
-@pytest.mark.parametrize("percentile", [0, 50, 101, -1])
+@pytest.mark.parametrize("percentile", [0, 50, 74.9, 100.1, 101, -1])
 def test_percentile_out_of_range(hand_written, images, percentile):
     with pytest.raises(zeroq.ZeroQError, match="percentile"):
         zeroq.calibrate(zeroq.quantize(hand_written), images, percentile)

@@ -1,0 +1,16 @@
+"""What is said where a package that exports need is missing."""
+
+import pytest
+
+from zeroq.errors import ZeroQError
+from zeroq.export.extra import imported_from_extra
+
+
+def test_a_missing_package_is_named_with_the_extra_that_brings_it():
+    with (
+        pytest.raises(ZeroQError, match=r'^exports need not_there, .*pip install "zeroq\[export\]"'),
+        imported_from_extra(),
+    ):
+        import not_there.inside  # noqa: F401
+    with imported_from_extra():
+        import onnx  # noqa: F401
