@@ -63,7 +63,7 @@ def test_activations_are_planned_beside_one_width_of_weights_and_with_zeroq_plus
     ]
 
 
-@pytest.mark.parametrize("share", [0.25, 0.4, 0.6])
+@pytest.mark.parametrize("share", [0.25, 0.4, 0.6, 1])
 def test_bit_operations_of_weights(network, share):
     result = zeroq.zero_shot_quantize(network, SHAPE, budget=zeroq.BitOperations(share), **QUICK)
     omega, counts = result.sensitivity, {"0": 6 * 196 * 27, "3": 6 * 144 * 54, "8": 120}
