@@ -17,18 +17,18 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from experiments.cli.arguments import check, is_sweep, quoted
-from experiments.cli.jobs import name_and_settings
-from experiments.cli.outcomes import DIED, Outcome, SweepLog, outcome_of
+from experiments.cli.grammar import LIST, words_and_flags
+from experiments.cli.jobs import name_and_settings, without
+from experiments.cli.outcomes import DIED, Outcome, SweepLog, failed, outcome_of
 from experiments.cli.sweep import list_runs, sweep
 from experiments.core.choices import CONF
 from experiments.core.record import read_record
 from zeroq.errors import ZeroQError
 
-LIST = "--list"
 COMPLETION = "-sc"
 # Of the runs in this process, since what Hydra calls returns nothing.
 outcomes: list[Outcome] = []
@@ -38,15 +38,20 @@ outcomes: list[Outcome] = []
 def run(config: DictConfig) -> float | None:
     """One run; its objective, for a search."""
     hydra_config = HydraConfig.get()
-    overrides, choices = list(hydra_config.overrides.task), hydra_config.runtime.choices
-    if isinstance(config.seed, str):
-        raise ZeroQError(f"seed must be a whole number, not {config.seed!r}")
-    name, others = name_and_settings(overrides, choices, config.seed, lambda: config)
     sweeping = hydra_config.mode == RunMode.MULTIRUN
     log = SweepLog(Path(hydra_config.sweep.dir))
-    if sweeping:
-        log.write(hydra_config.job.num, Outcome(name, "failed", DIED))
-    outcome = outcome_of(config, name, others, sweeping=sweeping)
+    try:
+        overrides, choices = list(hydra_config.overrides.task), hydra_config.runtime.choices
+        if isinstance(config.seed, str):
+            raise ZeroQError(f"seed must be a whole number, not {config.seed!r}")
+        name, others, idle = name_and_settings(overrides, choices, config.seed, lambda: config)
+        if sweeping:
+            log.write(hydra_config.job.num, Outcome(name, "failed", DIED))
+            config = without(config, overrides, idle)
+        outcome = outcome_of(config, name, others, idle, sweeping=sweeping)
+    except (ZeroQError, OmegaConfBaseException) as error:  # what has no name yet
+        words = OmegaConf.to_container(hydra_config.overrides.task)
+        outcome = failed(" ".join(map(str, words)), error)
     outcomes.append(outcome)
     if sweeping:
         log.write(hydra_config.job.num, outcome)
@@ -62,13 +67,14 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     given = sys.argv[1:]
     arguments = sys.argv[1:] = [quoted(each) for each in given]
-    asked = [each for each in arguments if each != LIST]
     outcomes.clear()
     try:
         if COMPLETION in arguments:
             run()
         else:
-            check(asked)
+            words, flags = words_and_flags(arguments)
+            check(words, flags)
+            asked = sys.argv[1:] = [*words, *(each for each in flags if each != LIST)]
             if LIST in arguments:
                 list_runs(asked)
             elif is_sweep(asked):

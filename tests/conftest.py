@@ -70,9 +70,7 @@ def command(monkeypatch, outputs, few_images):
     """Run the command line with arguments, on few images; returns its exit status or message."""
 
     def call(*arguments: str):
-        flags = [argument for argument in arguments if argument.startswith("-")]
-        overrides = [argument for argument in arguments if not argument.startswith("-")]
-        monkeypatch.setattr(sys, "argv", ["run", *flags, f"outputs={outputs}", *overrides])
+        monkeypatch.setattr(sys, "argv", ["run", f"outputs={outputs}", *arguments])
         try:
             run.main()
         except SystemExit as ended:

@@ -9,6 +9,7 @@ from torch import nn
 
 from zeroq.errors import ZeroQError
 from zeroq.layers import WeightedLayer
+from zeroq.memory import is_out_of_memory
 
 
 class RecordedBatchNorm(nn.Module):
@@ -82,9 +83,9 @@ def _runs(model: nn.Module, input_shape: tuple[int, int, int]) -> bool:
     with evaluating(model), torch.no_grad():
         try:
             model(images.to(model_device(model), model_dtype(model)))
-        except torch.OutOfMemoryError:
-            raise
-        except Exception:  # whatever the network's own code objects to
+        except Exception as error:  # whatever the network's own code objects to
+            if is_out_of_memory(error):
+                raise
             return False
     return True
 
@@ -119,7 +120,7 @@ def forward(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
         return model(images.to(model_device(model), model_dtype(model)))
     except (RuntimeError, TypeError, ValueError) as error:
         # Out of memory is a RuntimeError too, and a ZeroQError a ValueError; they have nothing to do with the shape.
-        if isinstance(error, torch.OutOfMemoryError | ZeroQError):
+        if isinstance(error, ZeroQError) or is_out_of_memory(error):
             raise
         reason = str(error).splitlines()[0]
         raise ZeroQError(

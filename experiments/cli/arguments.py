@@ -1,15 +1,23 @@
 """What the command line of ``experiments.run`` may say, checked before Hydra reads it: its own messages take a page."""
 
 import re
-from collections.abc import Iterator
-from difflib import get_close_matches
 from pathlib import Path
 
 import hydra
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.core.choices import CONF, EXPERIMENT_KEYS, GROUPS, SILENT_KEYS, choices
+from experiments.cli.grammar import check_grammar, check_keys_of_hydra
+from experiments.core.choices import (
+    CONF,
+    EXPERIMENT_KEYS,
+    GROUPS,
+    SILENT_KEYS,
+    check_known,
+    choices,
+    flattened,
+)
+from experiments.core.setting_keys import kinds_of_settings
 from zeroq.errors import ZeroQError
 
 # What a value with commas that is one value starts with: a list, a dictionary, words in quotes.
@@ -64,10 +72,10 @@ def quoted(argument: str) -> str:
     return f"{key}='{within}'"
 
 
-def check(arguments: list[str]) -> None:
+def check(arguments: list[str], flags: list[str]) -> None:
     """Raise ZeroQError for a choice or a setting that does not exist, with the one that was probably meant."""
-    if (flags := set(arguments) & set(OF_SHOWN_CONFIG)) and not set(arguments) & set(SHOWING_CONFIG):
-        raise ZeroQError(f"{min(flags)} is of a config that is shown; add --cfg job")
+    if (idle := set(flags) & set(OF_SHOWN_CONFIG)) and not set(flags) & set(SHOWING_CONFIG):
+        raise ZeroQError(f"{min(idle)} is of a config that is shown; add --cfg job")
     for argument in arguments:
         group, separator, value = partitioned(argument)
         if len(argument) > LONGEST or not argument.isprintable():
@@ -81,7 +89,7 @@ def check(arguments: list[str]) -> None:
             raise ZeroQError(f"{argument}: a sweep over a setting is the setting itself; say {setting}")
         if group in PATHS and separator and not value.strip("'\""):
             raise ZeroQError(f"{argument} names no place; give a folder or a file, or leave it out")
-        if "," in value and value[0] not in QUOTES and not is_sweep(arguments):
+        if "," in value and value[0] not in QUOTES and not is_sweep([*flags, *arguments]):
             raise ZeroQError(f"{argument}: several values are a sweep: add -m to the command line")
         if group == "experiment":
             check_experiment_name(value)
@@ -152,32 +160,24 @@ def experiment_text(arguments: list[str]) -> str:
 
 
 def check_keys(arguments: list[str]) -> None:
-    """Raise ZeroQError for a setting that no choice on the command line has."""
+    """Raise ZeroQError for a setting that no choice on the command line has, and for what Hydra cannot read."""
     pairs = [partitioned(argument) for argument in arguments]
     chosen = [f"{group}={choice}" for group, _, value in pairs if group in GROUPS for choice in value.split(",")]
-    known = {*GROUPS, "experiment"}
+    there = {*GROUPS, "experiment"}
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         for overrides in ([], *([choice] for choice in chosen)):
-            known.update(flattened(OmegaConf.to_container(hydra.compose("config", overrides))))
-    for key, separator, _ in pairs:
-        if separator and key[0] not in "+~-" and not key.startswith("hydra"):
-            check_known(key, sorted(known), f"there is no setting {key}", "the settings are")
-
-
-def check_known(word: str, known: list[str], complaint: str, introduction: str) -> None:
-    """Raise ZeroQError unless a word is among those that are known."""
-    if word not in known:
-        close = get_close_matches(word, known, n=1)
-        hint = f"did you mean {close[0]}? " if close else ""
-        raise ZeroQError(f"{complaint}; {hint}{introduction} {', '.join(known)}")
-
-
-def flattened(config: dict, prefix: str = "") -> Iterator[str]:
-    """The dotted name of every setting."""
-    for key, value in config.items():
-        yield f"{prefix}{key}"
-        if isinstance(value, dict):
-            yield from flattened(value, f"{prefix}{key}.")
+            there.update(flattened(OmegaConf.to_container(hydra.compose("config", overrides))))
+    check_grammar(arguments, sorted(there))
+    for typed, separator, value in pairs:
+        sign, key = typed[: len(typed) - len(typed.lstrip("+~"))], typed.lstrip("+~")
+        if key.startswith("hydra"):
+            continue
+        # What is added may be a setting of another choice.
+        known = there if sign in ("", "~") else there | kinds_of_settings().keys()
+        check_known(key, sorted(known), f"there is no setting {key}", "the settings are")
+        if sign == "+" and key in there:
+            raise ZeroQError(f"{typed}{separator}{value}: the setting is there already; say {key}{separator}{value}")
+    check_keys_of_hydra(arguments)
 
 
 def of_experiment(overrides: list[str]) -> list[str]:

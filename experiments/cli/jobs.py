@@ -1,18 +1,22 @@
 """The runs that a command line asks for, and what each is called."""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
 import hydra
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from experiments.cli.arguments import SWEEP, grids_of, of_experiment, partitioned
 from experiments.core.choices import CONF, GROUPS
+from experiments.core.idle import without_idle
 from experiments.core.record import NAMED_GROUPS, is_silent, other_settings, run_name, spelling
+from experiments.core.setting_keys import kinds_of_settings
 from zeroq.errors import ZeroQError
 
 # What says which data a run is on.
@@ -68,7 +72,7 @@ def planned_names(jobs: list[list[str]]) -> Iterator[str]:
             choices = {**composed(*deciding).hydra.runtime.choices, **named}
             words = (*(f"{key}={choice}" for key, choice in named.items()), *others)
             seed = given.get("seed", plain.seed)
-            name, _ = name_and_settings(overrides, choices, seed, lambda words=words: composed(*words))
+            name, *_ = name_and_settings(overrides, choices, seed, lambda words=words: composed(*words))
             yield name
 
 
@@ -79,9 +83,10 @@ def is_further(key: str) -> bool:
 
 def name_and_settings(
     overrides: list[str], choices: dict[str, str], seed: int | str, config: Callable[[], DictConfig]
-) -> tuple[str, dict[str, str]]:
-    """A run's name, and what it sets beyond model, method, bits and seed, as its record has it.
+) -> tuple[str, dict[str, str], list[str]]:
+    """A run's name, what it sets beyond model, method, bits and seed, as its record has it, and what does nothing.
 
+    What does nothing is a setting that the run's method does not use, but others of a sweep may; no name has it.
     ``choices`` are those of all groups, ``config`` gives the composed config, for values that refer to others.
     """
 
@@ -101,15 +106,30 @@ def name_and_settings(
             pass
         return spelling(own, key)
 
-    settings = other_settings(overrides, changed_value)
-    return run_name(choices, settings, seed), settings
+    given = settings = other_settings(overrides, changed_value)
+    if given:
+        method = config().method
+        settings = without_idle(given, method.images, method.ranges)
+    return run_name(choices, settings, seed), settings, [key for key in given if key not in settings]
 
 
 def alone(key: str, typed: str) -> DictConfig:
-    """A config of nothing but a setting, with its value as Hydra reads it."""
-    config = OmegaConf.create({})
-    OmegaConf.update(config, key, OverridesParser.create().parse_override(f"{key}={typed}").value())
+    """A config of nothing but a setting, with its value as Hydra reads it; a number in quotes is a number."""
+    parser, config = OverridesParser.create(), OmegaConf.create({})
+    value = parser.parse_override(f"{key}={typed}").value()
+    if isinstance(value, str) and str not in kinds_of_settings().get(key, {str}):
+        with suppress(HydraException):
+            value = parser.parse_override(f"{key}={value}").value()
+    OmegaConf.update(config, key, value)
     return config
+
+
+def without(config: DictConfig, overrides: list[str], keys: list[str]) -> DictConfig:
+    """The config of a run whose command line does not name some settings; without Hydra's own part."""
+    if not keys:
+        return config
+    kept = composed(*(each for each in overrides if partitioned(each)[0].lstrip("+~") not in keys))
+    return OmegaConf.masked_copy(kept, list(config))
 
 
 def check_data_of(arguments: list[str]) -> None:

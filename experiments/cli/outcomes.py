@@ -1,5 +1,6 @@
 """What became of each run, whichever process did it."""
 
+import errno
 import json
 import traceback
 from collections import Counter
@@ -12,6 +13,7 @@ from experiments.core.progress import console
 from experiments.core.record import formatted, write_json
 from zeroq.errors import ZeroQError
 
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
 # Where a launcher gives up, processes on other machines may go on.
 DIED = "the process that did it died, or goes on without the sweep"
 
@@ -51,20 +53,22 @@ class SweepLog:
         return [(int(path.stem), Outcome(**json.loads(path.read_text()))) for path in paths]
 
 
-def outcome_of(config: DictConfig, name: str, others: dict[str, str], *, sweeping: bool) -> Outcome:
-    """Do one run and say how it ended; a mistake is an outcome too, so that a sweep goes on."""
+def outcome_of(config: DictConfig, name: str, others: dict[str, str], idle: list[str], *, sweeping: bool) -> Outcome:
+    """Do one run and say how it ended; a mistake is an outcome too, so that a sweep goes on.
+
+    ``idle`` are settings that do nothing: over several methods, a setting may be of some.
+    """
     try:
         # PyTorch takes seconds to import: --help, completion and mistyped settings do not wait for it.
         from experiments.core.config import check_settings_matter, typed
         from experiments.core.once import Skipped, execute
 
         run = typed(config)
-        if not sweeping:  # over several methods, a setting may be of some
-            check_settings_matter(run, others)
+        if not sweeping:
+            check_settings_matter(run, [*others, *idle])
         content = execute(run, name, others)
     except (ZeroQError, OSError) as error:
-        say(f"error: {error}", style="red")
-        return Outcome(name, "failed", str(error))
+        return failed(name, error)
     except Exception as error:
         if not sweeping:
             raise
@@ -82,6 +86,15 @@ def outcome_of(config: DictConfig, name: str, others: dict[str, str], *, sweepin
     for step in content["skipped_steps"]:
         say(f"  skipped {step}")
     return Outcome(name, "done")
+
+
+def failed(name: str, error: Exception) -> Outcome:
+    """Say why a run failed, in one line."""
+    cause = str(error).splitlines()[0]
+    if isinstance(error, OSError) and error.errno in UNWRITABLE:
+        cause = f"cannot write to {error.filename or 'the disk'} ({error.strerror}); free some space, or outputs=…"
+    say(f"error: {cause}", style="red")
+    return Outcome(name, "failed", cause)
 
 
 def say(line: str, style: str | None = None) -> None:

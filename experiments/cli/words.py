@@ -71,9 +71,14 @@ def remove_others(folder: Path, made: Iterable[str], suffixes: Sequence[str]) ->
     listed, now = folder / LISTED, {f"{name}{suffix}" for name in made for suffix in suffixes}
     before = set(listed.read_text().splitlines()) if listed.exists() else set()
     others = [folder / name for name in before - now if Path(name).name == name and (folder / name).is_file()]
-    for path in others:
-        path.unlink()
-    write_whole(listed, "\n".join(sorted(now)) + "\n")
+    try:
+        for path in others:
+            path.unlink()
+        write_whole(listed, "\n".join(sorted(now)) + "\n")
+    except OSError as error:
+        sys.exit(
+            f"error: cannot write {listed} ({error.strerror}); what was made is whole, what was there before stays"
+        )
     if others:
         print(f"{len(others)} files were removed from {folder}, which no record stands behind")
 

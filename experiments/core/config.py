@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from experiments.core.choices import EXPERIMENT_KEYS
+from experiments.core.idle import what_it_is_of
 from zeroq.baselines.dfq import Steps
 from zeroq.distillation.recipe import Distillation
 from zeroq.errors import ZeroQError
@@ -23,14 +24,6 @@ TRACKER_MODES = ("offline", "online", "disabled")
 # What a search can go by: the quantized network's distance from the float one, without data, or its score.
 OBJECTIVES = ("divergence", "value")
 
-# Settings of how sensitivities are measured.
-OF_SENSITIVITIES = (
-    "bits.candidates",
-    "method.candidates",
-    "sensitivity",
-    "method.sensitivity",
-    "sensitivity_direction",
-)
 # Budgets other than mean bits, and their units.
 BUDGETS = {"size_mib": "MiB", "bops_share": "bit operations", "latency_ms": "milliseconds"}
 
@@ -230,21 +223,19 @@ def check_truth_values(config: DictConfig, kind: type, prefix: str = "") -> None
         if is_dataclass(own):
             check_truth_values(value, own, f"{prefix}{name}.")
         elif bool in (own, *get_args(own)) and not (value is None or isinstance(value, bool)):
-            raise ZeroQError(f"{prefix}{name} must be true or false, not {value}")
+            raise ZeroQError(f"{prefix}{name} must be true or false, not {value!r}")
 
 
 def check_settings_matter(run: RunConfig, given: Collection[str]) -> None:
     """Raise ZeroQError for a setting that changes nothing in a run: it would be recorded as if it had.
 
-    ``given`` are the settings that the command line names. What a method uses, it says itself.
+    ``given`` are the settings that the command line names.
     """
-    method = run.method.build()
+    method = run.method
     for key in sorted(given):
-        group, _, name = key.partition(".")
-        if group == "distill" and method.images != "distilled" and not (name == "count" and method.images != "none"):
-            raise ZeroQError(f"{key} is of distilled images, and method {method.name} has none; leave it out")
-        if key in OF_SENSITIVITIES and not method.measures_sensitivities:
-            raise ZeroQError(f"{key} is of sensitivities, and method {method.name} measures none; leave it out")
+        if of := what_it_is_of(key, method.images, method.ranges):
+            has = "measures none" if of == "sensitivities" else "has none"
+            raise ZeroQError(f"{key} is of {of}, and method {method.name} {has}; leave it out")
     if "bits.weight" in given and (budgets := [each for each in BUDGETS if getattr(run.bits, each) is not None]):
         raise ZeroQError(f"bits.weight and bits.{budgets[0]} are two budgets of one plan; leave one out")
 

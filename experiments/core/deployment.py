@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from experiments.core.choices import CONF, choices
 from experiments.core.config import RunConfig, typed
 from experiments.core.environment import choose_device
+from experiments.core.memory import within_memory
 from experiments.core.once import quantized
 from experiments.core.record import Deployment, NamedRecord, Record, read_record, write_json
 from experiments.core.scoring import Score, score, simulation
@@ -30,6 +31,7 @@ from zeroq.images import gaussian_images
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 
 
+@within_memory("this export")
 def export(folder: Path, file: Path, data_root: str | None = None) -> tuple[Record, ExportReport]:
     """Export a run, measure its file, and write the new record; the record, and the report of the file.
 

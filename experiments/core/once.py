@@ -16,6 +16,7 @@ from experiments.core import record, tracker
 from experiments.core.config import DataConfig, ModelConfig, RunConfig
 from experiments.core.content import distances, frontier_table, record_content, write_files
 from experiments.core.environment import choose_device, git_commit, versions
+from experiments.core.memory import within_memory
 from experiments.core.progress import progress_bar
 from experiments.core.scoring import devices_beside, float_score, score, simulation
 from experiments.core.sources import Dataset, check_data, load_dataset, load_network
@@ -53,7 +54,7 @@ def execute(config: RunConfig, name: str, other_settings: dict[str, str]) -> rec
             return Skipped(made_otherwise(check_same_inputs(config, runs / name)))
         if config.tracker.mode == "online":
             tracker.check_login()
-        with record.record_folder(runs, name) as folder:
+        with record.record_folder(runs, name) as folder, within_memory("this run"):
             content, findings = carry_out(config, other_settings, folder)
         tracker.track(config, name, runs / name, content, findings)
         return content

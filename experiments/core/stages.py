@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from experiments.core.memory import within_memory
 from experiments.core.progress import progress_bar
 from experiments.core.record import STAGES
 from experiments.core.store import StageCache, content, fingerprint, source_fingerprint
@@ -40,7 +41,7 @@ class Stages:
         return stage.unpack(stored)
 
     def _shown(self, stage: Stage) -> Any:
-        with progress_bar(stage.name) as progress:
+        with within_memory(f"the stage {stage.name}"), progress_bar(stage.name) as progress:
             return stage.compute(progress)
 
     def _took(self, stage: Stage, seconds: float) -> None:

@@ -21,6 +21,7 @@ from torch.utils._pytree import tree_map_only
 
 from zeroq.errors import ZeroQError
 from zeroq.images import evenly_spread
+from zeroq.memory import is_out_of_memory
 from zeroq.mixed_precision.divergence import Kind
 from zeroq.mixed_precision.exact import Variants
 from zeroq.mixed_precision.outputs import BY_SHAPE, Reading
@@ -168,7 +169,7 @@ def backward(
     try:
         return torch.autograd.grad(scores, outputs, direction, retain_graph=again, allow_unused=True)
     except RuntimeError as error:
-        if isinstance(error, torch.OutOfMemoryError):
+        if is_out_of_memory(error):
             raise
         raise not_differentiable(str(error).splitlines()[0]) from error
 

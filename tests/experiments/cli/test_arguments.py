@@ -14,6 +14,27 @@ from zeroq.networks.pretrained import PretrainedNetwork
     [
         (["model=fashion/resnet81"], "there is no model=fashion/resnet81; did you mean fashion/resnet18"),
         (["method=zero"], "there is no method=zero"),
+        (["nothing=3"], "there is no setting nothing; the settings are bits, bits.activation, "),
+        (["+nothing=3"], "there is no setting nothing; the settings are bits, bits.activation, "),
+        (["++bits.wieght=3"], "there is no setting bits.wieght; did you mean bits.weight?"),
+        (["~nothing"], "there is no setting nothing; the settings are bits"),
+        (["+bits.weight=4"], "+bits.weight=4: the setting is there already; say bits.weight=4"),
+        (["bits.weight"], "bits.weight has no value; say bits.weight=…"),
+        (["wieght"], "wieght is neither setting=value nor a flag; did you mean "),
+        (["bits.weight=["], "bits.weight=[ cannot be read: brackets, commas, colons, = and quotes have a meaning"),
+        (["-m", "seed=range(1,"], "seed=range(1, cannot be read"),
+        (["-m", "seed=count(3)"], "seed=count(3) cannot be read: Unknown function 'count'; available: bool,choice"),
+        (["seed=${nothing}"], "seed=${nothing} refers to nothing, which is no setting; the settings are bits"),
+        (["seed=${seed}"], "Recursive interpolation"),
+        (["-m", "method=naive", "seed=${seed}"], "Recursive interpolation"),
+        (["hydra.swep.dir=x"], "there is no setting hydra.swep.dir; did you mean hydra.sweep"),
+        (["hydra.sweep.dirr=x"], "did you mean hydra.sweep.dir? there are hydra.sweep.dir, hydra.sweep.subdir"),
+        (["hydra/launchr=basic"], "there is no hydra/launchr; did you mean hydra/launcher?"),
+        (["hydra/launcher=fast"], "there is no hydra/launcher=fast; choices are basic"),
+        (["--sweep"], "there is no flag --sweep; they are --cfg"),
+        (["--cfg", "all jobs"], "invalid choice: 'all jobs' (choose from 'job', 'hydra', 'all')"),
+        (["--config-name", "mine"], "there is no config mine; the only one is config"),
+        (["distill.bounded='true'"], "distill.bounded must be true or false, not 'true'"),
         (["bits=w9a9"], "there is no bits=w9a9"),
         (["bits.weight=1"], "bits must be 2…8"),
         (["bits.activation=9"], "bits must be 2…8"),
@@ -121,9 +142,11 @@ def test_mistakes_get_one_sentence_and_leave_nothing(command, outputs, capsys, a
     before = only_runs(outputs)
     code = command(*arguments)
     assert code not in (0, None)
-    printed = capsys.readouterr().out + str(code)
+    said = capsys.readouterr()
+    printed = said.out + str(code)
     assert sentence in printed.replace("\n", " ")
-    assert "Traceback" not in printed
+    assert "Traceback" not in printed + said.err
+    assert "usage: " not in said.err
     assert only_runs(outputs) == before
 
 

@@ -6,6 +6,8 @@ import pytest
 from experiments.cli.jobs import grids, planned, planned_names
 from experiments.core.choices import CONF
 from experiments.core.config import typed
+from experiments.core.idle import OF_SENSITIVITIES, what_it_is_of
+from zeroq.methods import methods
 
 
 def names(*arguments: str) -> list[str]:
@@ -47,3 +49,33 @@ def test_the_published_recipe_has_two_names():
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         one, other = (typed(hydra.compose("config", [f"distill={name}"])) for name in ("paper", "published"))
     assert one == other
+
+
+def test_a_sweep_names_runs_after_what_their_methods_use():
+    found = names(
+        "-m", "method=dfq,gaussian,zeroq", "distill.iterations=50", "distill.count=4", "sensitivity=estimated"
+    )
+    assert found == [
+        "fashion-resnet18,dfq,w8a8,seed=0",
+        "fashion-resnet18,gaussian,w8a8,seed=0,distill.count=4,sensitivity=estimated",
+        "fashion-resnet18,zeroq,w8a8,seed=0,distill.count=4,distill.iterations=50,sensitivity=estimated",
+    ]
+
+
+@pytest.mark.parametrize("method", list(methods()))
+def test_what_is_idle_is_told_as_the_methods_do(method):
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        config = typed(hydra.compose("config", [f"method={method}"]))
+    for key in OF_SENSITIVITIES:
+        idle = what_it_is_of(key, config.method.images, config.method.ranges) is not None
+        assert idle != config.method.build().measures_sensitivities
+    uses = config.method.build().uses_images(config.settings(4))
+    assert (what_it_is_of("distill.count", config.method.images, config.method.ranges) is None) == uses
+
+
+@pytest.mark.parametrize(
+    ("typed_value", "spelled"),
+    [("bits.weight='8'", ""), ("bits.weight='4'", ",bits.weight=4"), ('percentile="99"', ",percentile=99.0")],
+)
+def test_a_number_in_quotes_is_a_number(typed_value, spelled):
+    assert names(typed_value) == [f"fashion-resnet18,zeroq,w8a8,seed=0{spelled}"]

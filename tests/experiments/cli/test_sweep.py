@@ -87,6 +87,20 @@ def test_a_listing_names_runs_as_they_are_recorded(command, outputs, monkeypatch
     assert len(names) == 16
 
 
+def test_a_run_is_the_same_alone_and_in_a_sweep_with_settings_of_others(command, outputs, quick_scores, tmp_path):
+    """Its name, its record and its config."""
+    words = ("tracker=disabled", "model=fashion/resnet18", "bits=w5a8")
+    assert command("-m", *words, "method=naive,gaussian", "distill.count=2", "sensitivity=estimated") == 0
+    assert command(*words, "method=naive", f"outputs={tmp_path}") == 0
+    name = "fashion-resnet18,naive,w5a8,seed=0"
+    one, other = (folder / "runs" / name for folder in (outputs, tmp_path))
+    records = [json.loads((folder / "record.json").read_text()) for folder in (one, other)]
+    assert {**records[0], "seconds": 0} == {**records[1], "seconds": 0}
+    assert records[0]["settings"] == {}
+    configs = [(folder / "config.yaml").read_text().replace(str(folder.parents[1]), "") for folder in (one, other)]
+    assert configs[0] == configs[1]
+
+
 SPELLED = ["data.name=fashion-scenes", "data.name=fashion-mnist", "percentile=99"]
 
 
