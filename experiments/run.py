@@ -20,8 +20,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from experiments.cli.arguments import check, is_sweep, quoted
-from experiments.cli.grammar import LIST, words_and_flags
+from experiments.cli.arguments import checked, is_sweep, quoted
+from experiments.cli.grammar import LIST
 from experiments.cli.jobs import name_and_settings, without
 from experiments.cli.outcomes import DIED, Outcome, SweepLog, failed, outcome_of
 from experiments.cli.sweep import list_runs, sweep
@@ -50,8 +50,7 @@ def run(config: DictConfig) -> float | None:
             config = without(config, overrides, idle)
         outcome = outcome_of(config, name, others, idle, sweeping=sweeping)
     except (ZeroQError, OmegaConfBaseException) as error:  # what has no name yet
-        words = OmegaConf.to_container(hydra_config.overrides.task)
-        outcome = failed(" ".join(map(str, words)), error)
+        outcome = failed(" ".join(map(str, OmegaConf.to_container(hydra_config.overrides.task))), error)
     outcomes.append(outcome)
     if sweeping:
         log.write(hydra_config.job.num, outcome)
@@ -72,9 +71,7 @@ def main() -> None:
         if COMPLETION in arguments:
             run()
         else:
-            words, flags = words_and_flags(arguments)
-            check(words, flags)
-            asked = sys.argv[1:] = [*words, *(each for each in flags if each != LIST)]
+            asked = sys.argv[1:] = checked(arguments)
             if LIST in arguments:
                 list_runs(asked)
             elif is_sweep(asked):

@@ -8,7 +8,7 @@ from tests.paths import ROOT
 # From the bottom to the top. What stands on one line knows nothing of each other.
 METHOD = (
     ("zeroq.errors",),
-    ("zeroq.borrowing",),
+    ("zeroq.memory", "zeroq.borrowing"),
     ("zeroq.layers",),
     ("zeroq.parallel", "zeroq.modules", "zeroq.images"),
     ("zeroq.graph",),
@@ -30,7 +30,8 @@ EXPERIMENTS = (
     ("experiments.benchmarks", "experiments.training", "experiments.tools", "experiments.architectures"),
 )
 # A method knows neither the networks that come with the library nor data sets, and these know no method.
-BASE = {"zeroq.errors", "zeroq.layers", "zeroq.parallel", "zeroq.borrowing", "zeroq.modules", "zeroq.images"}
+BASE = {"zeroq.errors", "zeroq.memory", "zeroq.borrowing", "zeroq.layers"}
+BASE |= {"zeroq.parallel", "zeroq.modules", "zeroq.images"}
 BESIDE = {
     "zeroq.networks": BASE,
     "zeroq.datasets": {*BASE, "zeroq.networks"},

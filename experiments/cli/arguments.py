@@ -7,7 +7,7 @@ import hydra
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.cli.grammar import check_grammar, check_keys_of_hydra
+from experiments.cli.grammar import check_grammar, check_keys_of_hydra, words_and_flags
 from experiments.core.choices import (
     CONF,
     EXPERIMENT_KEYS,
@@ -70,6 +70,13 @@ def quoted(argument: str) -> str:
         return argument
     within = value.replace("\\", r"\\").replace("'", r"\'")
     return f"{key}='{within}'"
+
+
+def checked(arguments: list[str]) -> list[str]:
+    """A command line as Hydra takes it, its settings before its flags; raises ZeroQError for what it would not take."""
+    words, flags = words_and_flags(arguments)
+    check(words, flags)
+    return [*words, *flags]
 
 
 def check(arguments: list[str], flags: list[str]) -> None:

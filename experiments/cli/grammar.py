@@ -18,7 +18,7 @@ REFERENCE = re.compile(r"\$\{([a-z_]+(?:\.[a-z_]+)*)\}")
 
 
 def words_and_flags(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """The settings of a command line, and its flags with what belongs to them.
+    """The settings of a command line, and Hydra's flags with what belongs to them.
 
     Raises ZeroQError for a flag that does not exist, and for a word that is neither.
     """
@@ -33,7 +33,7 @@ def words_and_flags(arguments: list[str]) -> tuple[list[str], list[str]]:
         raise ZeroQError(f"there is no config {parsed.config_name}; the only one is config")
     # Hydra's parser knows settings only where no flag stands between them.
     words = [*parsed.overrides, *unknown]
-    return words, list((Counter(arguments) - Counter(words)).elements())
+    return words, list((Counter(arguments) - Counter([*words, LIST])).elements())
 
 
 def _refuse(message: str) -> NoReturn:

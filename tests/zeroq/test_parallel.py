@@ -1,5 +1,8 @@
 """Work that two processes share gives what one process gives."""
 
+import os
+import signal
+
 import pandas
 import pytest
 
@@ -18,6 +21,30 @@ def fail_once(device: str) -> None:
     if rank_and_size()[0] == 1:
         raise ZeroQError("the second half is damaged")
     all_gather([0])
+
+
+def die(device: str) -> None:
+    if rank_and_size()[0] == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    all_gather([0])
+
+
+def divide(device: str) -> float:
+    return 1 / rank_and_size()[0]
+
+
+def test_one_device_needs_no_process_of_its_own():
+    assert on_devices(("cpu",), lambda device, number: (device, number, rank_and_size()), 3) == ("cpu", 3, (0, 1))
+
+
+def test_a_process_that_dies_is_said():
+    with pytest.raises(ZeroQError, match=r"one of 2 processes that shared the work died: .*SIGKILL"):
+        on_devices(TWO, die)
+
+
+def test_an_error_that_nobody_raised_on_purpose_keeps_its_name():
+    with pytest.raises(Exception, match="ZeroDivisionError: division by zero"):
+        on_devices(TWO, divide)
 
 
 def test_shares_make_up_the_whole_in_order():
