@@ -55,6 +55,15 @@ def test_exact_is_what_full_forwards_give(images, kind, memory_mib, direction):
     assert_same(found, full_forwards(model, images, direction))
 
 
+@pytest.mark.parametrize("memory_mib", [0.8, 0.1, 1e-3])
+def test_too_little_memory_costs_time_alone(images, memory_mib):
+    """In portions and layer by layer, sums have another order, and nothing else differs; each time it is the same."""
+    model, images = network(Awkward).double(), images.double()
+    whole, first, second = (measured(model, images, memory_mib=bound) for bound in (1024, memory_mib, memory_mib))
+    assert torch.equal(first, second)
+    assert_same(first, whole, roundings=1e-13)
+
+
 def test_networks_are_cut_where_they_can_be(images):
     def portions(model: nn.Module, memory_mib: float) -> exact.Portions:
         candidates = exact.Candidates(weighted_layers(model), WIDTHS, {})
