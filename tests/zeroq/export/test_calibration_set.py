@@ -61,6 +61,9 @@ def test_onnxruntime_takes_them(hand_written, images, tmp_path):
     assert [len(reader.get_next()["images"]) for _ in range(3)] == [3, 3, 2]
     assert reader.get_next() is None
     reader.rewind()
+    assert len(zeroq.CalibrationReader(images).get_next()["images"]) == 1
+    with pytest.raises(ZeroQError, match="number of images, not 0"):
+        zeroq.CalibrationReader(images, batch_size=0)
     quantize_static(path, tmp_path / "quantized.onnx", reader, per_channel=True)
     assert kernels(tmp_path / "quantized.onnx")["QLinearConv"] > 0
     expected = hand_written(images)
