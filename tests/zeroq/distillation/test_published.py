@@ -159,6 +159,8 @@ def test_divergence_names_the_learning_rate(hand_written):
         ({"input_shape": (3.0, 16, 16)}, "input shape"),
         ({"iterations": 0}, "iterations"),
         ({"learning_rate": -1}, "learning_rate"),
+        ({"learning_rate": 0}, "learning_rate"),
+        ({"learning_rate": 1e-9}, "learning_rate"),
         ({"statistics": "both"}, "statistics"),
         ({"input_shape": (3, 16)}, "input shape"),
         ({"input_shape": (1, 16, 16)}, "does not accept images of shape"),

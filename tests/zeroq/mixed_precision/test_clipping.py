@@ -12,7 +12,7 @@ from zeroq.mixed_precision.clipping import clip_ranges
 from zeroq.mixed_precision.divergence import divergence
 from zeroq.mixed_precision.outputs import class_scores
 from zeroq.quantization.affine import FLOAT_BITS
-from zeroq.quantization.convert import activation_quantizers, convert
+from zeroq.quantization.convert import activation_quantizers, convert, quantizer_places
 from zeroq.rounding.activation_ranges import narrow_ranges
 
 SHAPE = (3, 12, 12)
@@ -46,7 +46,7 @@ def images() -> torch.Tensor:
     return images
 
 
-def calibrated(network: nn.Module, images: torch.Tensor, bits: int, placement: str) -> nn.Module:
+def calibrated(network: nn.Module, images: torch.Tensor, bits: int | dict[str, int], placement: str) -> nn.Module:
     quantized = convert(network, FLOAT_BITS, bits, placement)
     zeroq.calibrate(quantized, images)
     return quantized
@@ -88,6 +88,20 @@ def test_each_alone_is_close_to_the_best_share(network, images):
         assert found[1] < 1.3 * found[0]
         better += found[1] < 0.9 * found[0]
     assert better >= len(names) / 3
+
+
+def test_each_is_chosen_as_if_it_were_alone(network, images):
+    """While shares are compared, all others pass their values as they are."""
+    together = calibrated(network, images, 3, "integer")
+    clip_ranges(together, network, images)
+    found = activation_quantizers(together)
+    places = quantizer_places(together)
+    assert len(places) > 3
+    for place, name in places.items():
+        alone = calibrated(network, images, dict.fromkeys(places, FLOAT_BITS) | {place: 3}, "integer")
+        clip_ranges(alone, network, images)
+        (quantizer,) = activation_quantizers(alone).values()
+        torch.testing.assert_close(found[name].scale, quantizer.scale, rtol=1e-4, atol=0)
 
 
 def test_ranges_of_layers_inputs_go_by_the_layer(network, images):

@@ -10,7 +10,11 @@ import zeroq
 def test_refined_plan_has_the_lowest_joint_kl(hand_written, images):
     omega = zeroq.sensitivity(hand_written, images, range(2, 9))
     frontier = zeroq.pareto_frontier(omega)
-    measured = zeroq.refine(hand_written, images, frontier, average_bits=4, count=5)
+    steps = []
+    measured = zeroq.refine(
+        *(hand_written, images, frontier), average_bits=4, count=5, on_plan=lambda *step: steps.append(step)
+    )
+    assert steps == [(done, len(measured)) for done in range(1, len(measured) + 1)]
 
     def joint(plan) -> float:
         quantized = zeroq.quantize(hand_written, plan, 32)

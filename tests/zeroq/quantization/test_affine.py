@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 from torch import nn
 
 from zeroq import ZeroQError
-from zeroq.quantization.affine import affine_parameters, check_bits, fake_quantize, quantized_weight, quantized_weights
+from zeroq.quantization.affine import (
+    affine_parameters,
+    check_bits,
+    fake_quantize,
+    quantized_weight,
+    quantized_weights,
+    weight_parameters,
+)
 from zeroq.quantization.layers import quantize_weight
 
 
@@ -103,6 +110,16 @@ def test_weights_have_an_asymmetric_grid_a_channel_unless_told_otherwise():
     quantize_weight(layer, 4)
     for found in (layer.weight, quantized_weight(weight, 4), *quantized_weights(weight, (4,))):
         numpy.testing.assert_allclose(found.detach().numpy(), numpy.stack(expected), atol=1e-6)
+
+
+def test_one_pair_a_channel_is_a_row_and_one_in_all_has_no_dimension():
+    """Of one channel too: files and state dicts tell the two apart by it."""
+    for weight in (torch.randn(1, 3, 2, 2), torch.randn(4, 3, 2, 2)):
+        for symmetric in (True, False):
+            rows = weight_parameters(weight, 4, symmetric=symmetric)
+            assert rows.scale.shape == rows.zero_point.shape == (len(weight),)
+            one = weight_parameters(weight, 4, per_channel=False, symmetric=symmetric)
+            assert one.scale.shape == one.zero_point.shape == ()
 
 
 def test_quantizing_twice_changes_nothing():

@@ -29,6 +29,20 @@ def test_empirical_correction_of_shared_layers_and_those_without_bias(hand_writt
     assert torch.equal(again(images), result.model(images))
 
 
+def test_every_mean_of_a_chain_of_layers_is_the_float_network_s(images):
+    """Each layer is corrected for inputs that are corrected already."""
+    torch.manual_seed(0)
+    layers = nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 5, 3, bias=False), nn.ReLU(), nn.Flatten(), nn.Linear(720, 4)
+    network = nn.Sequential(*layers).eval()
+    quantized = zeroq.quantize(network, 2, 4)
+    zeroq.calibrate(quantized, images)
+    correct_biases(quantized, network, images)
+    wanted, found = measured_outputs(network, images), measured_outputs(quantized, images)
+    assert list(found) == list(wanted) == ["0", "2", "5"]
+    for name, (expected,) in wanted.items():
+        torch.testing.assert_close(found[name][0], expected, rtol=1e-4, atol=1e-5)
+
+
 def test_a_layer_that_the_quantized_network_does_not_call():
     network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Conv2d(4, 4, 1)).eval()
     quantized = zeroq.quantize(network, 8, 32)

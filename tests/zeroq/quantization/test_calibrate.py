@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 import zeroq
+from zeroq.quantization.activations import ActivationQuantizer
 from zeroq.quantization.affine import quantized_weight
 from zeroq.quantization.convert import activation_quantizers
 
@@ -79,6 +80,11 @@ def test_half_precision_networks_are_quantized_on_the_same_grid(hand_written, im
 def test_percentile_out_of_range(hand_written, images, percentile):
     with pytest.raises(zeroq.ZeroQError, match="percentile"):
         zeroq.calibrate(zeroq.quantize(hand_written), images, percentile)
+
+
+def test_a_quantizer_waits_for_a_range_unless_it_is_to_take_each_batch_s():
+    assert not ActivationQuantizer(8).calibrated
+    assert ActivationQuantizer(8, dynamic=True).calibrated
 
 
 def test_calibrating_again_replaces_the_range(images):
