@@ -13,8 +13,8 @@ from pathlib import Path
 from experiments.analysis.report.page import page
 from experiments.analysis.tables import tables
 from experiments.cli.words import output_folder, record_folders, tell_omissions
-from experiments.core.whole import write_whole
 from zeroq.errors import ZeroQError
+from zeroq.whole import write_whole
 
 OUTPUTS = Path("outputs")
 

@@ -8,7 +8,7 @@ from tests.paths import ROOT
 # From the bottom to the top. What stands on one line knows nothing of each other.
 METHOD = (
     ("zeroq.errors",),
-    ("zeroq.memory", "zeroq.borrowing"),
+    ("zeroq.memory", "zeroq.whole", "zeroq.borrowing"),
     ("zeroq.layers",),
     ("zeroq.parallel", "zeroq.modules", "zeroq.images"),
     ("zeroq.graph",),
@@ -19,8 +19,8 @@ METHOD = (
     ("zeroq.settings", "zeroq.stages"),
     ("zeroq.methods", "zeroq.planning"),
     ("zeroq.baselines",),
-    ("zeroq.pipeline",),
     ("zeroq.work",),
+    ("zeroq.pipeline",),
     ("zeroq.zero_shot",),
 )
 EXPERIMENTS = (

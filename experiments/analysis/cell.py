@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas
 
 from experiments.core.record import formatted
-from experiments.core.whole import write_whole
 from zeroq.errors import ZeroQError
+from zeroq.whole import write_whole
 
 NONE = "–"
 SUFFIXES = (".md", ".tex", ".csv")

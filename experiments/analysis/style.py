@@ -11,7 +11,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from PIL import Image
 
-from experiments.core.whole import write_whole
+from zeroq.whole import write_whole
 
 # The words that name a figure, and what draws it.
 NamedFigure = tuple[tuple[str, ...], Callable[[], plt.Figure]]

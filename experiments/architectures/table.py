@@ -6,7 +6,7 @@ from typing import Any
 
 from experiments.analysis.cell import NONE, Table, frame_of
 from experiments.core.results import numbered_lines
-from experiments.core.whole import write_whole
+from zeroq.whole import write_whole
 
 SAME = 1e-3
 ROWS = "rows.jsonl"

@@ -11,7 +11,7 @@ import torch
 from experiments.analysis.cell import NONE, Table, frame_of
 from experiments.benchmarks.cases import COUNT, PAPER
 from experiments.benchmarks.timing import Timing, products_a_second
-from experiments.core.whole import write_whole
+from zeroq.whole import write_whole
 
 NOT_MEASURED = "not measured"
 FEET = (

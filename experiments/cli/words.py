@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 from experiments.analysis.collection import Collection, from_folders
-from experiments.core.whole import write_whole
+from zeroq.whole import write_whole
 
 FOLDER_WORDS = ("results", "outputs", "to")
 LISTED = ".made"  # in a folder: the names of the files that a program made there

@@ -25,8 +25,8 @@ from typing import (
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.core.setting_keys import REAL_NUMBERS, is_silent, setting_error
-from experiments.core.whole import write_whole
 from zeroq.errors import ZeroQError
+from zeroq.whole import write_whole
 
 # Groups whose choice every name states.
 NAMED_GROUPS = ("model", "method", "bits")

@@ -20,8 +20,8 @@ from torch import fx, nn
 
 import zeroq
 from experiments.core.progress import console
-from experiments.core.whole import write_whole
 from zeroq.errors import ZeroQError
+from zeroq.whole import write_whole
 
 PATIENCE = 5.0  # seconds, before a process that waits for another says so
 CHECKSUM = 32  # bytes of an entry before its content

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiments.core.results import numbered_lines
-from experiments.core.whole import write_whole
 from zeroq.errors import ZeroQError
+from zeroq.whole import write_whole
 
 
 class Run(NamedTuple):

@@ -28,6 +28,7 @@ from zeroq.mixed_precision.outputs import UnreadableOutputError, class_scores
 from zeroq.modules import evaluating
 from zeroq.pipeline import QuantizationResult
 from zeroq.quantization.size import average_bits_for, parameter_count
+from zeroq.whole import write_whole
 from zeroq.zero_shot import zero_shot_quantize
 
 BITS = re.compile(r"(mp|w)(\d+(?:\.\d+)?)a(\d+)", re.IGNORECASE)
@@ -166,14 +167,6 @@ def check_writable(path: Path) -> None:
         tempfile.TemporaryFile(dir=path.parent).close()
     except OSError as error:
         raise ZeroQError(f"cannot write {path} ({error.strerror}); choose another place") from error
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file that is there whole or not at all."""
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as scratch:
-        written = Path(scratch) / path.name
-        written.write_text(text, encoding="utf-8")
-        written.replace(path)
 
 
 def chosen_device(name: str) -> torch.device:

@@ -12,8 +12,8 @@ from experiments import tables as command
 from experiments.analysis.cell import Table, frame_of
 from experiments.cli.words import remove_others
 from experiments.core.collecting import unpack
-from experiments.core.whole import write_whole
 from tests.paths import RESULTS
+from zeroq.whole import write_whole
 
 NAME = "fashion-resnet18,naive,w4a8,seed=0,method.per_channel=true"
 
