@@ -177,13 +177,21 @@ def weight_steps(layer: WeightedLayer) -> torch.Tensor:
     return (layer.weight.detach().double() / beside_weight(layer, layer.get_buffer("weight_scale").double())).round()
 
 
+def integer_range(bits: int, *, symmetric: bool) -> tuple[int, int]:
+    """The lowest and the highest integer of a grid: 0 … 2ᵏ − 1, or ±(2ᵏ⁻¹ − 1) where it is symmetric."""
+    if symmetric:
+        highest: int = 2 ** (bits - 1) - 1
+        return -highest, highest
+    return 0, 2**bits - 1
+
+
 def weight_grid(layer: WeightedLayer) -> tuple[int, int]:
     """The lowest and the highest integer of a quantized weight's grid: symmetric around 0 where that holds it.
 
     Read from its buffers alone, which a state dict may have brought.
     """
     bits = int(layer.get_buffer("weight_bits"))
-    highest = 2 ** (bits - 1) - 1
-    if not layer.get_buffer("weight_zero_point").any() and weight_steps(layer).abs().max() <= highest:
-        return -highest, highest
-    return 0, 2**bits - 1
+    symmetric = integer_range(bits, symmetric=True)
+    if not layer.get_buffer("weight_zero_point").any() and weight_steps(layer).abs().max() <= symmetric[1]:
+        return symmetric
+    return integer_range(bits, symmetric=False)

@@ -16,7 +16,7 @@ from zeroq.errors import ZeroQError
 from zeroq.images import Limits
 from zeroq.methods import OWN_SETTINGS, Method, methods
 from zeroq.mixed_precision.budget import BitOperations, Budget, Latency
-from zeroq.networks.pretrained import InputSpecification
+from zeroq.networks.pretrained import InputSpecification, check_normalisation
 from zeroq.quantization.affine import check_bits
 from zeroq.settings import Settings
 
@@ -54,10 +54,10 @@ class DataConfig:
     def prepared(self, own: InputSpecification) -> InputSpecification:
         """The input of a network that was trained for these data; raises ZeroQError for what does not fit it."""
         channels, height, width = own.shape
-        for name, values in (("mean", self.mean), ("std", self.std)):
-            if values is not None and (len(values) != channels or (name == "std" and min(values) <= 0)):
-                above = " above 0" if name == "std" else ""
-                raise ZeroQError(f"data.{name} is a number{above} for each of the {channels} channels, not {values}")
+        if self.mean is not None:
+            check_normalisation("data.mean", self.mean, channels, positive=False)
+        if self.std is not None:
+            check_normalisation("data.std", self.std, channels, positive=True)
         if self.size is not None and self.size < 1:
             raise ZeroQError(f"data.size is a number of pixels, not {self.size}")
         found = replace(own, mean=tuple(self.mean or own.mean), std=tuple(self.std or own.std))

@@ -16,7 +16,7 @@ from zeroq.images import check_input_shape
 from zeroq.modules import evaluating, forward
 from zeroq.networks import exported_program, zoo
 from zeroq.networks.checkpoint import load_checkpoint
-from zeroq.networks.pretrained import InputSpecification
+from zeroq.networks.pretrained import InputSpecification, check_normalisation
 
 # By name, since these libraries take seconds to import.
 LIBRARIES = {
@@ -139,10 +139,8 @@ def _prepared(
         raise ZeroQError("--mean and --std are one normalisation; give both, or leave both out")
     if mean is None or std is None:
         return own
-    for option, values in (("--mean", mean), ("--std", std)):
-        if len(values) != shape[0] or (option == "--std" and min(values) <= 0):
-            above = " above 0" if option == "--std" else ""
-            raise ZeroQError(f"{option} is a number{above} for each of the {shape[0]} channels, not {values}")
+    check_normalisation("--mean", mean, shape[0], positive=False)
+    check_normalisation("--std", std, shape[0], positive=True)
     return replace(own or imagenet_input(shape), mean=tuple(mean), std=tuple(std))
 
 

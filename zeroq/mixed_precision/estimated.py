@@ -21,6 +21,7 @@ from torch.utils._pytree import tree_map_only
 
 from zeroq.errors import ZeroQError
 from zeroq.images import evenly_spread
+from zeroq.layers import integer_range
 from zeroq.memory import is_out_of_memory
 from zeroq.mixed_precision.divergence import Kind
 from zeroq.mixed_precision.exact import Variants
@@ -104,7 +105,8 @@ def extrapolated(
 
     Rounding errors on a fine grid are as large as its step, so that Ω falls with the step's square.
     """
-    steps = torch.tensor([1 / (2 ** (bits - symmetric) - 1) for bits in widths], dtype=values.dtype)
+    highest = [integer_range(bits, symmetric=symmetric)[1] for bits in widths]
+    steps = 1 / torch.tensor(highest, dtype=values.dtype)
     shares = (steps / steps[len(measured) - 1]).square()
     return torch.cat([values, values[:, -1:] * shares[len(measured) :]], dim=1)
 

@@ -1,9 +1,18 @@
 """A trained network together with the input it was trained on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from torch import nn
+
+from zeroq.errors import ZeroQError
+
+
+def check_normalisation(name: str, values: Sequence[float], channels: int, *, positive: bool) -> None:
+    """Raise ZeroQError unless ``values``, of the option ``name``, are a number a channel, above 0 where they divide."""
+    if len(values) != channels or (positive and min(values) <= 0):
+        above = " above 0" if positive else ""
+        raise ZeroQError(f"{name} is a number{above} for each of the {channels} channels, not {values}")
 
 
 @dataclass(frozen=True)

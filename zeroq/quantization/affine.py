@@ -7,6 +7,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensor
 
 from zeroq.errors import ZeroQError
+from zeroq.layers import integer_range
 
 SMALLEST_BITS, LARGEST_BITS, FLOAT_BITS = 2, 8, 32
 
@@ -45,15 +46,14 @@ def affine_parameters(low: torch.Tensor, high: torch.Tensor, bits: int, *, symme
     """
     check_bits(bits)
     low, high = low.float().clamp_max(0), high.float().clamp_min(0)
+    lowest, highest = integer_range(bits, symmetric=symmetric)
     if symmetric:
-        highest = 2 ** (bits - 1) - 1
         scale = _positive(torch.maximum(-low, high) / highest)
-        return AffineParameters(scale, torch.zeros_like(scale, dtype=torch.int32), -highest, highest)
-    highest = 2**bits - 1
+        return AffineParameters(scale, torch.zeros_like(scale, dtype=torch.int32), lowest, highest)
     # Halved before the subtraction: the width of a range near float32's limits would overflow.
     scale = _positive((high / 2 - low / 2) / highest * 2)
     zero_point = (-low / scale).round().clamp(0, highest).to(torch.int32)
-    return AffineParameters(scale, zero_point, 0, highest)
+    return AffineParameters(scale, zero_point, lowest, highest)
 
 
 def fake_quantize(values: torch.Tensor, parameters: AffineParameters, *, axis: int = 0) -> torch.Tensor:
