@@ -12,6 +12,7 @@ from zeroq.baselines.dfq import Steps, set_ranges, skipped_steps, steps_without_
 from zeroq.baselines.propagation import activation_moments
 from zeroq.borrowing import borrows
 from zeroq.distillation.recipe import Distillation
+from zeroq.errors import ZeroQError
 from zeroq.graph.tracing import check_traced, trace
 from zeroq.images import Limits, check_images, check_input_shape, check_limits, gaussian_images
 from zeroq.layers import weighted_layers
@@ -34,7 +35,8 @@ from zeroq.quantization.size import mean_bits, size_mib
 from zeroq.rounding.layer_by_layer import round_layer_by_layer
 from zeroq.rounding.learned import learn_rounding
 from zeroq.settings import Settings
-from zeroq.stages import Progress, RunStage, Stage, run_plainly
+from zeroq.stages import Progress, RunStage, Stage, run_plainly, timed
+from zeroq.work import check_seconds, work_within
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,8 @@ class QuantizationResult:
     (``distrusted_correlations``; 1 is rounding to the nearest), and for learned rounding by each block's first layer
     its error on images held out, as a share of that before (``learned_errors``; 1 where it stays). Where activations
     have widths of their own, ``activation_plan`` (by place) and, where the mean is planned, ``mean_activation_bits``;
-    with another budget than size what the plan has of it (``bops_share`` or ``planned_ms``).
+    with another budget than size what the plan has of it (``bops_share`` or ``planned_ms``). With a budget of seconds
+    ``work``, ``next_work`` (``work_within``) and the ``seconds`` that each stage took.
     """
 
     model: nn.Module
@@ -71,6 +74,7 @@ def quantize_by_method(
     distillation: Distillation = Distillation(),  # noqa: B008 immutable
     images: torch.Tensor | None = None,
     limits: Limits | None = None,
+    seconds: float | None = None,
     run_stage: RunStage = run_plainly,
 ) -> QuantizationResult:
     """Quantize a network by any method.
@@ -83,6 +87,7 @@ def quantize_by_method(
         distillation: how images are distilled or, with Gaussian noise, how many are drawn and from which seed.
         images: the caller's own, float [N, C, H, W] and normalised, instead of the method's.
         limits: the smallest and the largest normalised pixel of each channel, where ranges come from statistics.
+        seconds: a budget of time, which chooses how much is distilled, as in ``zero_shot_quantize``.
         run_stage: runs each stage.
 
     Raises:
@@ -90,7 +95,7 @@ def quantize_by_method(
             settings, and for a network whose sensitivities cannot be measured or that cannot be traced where it must.
     """
     model = with_permanent_weights(model)
-    check(model, input_shape, method, settings, distillation, images, limits)
+    check(model, input_shape, method, settings, distillation, images, limits, seconds)
     shape = cast(tuple[int, int, int], input_shape)  # where a stage needs it, ``check`` saw that it is there
     measured = measures_sensitivities(model, shape, method, settings)
     # Before what takes minutes: not every network can be rewritten.
@@ -99,6 +104,11 @@ def quantize_by_method(
         network = model if graph is None else graph
         from_statistics = method.ranges == "statistics" or settings.bias_correction == "analytic"
         moments = activation_moments(graph, shape, limits) if graph is not None and from_statistics else None
+    work: dict[str, Any] = {}
+    if seconds is not None:
+        distillation, work = work_within(seconds, model, shape, distillation, rounds=settings.rounding != "nearest")
+        work["seconds"] = {}
+        run_stage = timed(run_stage, work["seconds"])
     losses = None
     if images is None:
         images, losses = calibration_images(model, shape, method, settings, distillation, run_stage)
@@ -151,7 +161,7 @@ def quantize_by_method(
         quantized = run_stage(Stage("calibrate", quantized_network))
     if not is_channels_last(model):
         quantized.to(memory_format=torch.contiguous_format)  # a state dict then reloads to the same outputs
-    report = describe(model, quantized, plan) | planned
+    report = describe(model, quantized, plan) | planned | work
     if isinstance(activation_bits, Mapping):
         report["activation_plan"] = dict(activation_bits)
     if activation_omega is not None:
@@ -179,6 +189,7 @@ def check(
     distillation: Distillation,
     images: torch.Tensor | None,
     limits: Limits | None,
+    seconds: float | None,
 ) -> None:
     """Raise ZeroQError for what a stage would refuse later, after minutes of work."""
     if input_shape is not None or method.steps is not None or method.uses_images(settings):
@@ -188,6 +199,10 @@ def check(
     if images is not None:
         check_images(images)
     distillation.check()
+    if seconds is not None:
+        if images is not None or method.images != "distilled":
+            raise ZeroQError("seconds chooses how images are distilled, and here none are; leave it out")
+        check_seconds(seconds, distillation)
     for given in (limits, distillation.limits):
         if given is not None and input_shape is not None:
             check_limits(given, torch.empty(1, input_shape[0], 1, 1))

@@ -5,19 +5,19 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from numbers import Real
+from typing import Any
 
 import torch
 from torch import nn
 
-from zeroq.distillation.recipe import Distillation
+from zeroq.distillation.recipe import Distillation, recipe_by_name, recipes
 from zeroq.errors import ZeroQError
 from zeroq.images import gaussian_images
 from zeroq.layers import weighted_layers
 from zeroq.modules import evaluating, forward, model_device
 from zeroq.rounding.columns import weight_rows
 
-# Recipes whose learning rate has fallen to 0 at their last iteration, however many there are.
-SHORT_RECIPES = ("fast", "natural")
+WHOLE, HALF = 1, 0.5
 # Of an image's side in pixels: halves of smaller images are too small for a network's pools.
 LARGEST_WHOLE = 128
 # What a time is predicted from is timed with so many images.
@@ -40,18 +40,18 @@ class Work:
     def of(self, distillation: Distillation, input_shape: tuple[int, int, int]) -> Distillation:
         """A distillation with this work in it."""
         side = max(input_shape[1:])
-        size = None if self.share == 1 else round(side * self.share)
+        size = None if self.share == WHOLE else round(side * self.share)
         return replace(distillation, count=self.count, size=size, iterations=self.iterations)
 
 
 # What is worth the most first: more images, then more iterations, then larger images.
 LADDER = (
-    Work(8, 0.5, 10),
-    Work(16, 0.5, 20),
-    Work(32, 0.5, 20),
-    Work(32, 0.5, 50),
-    Work(32, 1, 50),
-    Work(32, 1, 150),
+    Work(8, HALF, 10),
+    Work(16, HALF, 20),
+    Work(32, HALF, 20),
+    Work(32, HALF, 50),
+    Work(32, WHOLE, 50),
+    Work(32, WHOLE, 150),
 )
 
 
@@ -75,10 +75,11 @@ def check_seconds(seconds: float, distillation: Distillation) -> None:
     """Raise ZeroQError for a budget that is no time, or that does not go with what else is chosen."""
     if isinstance(seconds, bool) or not isinstance(seconds, Real) or not seconds > 0:
         raise ZeroQError(f"seconds is a budget of time and must be positive, not {seconds!r}")
-    if distillation.recipe not in SHORT_RECIPES:
+    if not recipe_by_name(distillation.recipe).anneals:
+        fitting = " or ".join(repr(name) for name, recipe in recipes().items() if recipe.anneals)
         raise ZeroQError(
             f"seconds chooses the number of iterations, and recipe {distillation.recipe!r} has its own; leave seconds "
-            f"out, or choose recipe='fast' or 'natural'"
+            f"out, or choose recipe={fitting}"
         )
     if distillation.iterations is not None or distillation.size is not None:
         raise ZeroQError("seconds chooses the iterations and the size of images; leave those out, or seconds")
@@ -86,7 +87,7 @@ def check_seconds(seconds: float, distillation: Distillation) -> None:
 
 def work_within(
     seconds: float, model: nn.Module, input_shape: tuple[int, int, int], distillation: Distillation, *, rounds: bool
-) -> tuple[Distillation, dict[str, object]]:
+) -> tuple[Distillation, dict[str, Any]]:
     """The distillation that a budget is enough for, and what to report of it.
 
     At least the least work there is, and at most the ``count`` of images of the given ``distillation``. The time that
@@ -98,13 +99,13 @@ def work_within(
     start = time.perf_counter()
     costs = costs_of(model, input_shape, distillation, rounds=rounds)
     rungs = [replace(work, count=min(work.count, distillation.count)) for work in LADDER]
-    if 0.5 not in costs.forward:
-        rungs = [replace(work, share=1) for work in rungs]
+    if HALF not in costs.forward:
+        rungs = [replace(work, share=WHOLE) for work in rungs]
     rungs = list(dict.fromkeys(rungs))
     left = RESERVE * (seconds - (time.perf_counter() - start))
     enough = [index for index, work in enumerate(rungs) if costs.seconds(work) <= left]
     taken = max(enough, default=0)
-    report: dict[str, object] = {"work": asdict(rungs[taken]), "next_work": None}
+    report: dict[str, Any] = {"work": asdict(rungs[taken]), "next_work": None}
     if taken + 1 < len(rungs):
         following = rungs[taken + 1]
         report["next_work"] = asdict(following) | {"seconds": costs.seconds(following)}
@@ -113,16 +114,15 @@ def work_within(
 
 def shares_of_size(model: nn.Module, input_shape: tuple[int, int, int]) -> tuple[float, ...]:
     """The shares of its own image size that a network takes: half of it too, where that is large enough."""
-    channels, height, width = input_shape
-    if min(height, width) <= LARGEST_WHOLE:
-        return (1,)
-    side = round(max(height, width) / 2)
+    if min(input_shape[1:]) <= LARGEST_WHOLE:
+        return (WHOLE,)
+    halved = Work(1, HALF, 1).of(Distillation(), input_shape).image_shape(input_shape)
     try:
         with evaluating(model), torch.no_grad():
-            forward(model, gaussian_images((channels, side, side), 1).to(model_device(model)))
+            forward(model, gaussian_images(halved, 1).to(model_device(model)))
     except ZeroQError:  # a classifier for maps of one size
-        return (1,)
-    return (0.5, 1)
+        return (WHOLE,)
+    return (HALF, WHOLE)
 
 
 def costs_of(model: nn.Module, input_shape: tuple[int, int, int], distillation: Distillation, *, rounds: bool) -> Costs:
@@ -136,9 +136,7 @@ def costs_of(model: nn.Module, input_shape: tuple[int, int, int], distillation: 
             _seconds(partial(each.run, model, input_shape, lambda done, loss: None), device) for each in short
         )
         iteration[share] = max(third - first, third / 4) / 2 / TIMED_IMAGES
-        side = short[0].size
-        shape = input_shape if side is None else (input_shape[0], side, side)
-        images = gaussian_images(shape, TIMED_IMAGES).to(device)
+        images = gaussian_images(short[0].image_shape(input_shape), TIMED_IMAGES).to(device)
         with evaluating(model), torch.no_grad():
             passes[share] = _seconds(partial(forward, model, images), device) / TIMED_IMAGES
     layers = weighted_layers(model).values()

@@ -1,6 +1,5 @@
 """Quantize a network in one call; each is a short form of ``zeroq.pipeline.quantize_by_method``."""
 
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -11,14 +10,12 @@ from torch import nn
 from zeroq.baselines.dfq import Steps
 from zeroq.distillation.batch_norm import Statistics
 from zeroq.distillation.recipe import Distillation
-from zeroq.errors import ZeroQError
 from zeroq.images import Limits, check_images, shape_of
 from zeroq.methods import ZEROQ, method_by_name
-from zeroq.pipeline import QuantizationResult, check, quantize_by_method
+from zeroq.pipeline import QuantizationResult, quantize_by_method
 from zeroq.quantization.convert import Placement
 from zeroq.settings import Settings
-from zeroq.stages import RunStage, Stage, run_plainly
-from zeroq.work import check_seconds, work_within
+from zeroq.stages import RunStage, run_plainly
 
 
 def zero_shot_quantize(
@@ -68,39 +65,19 @@ def zero_shot_quantize(
             nothing to compare leaves the result without ``sensitivity``.
     """
     chosen = method_by_name(method)
-    resolved = chosen.settings(weight_bits, activation_bits, mixed, **settings)
-    distillation = Distillation(
-        recipe or chosen.recipe, count, iterations, seed, statistics, learning_rate, limits, size
-    )
-    work: dict[str, object] = {}
-    spent: dict[str, float] = {}
-    if seconds is not None:
-        if images is not None or chosen.images != "distilled":
-            raise ZeroQError("seconds chooses how images are distilled, and here none are; leave it out")
-        check_seconds(seconds, distillation)
-        check(model, input_shape, chosen, resolved, distillation, images, limits)
-        rounds = resolved.rounding != "nearest"
-        distillation, work = work_within(seconds, model, input_shape, distillation, rounds=rounds)
-
-    def timed(stage: Stage) -> Any:
-        start = time.perf_counter()
-        found = run_stage(stage)
-        spent[stage.name] = time.perf_counter() - start
-        return found
-
-    result = quantize_by_method(
+    return quantize_by_method(
         model,
         input_shape,
         chosen,
-        resolved,
-        distillation=distillation,
+        chosen.settings(weight_bits, activation_bits, mixed, **settings),
+        distillation=Distillation(
+            recipe or chosen.recipe, count, iterations, seed, statistics, learning_rate, limits, size
+        ),
         images=images,
         limits=limits,
-        run_stage=timed,
+        seconds=seconds,
+        run_stage=run_stage,
     )
-    if seconds is not None:
-        result.report.update(work, seconds=spent)
-    return result
 
 
 def quantize_with_images(

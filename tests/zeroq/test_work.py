@@ -1,8 +1,11 @@
 """What a budget of seconds buys."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrizations
 
 import zeroq
 from tests.networks import estimate_statistics
@@ -71,6 +74,15 @@ def test_the_same_work_gives_the_same_result(network):
     for name, value in again.model.state_dict().items():
         assert torch.equal(value, within.model.state_dict()[name])
     assert "work" not in again.report
+
+
+def test_weights_that_are_computed_at_every_forward_have_a_budget_too(network):
+    """They are made permanent before anything is timed or checked."""
+    normed = copy.deepcopy(network)
+    parametrizations.weight_norm(normed[0])
+    within = zeroq.zero_shot_quantize(normed, (3, 16, 16), 4, 8, seconds=1e-6)
+    assert within.report["work"]["count"] == 8
+    assert within.plan.keys() == {"0", "5"}
 
 
 @pytest.mark.parametrize(

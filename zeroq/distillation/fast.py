@@ -88,4 +88,4 @@ class Losses:
         self._waiting.clear()
 
 
-RECIPE = Recipe("fast", distill_fast, iterations=200)
+RECIPE = Recipe("fast", distill_fast, iterations=200, anneals=True)

@@ -65,4 +65,4 @@ def distill_natural(
     return images
 
 
-RECIPE = Recipe("natural", distill_natural, iterations=150, learning_rate=0.1)
+RECIPE = Recipe("natural", distill_natural, iterations=150, learning_rate=0.1, anneals=True)

@@ -27,12 +27,16 @@ class DistillationDivergedError(ZeroQError):
 
 @dataclass(frozen=True)
 class Recipe:
-    """A way to distil images; ``distil`` has the arguments of ``zeroq.distill``, the numbers are its defaults."""
+    """A way to distil images; ``distil`` has the arguments of ``zeroq.distill``, the numbers are its defaults.
+
+    ``anneals``: the learning rate has fallen to 0 at the last iteration, however many there are.
+    """
 
     name: str
     distil: Callable[..., torch.Tensor]
     iterations: int
     learning_rate: float = 0.5
+    anneals: bool = False
 
 
 @cache
@@ -78,6 +82,11 @@ class Distillation:
         """The learning rate that there will be."""
         return recipe_by_name(self.recipe).learning_rate if self.learning_rate is None else self.learning_rate
 
+    def image_shape(self, input_shape: tuple[int, int, int]) -> tuple[int, int, int]:
+        """(channels, height, width) of the images for a network of this input, in pixels."""
+        channels, height, width = input_shape
+        return channels, self.size or height, self.size or width
+
     def check(self) -> None:
         """Raise ZeroQError for a recipe that does not exist, and for what no recipe can work with."""
         recipe_by_name(self.recipe)
@@ -91,10 +100,9 @@ class Distillation:
         self, model: nn.Module, input_shape: tuple[int, int, int], on_iteration: Callable[[int, float], None]
     ) -> torch.Tensor:
         """The images: float32 [count, channels, height, width]; raises as ``zeroq.distill`` does."""
-        channels, height, width = input_shape
         return recipe_by_name(self.recipe).distil(
             model,
-            (channels, self.size or height, self.size or width),
+            self.image_shape(input_shape),
             self.count,
             self.total,
             seed=self.seed,
