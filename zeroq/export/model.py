@@ -68,6 +68,7 @@ def onnx_model(network: nn.Module, example: torch.Tensor, opset: int) -> ir.Mode
         if not array.flags.c_contiguous:  # a constant may be a view of another
             value.const_value = ir.tensor(array.copy(order="C"), name=value.name)
     DeduplicateHashedInitializersPass()(model)  # several calls of one layer
+    _separate_zero_points(model)
     _pack(model)
     _strip(model)
     model.opset_imports[""] = opset  # between 21 and 25 the operators that torch.onnx writes gained types alone
@@ -91,6 +92,26 @@ def check_opset(opset: int, layers: list[LoweredLayer]) -> None:
                 f"opset {opset} has no integers of {bits} bits, which {len(found)} layers need, such as {found[0]!r}; "
                 f"use opset={first}{' or later' if first < LAST_OPSET else ''}"
             )
+
+
+def _separate_zero_points(model: ir.Model) -> None:
+    """Give every weight a zero point of its own.
+
+    Where onnxruntime makes uint8 of int8 weights, for sums that are right (``runtime.EXACT_SUMS``), it refuses a file
+    in which two of them share one.
+    """
+    taken: dict[ir.Value, ir.Value] = {}
+    for node in model.graph:
+        if node.op_type != "DequantizeLinear":
+            continue
+        weight, _, zero_point = node.inputs
+        if not (weight and zero_point and weight.is_initializer() and zero_point.is_initializer()):
+            continue
+        if taken.setdefault(zero_point, weight) is weight:
+            continue
+        name = f"{weight.name}.zero_point"
+        own = ir.Value(name=name, const_value=ir.tensor(content_of(zero_point).numpy(), name=name))
+        node.replace_input_with(2, model.graph.initializers.setdefault(name, own))
 
 
 def _strip(model: ir.Model) -> None:
