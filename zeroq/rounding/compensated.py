@@ -95,8 +95,10 @@ def _in_turn(wanted: torch.Tensor, values: torch.Tensor, effects: torch.Tensor, 
     """
     lowest, highest = grid.lowest.mT, grid.highest.mT
     changes = torch.empty_like(values)
-    for index in range(values.shape[1]):
-        own = slice(index, index + 1)
-        step = torch.baddbmm(wanted[:, own], effects[:, :index, own].mT, changes[:, :index], alpha=-1)
-        torch.sub(step.round_().clamp_(lowest, highest), values[:, own], out=changes[:, own])
+    effects = effects.mT.contiguous()
+    each = zip(wanted.split(1, 1), values.split(1, 1), changes.split(1, 1), strict=True)
+    for index, (aim, value, change) in enumerate(each):
+        before = effects[:, index : index + 1, :index]
+        step = torch.baddbmm(aim, before, changes[:, :index], alpha=-1)
+        torch.sub(step.round_().clamp_(lowest, highest), value, out=change)
     return changes
