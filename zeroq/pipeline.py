@@ -36,7 +36,7 @@ from zeroq.rounding.layer_by_layer import round_layer_by_layer
 from zeroq.rounding.learned import learn_rounding
 from zeroq.settings import Settings
 from zeroq.stages import Progress, RunStage, Stage, run_plainly, timed
-from zeroq.work import check_seconds, work_within
+from zeroq.work import check_seconds, with_size, work_within
 
 
 @dataclass(frozen=True)
@@ -109,6 +109,8 @@ def quantize_by_method(
         distillation, work = work_within(seconds, model, shape, distillation, rounds=settings.rounding != "nearest")
         work["seconds"] = {}
         run_stage = timed(run_stage, work["seconds"])
+    elif images is None and method.images == "distilled":
+        distillation = with_size(distillation, model, shape)
     losses = None
     if images is None:
         images, losses = calibration_images(model, shape, method, settings, distillation, run_stage)

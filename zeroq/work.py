@@ -1,7 +1,9 @@
 """How much work a budget of seconds buys: how many images are distilled, of which size, for how long."""
 
 import time
+from collections import defaultdict
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from numbers import Real
@@ -13,7 +15,7 @@ from torch import nn
 from zeroq.distillation.recipe import Distillation, recipe_by_name, recipes
 from zeroq.errors import ZeroQError
 from zeroq.images import gaussian_images
-from zeroq.layers import weighted_layers
+from zeroq.layers import WeightedLayer, weighted_layers
 from zeroq.modules import evaluating, forward, model_device
 from zeroq.rounding.columns import weight_rows
 
@@ -22,9 +24,11 @@ WHOLE, HALF = 1, 0.5
 LARGEST_WHOLE = 128
 # What a time is predicted from is timed with so many images.
 TIMED_IMAGES = 4
-# Of all that follows distillation, fitted on ResNet18, ResNet50 and MobileNetV2: forward passes of the images, passes
-# over the products of compensated rounding, and seconds for each layer.
-FORWARDS, ROUNDING_PASSES, LAYER_SECONDS = 40, 4, 0.05
+# Of all that follows distillation, fitted on ResNet18, ResNet50 and MobileNetV2: forward passes of the images.
+FORWARDS = 40
+# Of sensitivities and compensated rounding together: products of each layer's weights with its inputs, eliminations of
+# its inputs, and seconds for each input, one after the other.
+PRODUCTS, ELIMINATIONS, INPUT_SECONDS = 14, 6, 1e-4
 # Predictions are to be kept, by a machine that others use too.
 RESERVE = 0.8
 
@@ -39,8 +43,8 @@ class Work:
 
     def of(self, distillation: Distillation, input_shape: tuple[int, int, int]) -> Distillation:
         """A distillation with this work in it."""
-        side = max(input_shape[1:])
-        size = None if self.share == WHOLE else round(side * self.share)
+        _, height, width = input_shape
+        size = None if self.share == WHOLE else (round(height * self.share), round(width * self.share))
         return replace(distillation, count=self.count, size=size, iterations=self.iterations)
 
 
@@ -54,21 +58,23 @@ LADDER = (
     Work(32, WHOLE, 150),
 )
 
+MOST_IMAGES = max(work.count for work in LADDER)
+
 
 @dataclass(frozen=True)
 class Costs:
     """Seconds on this machine, for a network: of an image's ``iteration`` and ``forward`` by its share of the size, and
-    of ``rounding``, all layers together.
+    of ``rounding`` by the share and the number of images.
     """
 
     iteration: dict[float, float]
     forward: dict[float, float]
-    rounding: float
+    rounding: Callable[[float, int], float]
 
     def seconds(self, work: Work) -> float:
         """What some work takes, with all that follows it."""
         images = work.iterations * self.iteration[work.share] + FORWARDS * self.forward[work.share]
-        return work.count * images + self.rounding
+        return work.count * images + self.rounding(work.share, work.count)
 
 
 def check_seconds(seconds: float, distillation: Distillation) -> None:
@@ -125,12 +131,19 @@ def shares_of_size(model: nn.Module, input_shape: tuple[int, int, int]) -> tuple
     return (HALF, WHOLE)
 
 
+def with_size(distillation: Distillation, model: nn.Module, input_shape: tuple[int, int, int]) -> Distillation:
+    """The distillation with half the network's own size, where its recipe and the network take that."""
+    halves = distillation.size is None and recipe_by_name(distillation.recipe).halves
+    if not halves or HALF not in shares_of_size(model, input_shape):
+        return distillation
+    return Work(distillation.count, HALF, distillation.total).of(distillation, input_shape)
+
+
 def costs_of(model: nn.Module, input_shape: tuple[int, int, int], distillation: Distillation, *, rounds: bool) -> Costs:
     """What work costs, timed with a few images; ``rounds``: weights are rounded by what their inputs are."""
     device = model_device(model)
-    shares = shares_of_size(model, input_shape)
-    iteration, passes = {}, {}
-    for share in shares:
+    iteration, passes, places = {}, {}, {}
+    for share in shares_of_size(model, input_shape):
         short = [Work(TIMED_IMAGES, share, count).of(distillation, input_shape) for count in (1, 3)]
         first, third = (
             _seconds(partial(each.run, model, input_shape, lambda done, loss: None), device) for each in short
@@ -139,15 +152,38 @@ def costs_of(model: nn.Module, input_shape: tuple[int, int, int], distillation: 
         images = gaussian_images(short[0].image_shape(input_shape), TIMED_IMAGES).to(device)
         with evaluating(model), torch.no_grad():
             passes[share] = _seconds(partial(forward, model, images), device) / TIMED_IMAGES
-    layers = weighted_layers(model).values()
-    rounding = LAYER_SECONDS * len(layers)
-    if rounds:
-        square = torch.ones(1024, 1024, device=device)
-        product = _seconds(lambda: square @ square, device) / 1024**3
-        shapes = [weight_rows(layer, layer.weight).shape for layer in layers]
-        products = sum(groups * (rows + inputs) * inputs**2 for groups, rows, inputs in shapes)
-        rounding += ROUNDING_PASSES * products * product
+        places[share] = places_of_layers(model, images[:1])
+    shapes = {name: weight_rows(layer, layer.weight).shape for name, layer in weighted_layers(model).items()}
+    square = torch.ones(1024, 1024, device=device)
+    product = _seconds(lambda: square @ square, device) / 1024**3
+
+    def rounding(share: float, count: int) -> float:
+        if not rounds:
+            return 0.0
+        total = 0.0
+        for name, (groups, rows, inputs) in shapes.items():
+            seen = min(count * places[share][name], inputs)  # moments of more places are a matrix of inputs
+            products = PRODUCTS * rows * seen * inputs + ELIMINATIONS * seen**2 * inputs
+            total += groups * products * product + inputs * INPUT_SECONDS
+        return total
+
     return Costs(iteration, passes, rounding)
+
+
+def places_of_layers(model: nn.Module, image: torch.Tensor) -> dict[str, int]:
+    """How many outputs of each channel a Conv or Linear layer has for one image, by the layer's name."""
+    places: dict[str, int] = defaultdict(int)
+
+    def count(name: str, layer: WeightedLayer, output: torch.Tensor) -> None:
+        channels = layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
+        places[name] += output.numel() // channels
+
+    with ExitStack() as hooks, evaluating(model), torch.no_grad():
+        for name, layer in weighted_layers(model).items():
+            hook = lambda layer, inputs, output, name=name: count(name, layer, output)  # noqa: E731
+            hooks.enter_context(layer.register_forward_hook(hook))
+        forward(model, image)
+    return places
 
 
 def _seconds(run: Callable[[], object], device: torch.device) -> float:

@@ -9,13 +9,14 @@ from torch import nn
 
 from zeroq.baselines.dfq import Steps
 from zeroq.distillation.batch_norm import Statistics
-from zeroq.distillation.recipe import Distillation
+from zeroq.distillation.recipe import Distillation, recipe_by_name
 from zeroq.images import Limits, check_images, shape_of
 from zeroq.methods import ZEROQ, method_by_name
 from zeroq.pipeline import QuantizationResult, quantize_by_method
 from zeroq.quantization.convert import Placement
 from zeroq.settings import Settings
 from zeroq.stages import RunStage, run_plainly
+from zeroq.work import MOST_IMAGES
 
 
 def zero_shot_quantize(
@@ -28,7 +29,7 @@ def zero_shot_quantize(
     method: str = "zeroq+",
     images: torch.Tensor | None = None,
     recipe: str | None = None,
-    count: int = 32,
+    count: int | None = None,
     iterations: int | None = None,
     seed: int = 0,
     statistics: Statistics = "image",
@@ -51,7 +52,8 @@ def zero_shot_quantize(
         images: your own, float [N, C, H, W] and normalised, for method ``real``, or instead of the method's.
         recipe: ``published`` (``distill``), ``fast`` (``distill_fast``) or ``natural`` (``distill_natural``), None: the
             method's own; ``count`` to ``limits`` are their arguments, None is the recipe's own number.
-        size: the height and width of distilled images in pixels, where it is not the network's own.
+        size: the height and width of distilled images in pixels; None is the network's own, and for ``natural`` half of
+            it where that is above 128 and the network takes such images.
         seconds: a budget of time, which chooses iterations, size and number of images, at most ``count``, before
             anything is distilled: the same ``report["work"]`` gives the same result. The report also says what more
             time would buy (``next_work``) and how long each stage took (``seconds``). Where even the least work takes
@@ -65,14 +67,15 @@ def zero_shot_quantize(
             nothing to compare leaves the result without ``sensitivity``.
     """
     chosen = method_by_name(method)
+    recipe = recipe or chosen.recipe
+    if count is None:
+        count = recipe_by_name(recipe).count if seconds is None else MOST_IMAGES
     return quantize_by_method(
         model,
         input_shape,
         chosen,
         chosen.settings(weight_bits, activation_bits, mixed, **settings),
-        distillation=Distillation(
-            recipe or chosen.recipe, count, iterations, seed, statistics, learning_rate, limits, size
-        ),
+        distillation=Distillation(recipe, count, iterations, seed, statistics, learning_rate, limits, size),
         images=images,
         limits=limits,
         seconds=seconds,

@@ -11,7 +11,7 @@ import zeroq
 from tests.networks import estimate_statistics
 from zeroq import work
 from zeroq.distillation.recipe import Distillation
-from zeroq.work import LADDER, Costs, Work, shares_of_size, work_within
+from zeroq.work import LADDER, Costs, Work, places_of_layers, shares_of_size, work_within
 
 NATURAL = Distillation("natural")
 
@@ -26,7 +26,7 @@ def network() -> nn.Module:
 @pytest.fixture
 def costs(monkeypatch) -> Costs:
     """Of a machine that takes a second for each image and iteration of the whole size."""
-    costs = Costs(iteration={0.5: 0.25, 1: 1.0}, forward={0.5: 0.0, 1: 0.0}, rounding=5.0)
+    costs = Costs(iteration={0.5: 0.25, 1: 1.0}, forward={0.5: 0.0, 1: 0.0}, rounding=lambda share, count: 5.0)
     monkeypatch.setattr(work, "costs_of", lambda *_, **__: costs)
     return costs
 
@@ -34,10 +34,10 @@ def costs(monkeypatch) -> Costs:
 def test_more_seconds_buy_more_work_and_what_is_bought_fits(costs):
     bought = []
     for seconds in (1e-3, 40, 110, 250, 520, 2100, 6100, 1e6):
-        distillation, report = work_within(seconds, None, (3, 224, 224), NATURAL, rounds=True)
+        distillation, report = work_within(seconds, None, (3, 224, 160), NATURAL, rounds=True)
         chosen = Work(**report["work"])
         assert (distillation.count, distillation.iterations) == (chosen.count, chosen.iterations)
-        assert distillation.size == (None if chosen.share == 1 else 112)
+        assert distillation.size == (None if chosen.share == 1 else (112, 80))
         assert costs.seconds(chosen) <= 0.8 * seconds or chosen == LADDER[0]
         if report["next_work"] is not None:
             following = dict(report["next_work"])
@@ -51,6 +51,13 @@ def test_more_seconds_buy_more_work_and_what_is_bought_fits(costs):
 def test_no_more_images_than_asked_for(costs):
     distillation, report = work_within(1e6, None, (3, 224, 224), Distillation("natural", count=4), rounds=False)
     assert distillation.count == report["work"]["count"] == 4
+
+
+def test_places_are_those_of_the_outputs():
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 3, stride=2, groups=1), nn.ConvTranspose2d(4, 2, 2, stride=2), nn.Flatten(2), nn.Linear(196, 3)
+    )
+    assert places_of_layers(network, torch.zeros(1, 3, 15, 15)) == {"0": 49, "1": 196, "3": 2}
 
 
 def test_networks_that_take_images_of_one_size_get_them():
@@ -74,6 +81,30 @@ def test_the_same_work_gives_the_same_result(network):
     for name, value in again.model.state_dict().items():
         assert torch.equal(value, within.model.state_dict()[name])
     assert "work" not in again.report
+
+
+@pytest.mark.parametrize(
+    ("side", "arguments", "shape"),
+    [
+        (160, {}, (16, 3, 80, 80)),
+        (160, {"size": 160, "count": 2}, (2, 3, 160, 160)),
+        (160, {"method": "zeroq", "iterations": 2}, (32, 3, 160, 160)),
+        (128, {}, (16, 3, 128, 128)),
+    ],
+)
+def test_large_images_are_halved_unless_told(network, side, arguments, shape):
+    result = zeroq.zero_shot_quantize(network, (3, side, side), 8, 8, mixed=False, **arguments)
+    assert result.images.shape == shape
+    assert len(result.report["distill_losses"]) == arguments.get("iterations", 20)
+
+
+def test_they_keep_their_proportions_and_the_size_that_a_network_needs(network):
+    result = zeroq.zero_shot_quantize(network, (3, 200, 140), 8, 8, mixed=False, iterations=1)
+    assert result.images.shape == (16, 3, 100, 70)
+    layers = [nn.Conv2d(3, 4, 3, stride=16), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 9 * 9, 5)]
+    fixed = estimate_statistics(nn.Sequential(*layers), (3, 144, 144))
+    result = zeroq.zero_shot_quantize(fixed, (3, 144, 144), 8, 8, mixed=False, iterations=1)
+    assert result.images.shape == (16, 3, 144, 144)
 
 
 def test_weights_that_are_computed_at_every_forward_have_a_budget_too(network):

@@ -42,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
     add("--images", type=Path, metavar="FOLDER", help="pictures of yours, without labels, instead of distilled ones")
     add("--mean", type=float, nargs="+", metavar="M", help="of pixels in 0…1, by channel, that training subtracted")
     add("--std", type=float, nargs="+", metavar="S", help="and divided by (a library's own, or ImageNet's)")
-    add("--count", type=int, default=32, metavar="N", help="how many images (32)")
+    add("--count", type=int, metavar="N", help="how many images (zeroq+ 16, others 32)")
     add("--iterations", type=int, metavar="N", help="of distillation (the method's own)")
     add("--seconds", type=float, metavar="S", help="a budget of time for all that comes before the file")
     add("--seed", type=int, default=0, help="of images (0)")

@@ -34,6 +34,7 @@ from zeroq.zero_shot import zero_shot_quantize
 BITS = re.compile(r"(mp|w)(\d+(?:\.\d+)?)a(\d+)", re.IGNORECASE)
 ACTIVATION_BITS = 8  # beside a budget in MiB
 BATCH = 32
+PICTURES = 32
 
 
 def quantize(given: argparse.Namespace) -> None:
@@ -52,7 +53,7 @@ def quantize(given: argparse.Namespace) -> None:
             mean=given.mean,
             std=given.std,
         )
-        images = given.images and pictures(given.images, network, given.count, seed=given.seed)
+        images = given.images and pictures(given.images, network, given.count or PICTURES, seed=given.seed)
     weight_bits, activation_bits, mixed = budget(network.module, method, given.bits, given.size_mib)
     check_method(method, mixed=mixed, has_images=images is not None)
     network.module.to(device)

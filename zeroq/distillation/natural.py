@@ -19,8 +19,8 @@ from zeroq.modules import model_device
 def distill_natural(
     model: nn.Module,
     input_shape: tuple[int, int, int],
-    count: int = 32,
-    iterations: int = 150,
+    count: int = 16,
+    iterations: int = 20,
     *,
     seed: int = 0,
     statistics: Statistics = "image",
@@ -65,4 +65,4 @@ def distill_natural(
     return images
 
 
-RECIPE = Recipe("natural", distill_natural, iterations=150, learning_rate=0.1, anneals=True)
+RECIPE = Recipe("natural", distill_natural, iterations=20, learning_rate=0.1, anneals=True, count=16, halves=True)

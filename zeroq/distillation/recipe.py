@@ -29,7 +29,8 @@ class DistillationDivergedError(ZeroQError):
 class Recipe:
     """A way to distil images; ``distil`` has the arguments of ``zeroq.distill``, the numbers are its defaults.
 
-    ``anneals``: the learning rate has fallen to 0 at the last iteration, however many there are.
+    ``anneals``: the learning rate has fallen to 0 at the last iteration, however many there are. ``halves``: images
+    are half as large as the network's own, where those are large and the network takes smaller ones.
     """
 
     name: str
@@ -37,6 +38,8 @@ class Recipe:
     iterations: int
     learning_rate: float = 0.5
     anneals: bool = False
+    count: int = 32
+    halves: bool = False
 
 
 @cache
@@ -60,7 +63,7 @@ class Distillation:
     """How images are distilled: the arguments of ``zeroq.distill``, for a recipe by its name.
 
     ``iterations=None`` and ``learning_rate=None`` are the recipe's own. ``size`` is the images' height and width in
-    pixels where it is not the network's own.
+    pixels, one number where they are equal; None is the network's own, or half of it (``halves``).
     """
 
     recipe: str = "published"
@@ -70,7 +73,7 @@ class Distillation:
     statistics: Statistics = "image"
     learning_rate: float | None = None
     limits: Limits | None = None
-    size: int | None = None
+    size: int | tuple[int, int] | None = None
 
     @property
     def total(self) -> int:
@@ -84,13 +87,16 @@ class Distillation:
 
     def image_shape(self, input_shape: tuple[int, int, int]) -> tuple[int, int, int]:
         """(channels, height, width) of the images for a network of this input, in pixels."""
-        channels, height, width = input_shape
-        return channels, self.size or height, self.size or width
+        if self.size is None:
+            return input_shape
+        height, width = (self.size, self.size) if isinstance(self.size, int) else self.size
+        return input_shape[0], height, width
 
     def check(self) -> None:
         """Raise ZeroQError for a recipe that does not exist, and for what no recipe can work with."""
         recipe_by_name(self.recipe)
-        if self.size is not None and (not isinstance(self.size, int) or self.size < 1):
+        sizes = self.size if isinstance(self.size, tuple) else (self.size,)
+        if self.size is not None and not all(isinstance(size, int) and size >= 1 for size in sizes):
             raise ZeroQError(f"size is a number of pixels, not {self.size}")
         if not isinstance(self.seed, int) or not 0 <= self.seed < 2**63:
             raise ZeroQError(f"seed must be a whole number from 0 to 2⁶³ − 1, not {self.seed}")

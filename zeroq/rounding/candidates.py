@@ -80,7 +80,7 @@ def at_widths(
     grid = Grid(*(torch.cat(part, dim=1) for part in parts))
     repeated = rows.repeat(1, len(widths), 1)
     damped = moments.shrunk(mismatch)[0]
-    rounded = compensated(repeated, moments.mean.float(), damped, grid) if refined else greedy(repeated, damped, grid)
+    rounded = compensated(repeated, moments.gram, damped, grid) if refined else greedy(repeated, damped, grid)
     return [
         fake_quantize(weight_of_rows(layer, part).to(layer.weight), own, axis=axis)
         for part, own in zip(rounded.chunk(len(widths), dim=1), parameters, strict=True)

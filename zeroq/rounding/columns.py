@@ -9,6 +9,7 @@ from math import ceil, prod
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from zeroq.layers import TRANSPOSED, WeightedLayer
 
@@ -54,6 +55,10 @@ def input_columns(layer: WeightedLayer, values: torch.Tensor) -> torch.Tensor:
         columns = values.reshape(len(values), -1, values.shape[-1]).transpose(1, 2)
         return columns.unflatten(1, (parts_of_group(layer), -1))
     kernel = layer.weight.shape[2:]
+    if type(layer) is nn.Conv2d and layer.padding_mode == "zeros" and not isinstance(layer.padding, str):
+        # The same, and quicker than a convolution.
+        columns = functional.unfold(values, kernel, layer.dilation, layer.padding, layer.stride)
+        return columns.unflatten(1, (layer.groups * parts_of_group(layer), -1))
     size = prod(kernel)
     picking = torch.eye(size, dtype=values.dtype, device=values.device).view(size, 1, *kernel)
     probe = copy.copy(layer)

@@ -79,7 +79,7 @@ def round_layer_by_layer(
         parameters = weight_parameters(layer.weight, bits, per_channel=per_channel, symmetric=symmetric, axis=axis)
         rows = weight_rows(layer, layer.weight.detach().float())
         damped, shares[name] = moments.shrunk(mismatch[name])
-        rounded = compensated(rows, moments.mean.float(), damped, grid_of_rows(layer, parameters))
+        rounded = compensated(rows, moments.gram, damped, grid_of_rows(layer, parameters))
         store_weight(layer, weight_of_rows(layer, rounded), parameters, bits)
         if correct:
             errors = (rows - rounded).double() @ moments.column[..., None]

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zeroq.quantization.affine import weight_parameters
-from zeroq.rounding.compensated import Grid, compensated, greedy, improved, output_error
+from zeroq.rounding.compensated import Grid, compensated, greedy, improved
+from zeroq.rounding.gram import DenseGram
 
 
 def problem(seed: int, groups: int, outputs: int, inputs: int, bits: int, *, symmetric: bool) -> tuple:
@@ -47,14 +48,17 @@ def brute_force(rows: torch.Tensor, moments: torch.Tensor, grid: Grid) -> torch.
 @pytest.mark.parametrize("bits", [2, 3, 4, 8])
 def test_greedy_is_what_solving_again_after_every_weight_gives(bits, groups, outputs, inputs, symmetric):
     rows, moments, grid = problem(bits, groups, outputs, inputs, bits, symmetric=symmetric)
-    torch.testing.assert_close(greedy(rows, moments, grid), brute_force(rows, moments, grid), rtol=0, atol=1e-9)
+    torch.testing.assert_close(
+        greedy(rows, DenseGram(moments), grid), brute_force(rows, moments, grid), rtol=0, atol=1e-9
+    )
 
 
 def test_blocks_do_not_change_the_result(monkeypatch):
     rows, moments, grid = problem(0, 2, 3, 50, 3, symmetric=False)
-    whole = greedy(rows, moments, grid), improved(grid.nearest(rows), rows, moments, grid)
-    monkeypatch.setattr("zeroq.rounding.compensated.BLOCK", 7)
-    parts = greedy(rows, moments, grid), improved(grid.nearest(rows), rows, moments, grid)
+    gram = DenseGram(moments)
+    whole = greedy(rows, gram, grid), improved(grid.nearest(rows), rows, gram, grid)
+    monkeypatch.setattr("zeroq.rounding.gram.BLOCK", 7)
+    parts = greedy(rows, gram, grid), improved(grid.nearest(rows), rows, gram, grid)
     assert all(torch.allclose(one, other, atol=1e-9) for one, other in zip(whole, parts, strict=True))
 
 
@@ -69,22 +73,22 @@ def test_blocks_do_not_change_the_result(monkeypatch):
 )
 def test_no_output_errs_more_than_rounded_to_the_nearest(seed, groups, outputs, inputs, bits, damping):
     rows, moments, grid = problem(seed, groups, outputs, inputs, bits, symmetric=False)
-    damped = moments + (damping + 1e-9) * torch.eye(inputs, dtype=torch.float64)
-    found, nearest = compensated(rows, moments, damped, grid), grid.nearest(rows)
+    damped = DenseGram(moments + (damping + 1e-9) * torch.eye(inputs, dtype=torch.float64))
+    found, nearest = compensated(rows, DenseGram(moments), damped, grid), grid.nearest(rows)
     assert torch.allclose(found, grid.nearest(found), rtol=0, atol=1e-12)  # on the grid
-    allowed = output_error(nearest - rows, moments)
-    assert (output_error(found - rows, moments) <= allowed * (1 + 1e-9)).all()
+    allowed = DenseGram(moments).squares(nearest - rows)
+    assert (DenseGram(moments).squares(found - rows) <= allowed * (1 + 1e-9)).all()
 
 
 def test_improving_never_errs_more():
     rows, moments, grid = problem(1, 2, 3, 20, 2, symmetric=False)
-    nearest = grid.nearest(rows)
-    before, after = (output_error(each - rows, moments) for each in (nearest, improved(nearest, rows, moments, grid)))
+    nearest, gram = grid.nearest(rows), DenseGram(moments)
+    before, after = (gram.squares(each - rows) for each in (nearest, improved(nearest, rows, gram, grid)))
     assert (after <= before).all()
     assert (after < before).any()
 
 
 def test_inputs_without_correlations_are_rounded_to_the_nearest():
     rows, moments, grid = problem(2, 1, 4, 30, 3, symmetric=False)
-    alone = torch.diag_embed(moments.diagonal(dim1=1, dim2=2))
+    alone = DenseGram(torch.diag_embed(moments.diagonal(dim1=1, dim2=2)))
     assert torch.equal(compensated(rows, alone, alone, grid), grid.nearest(rows))

@@ -6,6 +6,7 @@ from timm.layers import BatchNormAct2d
 from torch import nn
 
 import zeroq
+from tests.zeroq.rounding.test_gram import as_matrix
 from zeroq.rounding.second_moments import SecondMoments
 from zeroq.rounding.trust import statistics_mismatch
 
@@ -67,8 +68,9 @@ def test_a_network_without_norms_knows_nothing(no_norm, images):
 def test_what_is_not_trusted_is_damped(images):
     moments = SecondMoments(nn.Conv2d(3, 4, 3), [images])
     trusted, distrusted = moments.shrunk(0.0)[0], moments.shrunk(0.5)[0]
-    level = moments.mean.diagonal(dim1=1, dim2=2).mean()
-    torch.testing.assert_close(distrusted - trusted, 0.5 * level * torch.eye(27, dtype=torch.float64)[None])
+    difference = as_matrix(distrusted) - as_matrix(trusted)
+    level = moments.gram.diagonal.mean()
+    torch.testing.assert_close(difference, 0.5 * level * torch.eye(27, dtype=torch.float64)[None])
 
 
 def test_damaged_statistics_are_refused(network, images):
