@@ -195,6 +195,6 @@ def least_of_bins(excess: numpy.ndarray, sums: numpy.ndarray, room: float, *, bi
     """
     within = numpy.flatnonzero(excess <= room)
     best = within[non_dominated(excess[within], sums[within])]
-    ends = numpy.ceil(excess[best] * (bins / room)) if room else numpy.zeros(len(best))
+    ends = numpy.ceil(excess[best] * bins / room) if room else numpy.zeros(len(best))
     # Sums fall with size, so that those of a bin that come last are its least.
     return pandas.Series(best).groupby(ends).tail(contenders).to_list()
