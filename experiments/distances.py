@@ -2,7 +2,7 @@
 
     python -m experiments.distances [networks=fashion/resnet18,…] [results=FOLDER]
 
-Gaussian noise, images distilled by the published recipe, and training images, each kind beside other training images.
+Gaussian noise, images distilled by the fast recipe, and training images, each kind beside other training images.
 A line a network, their table and their figure lie in results/distances.
 """
 
@@ -18,13 +18,13 @@ from experiments.core.config import typed
 from experiments.core.progress import console, progress_bar
 from experiments.core.sources import load_dataset, load_network
 from zeroq.distillation.distances import layer_distances
-from zeroq.distillation.published import distill
+from zeroq.distillation.fast import distill_fast
 from zeroq.errors import ZeroQError
 from zeroq.images import gaussian_images
 from zeroq.networks.pretrained import PretrainedNetwork
 from zeroq.networks.zoo import ARCHITECTURES
 
-COUNT, REFERENCE, ITERATIONS = 32, 512, 500
+COUNT, REFERENCE, ITERATIONS = 32, 512, 200
 SEED, OTHER_SEED = 0, 1
 
 
@@ -57,7 +57,7 @@ def calibration_images(network: PretrainedNetwork, real: torch.Tensor) -> list[t
     """Images of each of ``KINDS``."""
     shape = network.input.shape
     with progress_bar("distill") as progress:
-        distilled = distill(
+        distilled = distill_fast(
             network.module,
             shape,
             COUNT,

@@ -21,13 +21,13 @@ from zeroq.errors import ZeroQError
 from zeroq.whole import write_whole
 
 ROWS, FIGURE = "rows.jsonl", "by_layer.png"
-KINDS = ("Gaussian", "ZeroQ", "Real data*")
+KINDS = ("Gaussian", "ZeroQ, fast", "Real data*")
 NOTES = (
     "Median over the BatchNorm layers, and the largest. A channel's inputs, over images and places, count as a normal "
     "distribution; two are √((μ − μ′)² + (σ − σ′)²) apart, in units of the deviation that the layer recorded, and a "
     "layer's distance is the root of its channels' mean square.",
-    "32 images of each kind, seed 0, from 512 other training images. Real: 32 training images, of which so few are "
-    "that far from many.",
+    "Of 32 images of each kind (seed 0) from 512 other training images. Real: 32 training images, which are that far "
+    "from others because they are few.",
 )
 
 

@@ -3,14 +3,15 @@
 from experiments.analysis.cell import Cell, Table, frame_of, without_empty_settings
 from experiments.analysis.columns import column_and_settings
 from experiments.analysis.labels import bits_label, scores_label, settings_label
-from experiments.core.record import formatted
+from experiments.core.record import PLACEMENT, formatted
 
 ORDER = 65
 SETTING = "frontier"
 NOTES = (
     "Mean: bits of a weight. Ω: the sum of the layers' sensitivities. Joint: the divergence with all of the plan's "
     "weights quantized at once and float activations. Both in thousandths of a nat and, of both plans, on the images "
-    "of the grouped search.",
+    "of the grouped search. Each score is of a run of its own, and where sums are rounded otherwise, so are distilled "
+    "images others.",
 )
 
 
@@ -28,13 +29,14 @@ def tables(records: list[dict]) -> dict[str, Table]:
 def words(record: dict) -> dict[str, str]:
     """What is said of a run but for its search."""
     title, settings = column_and_settings(record)
+    if record["placement"] != PLACEMENT:
+        settings = settings | {"placement": record["placement"]}
     others = settings_label({key: value for key, value in settings.items() if key != SETTING})
     return {
         "Network": record["model"],
         "Bits": bits_label(record),
         "Method": title,
         "Settings": others,
-        "Placement": record["placement"],
         "Seed": str(record["seed"]),
     }
 
