@@ -3,12 +3,15 @@
 import sys
 from statistics import median
 
+import matplotlib.pyplot as plt
 import pandas
 import pytest
 from PIL import Image
 
 from experiments import distances
-from experiments.analysis.image_distances import KINDS, read_rows
+from experiments.analysis.image_distances import FIGURE, KINDS, draw, read_rows, table
+from experiments.analysis.style import STYLE, save
+from tests.paths import RESULTS
 from zeroq.networks import zoo
 
 
@@ -36,8 +39,8 @@ def test_a_network_has_a_line_a_row_and_a_panel(run):
     assert {kind: len(found) for kind, found in row["distances"].items()} == dict.fromkeys(KINDS, len(norms))
     middle = {kind: median(found) for kind, found in row["distances"].items()}
     assert middle["Real data*"] == min(middle.values())
-    table = pandas.read_csv(folder / "table.csv")
-    assert list(table["Network"]) == ["fashion/resnet18"]
+    written = pandas.read_csv(folder / "table.csv")
+    assert list(written["Network"]) == ["fashion/resnet18"]
     with Image.open(folder / "by_layer.png") as image:
         assert image.width > 200
     before = (folder / "rows.jsonl").read_bytes()
@@ -50,3 +53,12 @@ def test_what_is_wrong_is_one_sentence(run, tmp_path):
     (tmp_path / "distances").mkdir(exist_ok=True)
     (tmp_path / "distances" / "rows.jsonl").write_text("{\n")
     assert "is damaged" in run("networks=fashion/resnet18")
+
+
+def test_the_committed_table_and_figure_are_those_of_the_rows(tmp_path):
+    rows = read_rows(RESULTS / "distances")
+    for suffix, text in ((".md", table(rows).markdown()), (".tex", table(rows).latex()), (".csv", table(rows).csv())):
+        assert (RESULTS / "distances" / "table").with_suffix(suffix).read_text() == text
+    with plt.rc_context(STYLE):
+        save(draw(rows), tmp_path / "again.png")
+    assert (tmp_path / "again.png").read_bytes() == (RESULTS / "distances" / FIGURE).read_bytes()
