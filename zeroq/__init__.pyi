@@ -28,6 +28,7 @@ from .mixed_precision.choices import cost_frontier as cost_frontier
 from .mixed_precision.frontier import ParetoFrontier as ParetoFrontier
 from .mixed_precision.frontier import allocate as allocate
 from .mixed_precision.frontier import pareto_frontier as pareto_frontier
+from .mixed_precision.grouped import grouped_frontier as grouped_frontier
 from .mixed_precision.pairs import PairPlan as PairPlan
 from .mixed_precision.pairs import allocate_pairs as allocate_pairs
 from .mixed_precision.pairs import bit_operation_costs as bit_operation_costs

@@ -50,8 +50,9 @@ class QuantizationResult:
     (``distrusted_correlations``; 1 is rounding to the nearest), and for learned rounding by each block's first layer
     its error on images held out, as a share of that before (``learned_errors``; 1 where it stays). Where activations
     have widths of their own, ``activation_plan`` (by place) and, where the mean is planned, ``mean_activation_bits``;
-    with another budget than size what the plan has of it (``bops_share`` or ``planned_ms``). With a budget of seconds
-    ``work``, ``next_work`` (``work_within``) and the ``seconds`` that each stage took.
+    with another budget than size what the plan has of it (``bops_share`` or ``planned_ms``). Of a grouped search
+    (``grouped``) summed Ω and joint divergence, beside those of the exact plan. With a budget of seconds ``work``,
+    ``next_work`` (``work_within``) and the ``seconds`` that each stage took.
     """
 
     model: nn.Module

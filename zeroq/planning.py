@@ -14,7 +14,8 @@ from zeroq.mixed_precision.frontier import (
     pareto_frontier,
     widths_without_sensitivity,
 )
-from zeroq.mixed_precision.refine import refine
+from zeroq.mixed_precision.grouped import grouped_frontier
+from zeroq.mixed_precision.refine import MeasuredPlan, measure_plans, refine
 from zeroq.mixed_precision.sensitivity import SensitivityTable, sensitivity
 from zeroq.quantization.convert import resolve_weight_bits
 from zeroq.settings import Settings
@@ -87,14 +88,15 @@ def allocating(
     ``activation_omega`` are the sensitivities of activations that have a plan of their own.
     """
 
-    def compute(progress: Progress) -> tuple[ParetoFrontier | CostFrontier, dict[str, int], Any, dict[str, float]]:
+    def compute(progress: Progress) -> tuple[ParetoFrontier | CostFrontier, dict[str, int], Any, dict[str, Any]]:
         budget, activation_bits = settings.budget, settings.activation_bits
         # Where they have a plan of their own, or a budget that counts them, they are no plan yet.
         width = cast(int, activation_bits)
         if activation_omega is not None and not (budget and budget.counts_activations):
             activation_bits = allocate(activation_omega, average_bits=width)
         if budget is None:
-            return *weight_plan(network, images, settings, omega, progress), activation_bits, {}
+            frontier, plan, found = weight_plan(network, images, settings, omega, progress)
+            return frontier, plan, activation_bits, found
         chosen = budget.plan(network, images, omega, width if activation_omega is None else activation_omega)
         if activation_omega is not None and budget.counts_activations:
             activation_bits = chosen.activations
@@ -105,25 +107,39 @@ def allocating(
 
 def weight_plan(
     network: nn.Module, images: torch.Tensor, settings: Settings, omega: SensitivityTable, progress: Progress
-) -> tuple[ParetoFrontier, dict[str, int]]:
-    """The frontier of size, and each layer's bits: a plan of at most the mean bits, or what the settings say."""
+) -> tuple[ParetoFrontier, dict[str, int], dict[str, Any]]:
+    """The frontier of size, each layer's bits, and what to report of them.
+
+    The bits are a plan of at most the mean, or what the settings say.
+    """
     if not settings.mixed:
-        return pareto_frontier(omega), resolve_weight_bits(network, settings.weight_bits)
+        return pareto_frontier(omega), resolve_weight_bits(network, settings.weight_bits), {}
     average_bits = cast(float, settings.weight_bits)
     frontier = pareto_frontier(omega, fixed=widths_without_sensitivity(omega, average_bits))
+    budget = budget_bits(frontier.parameters, average_bits=average_bits, weights_mib=None)
+    how: dict[str, Any] = {
+        "direction": settings.direction,
+        "rounding": settings.measured_rounding,
+        "output": settings.output,
+        **settings.granularity,
+    }
     if settings.refine:
         measured = refine(
-            network,
-            images,
-            frontier,
-            average_bits=average_bits,
-            count=settings.refine,
-            direction=settings.direction,
-            rounding=settings.measured_rounding,
-            output=settings.output,
-            on_plan=progress,
-            **settings.granularity,
+            network, images, frontier, average_bits=average_bits, count=settings.refine, on_plan=progress, **how
         )
-        return frontier, measured[0].plan
-    budget = budget_bits(frontier.parameters, average_bits=average_bits, weights_mib=None)
-    return frontier, frontier[frontier.index_within(budget)].plan
+        return frontier, measured[0].plan, {}
+    exact = frontier[frontier.index_within(budget)].plan
+    if settings.frontier == "exact":
+        return frontier, exact, {}
+    plan = grouped_frontier(network, images, omega, average_bits=average_bits, on_group=progress, **how)[0].plan
+    return frontier, plan, {"grouped": beside(*measure_plans(network, images, [plan, exact], **how))}
+
+
+def beside(grouped: MeasuredPlan, exact: MeasuredPlan) -> dict[str, float]:
+    """Summed Ω and joint divergence, in nats, of what the grouped search found and of the exact frontier's plan."""
+    return {
+        "sensitivity": grouped.plan.sensitivity,
+        "divergence": grouped.joint_kl,
+        "exact_sensitivity": exact.plan.sensitivity,
+        "exact_divergence": exact.joint_kl,
+    }

@@ -12,6 +12,7 @@ from zeroq.errors import ZeroQError
 from zeroq.layers import weighted_layers
 from zeroq.mixed_precision.budget import Budget, Latency
 from zeroq.mixed_precision.divergence import Direction, check_direction
+from zeroq.mixed_precision.grouped import Search
 from zeroq.mixed_precision.outputs import Output, check_output
 from zeroq.mixed_precision.sensitivity import Mode, check_candidates, check_mode
 from zeroq.quantization.affine import FLOAT_BITS, Granularity
@@ -39,8 +40,9 @@ class Settings:
     or a plan. ``activation_bits`` is the mean over values of a plan over ``candidates`` if ``mixed_activations``, else
     every activation's width or a plan by place (``quantize``).
     Instead of mean bits, ``budget`` may bound bit operations or time (``zeroq.mixed_precision.budget``). ``refine`` > 0
-    measures that many plans near the budget jointly and keeps the best. ``bias_correction`` is ``empirical`` where the
-    images correct the biases (``correct_biases``), and for DFQ also ``analytic``. ``rounding`` is ``nearest``,
+    measures that many plans near the budget jointly and keeps the best. ``frontier`` is ``exact``, or ``grouped`` for
+    the search of the paper's appendix (``grouped_frontier``). ``bias_correction`` is ``empirical`` where the images
+    correct the biases (``correct_biases``), and for DFQ also ``analytic``. ``rounding`` is ``nearest``,
     ``compensated`` (``round_layer_by_layer``) or ``learned`` (``learn_rounding``). ``clipping`` is ``output_error``
     where the ranges of activations are cut to what disturbs least (``clip_ranges``). The rest is as in ``quantize``,
     ``sensitivity`` (``direction``, ``output``, ``devices``, and its ``mode`` as ``sensitivity``) and ``calibrate``
@@ -53,6 +55,7 @@ class Settings:
     candidates: Sequence[int] = (2, 4, 8)
     direction: Direction = "forward"
     refine: int = 0
+    frontier: Search = "exact"
     placement: Placement = "layer_inputs"
     per_channel: bool = True
     symmetric: bool | None = None
@@ -104,6 +107,9 @@ class Settings:
             raise ZeroQError(f"refine is a number of plans, 0 for none, at most {MOST_PLANS:,}, not {self.refine}")
         if self.refine and not self.mixed:
             raise ZeroQError("refine chooses among mixed-precision plans; leave it out, or mixed=True")
+        check_search(self.frontier)
+        if self.frontier == "grouped":
+            self._check_grouped()
         if self.mixed and isinstance(self.weight_bits, Mapping):
             raise ZeroQError("weight_bits names every layer's bits already; give the mean bits, or mixed=False")
         if self.mixed_activations and isinstance(self.activation_bits, Mapping):
@@ -118,6 +124,15 @@ class Settings:
             check_mean("activation", self.activation_bits, candidates)
         if self.budget is not None:
             self._check_budget()
+
+    def _check_grouped(self) -> None:
+        """Raise ZeroQError for the grouped search beside what it does not go with."""
+        if not self.mixed:
+            raise ZeroQError("frontier='grouped' chooses a mixed-precision plan; leave it out, or mixed=True")
+        if self.refine:
+            raise ZeroQError("refine measures plans of the exact frontier, and frontier='grouped' its own; choose one")
+        if self.budget is not None:
+            raise ZeroQError("frontier='grouped' is of sizes; leave it out where operations or time are the budget")
 
     def _check_budget(self) -> None:
         """Raise ZeroQError for a budget beside what it does not go with."""
@@ -142,6 +157,12 @@ def check_mean(what: str, mean: Any, candidates: Sequence[int]) -> None:
             f"the budget is above the widest candidate: mean {what} bits must be at most {candidates[-1]}, not "
             f"{mean:g}; lower the budget or add wider candidate bits"
         )
+
+
+def check_search(frontier: str) -> None:
+    """Raise ZeroQError for a way to find plans that does not exist."""
+    if frontier not in get_args(Search):
+        raise ZeroQError(f"frontier must be one of {', '.join(get_args(Search))}, not {frontier!r}")
 
 
 def check_bias_correction(bias_correction: str) -> None:

@@ -159,6 +159,7 @@ class RunConfig:
     percentile: float | None
     sensitivity: str
     sensitivity_direction: str
+    frontier: str
     device: str
     outputs: Path
     force: bool
@@ -173,6 +174,7 @@ class RunConfig:
             candidates=self.bits.candidates,
             direction=self.sensitivity_direction,
             refine=self.bits.refine,
+            frontier=self.frontier,
             placement=self.placement,
             symmetric=self.symmetric,
             percentile=self.percentile,

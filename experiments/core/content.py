@@ -35,7 +35,7 @@ FLOAT32_DIGITS = "%.9g"
 SHOWN_IMAGES = 16
 SHOWN_PIXELS = 2**17
 # What a report says of plans that not every run has.
-PLANNED = ("activation_plan", "mean_activation_bits", "bops_share", "planned_ms")
+PLANNED = ("activation_plan", "mean_activation_bits", "bops_share", "planned_ms", "grouped")
 # Data whose licence (MIT) lets anyone pass them on.
 FREE_DATA = (FashionMNIST.name, FashionScenes.name)
 

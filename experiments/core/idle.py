@@ -10,6 +10,7 @@ OF_SENSITIVITIES = (
     "sensitivity",
     "method.sensitivity",
     "sensitivity_direction",
+    "frontier",
 )
 
 

@@ -76,6 +76,15 @@ class Deployment(TypedDict):
     versions: dict[str, str]
 
 
+class Grouped(TypedDict):
+    """What the grouped search found: summed Ω and joint divergence in nats, beside those of the exact plan."""
+
+    sensitivity: float
+    divergence: float
+    exact_sensitivity: float
+    exact_divergence: float
+
+
 class Record(TypedDict):
     """What ``record.json`` holds: the one declaration of its fields, which ``validation_error`` checks.
 
@@ -84,7 +93,7 @@ class Record(TypedDict):
     ``data_digest`` the first digits of a hash of them. Losses are of Eq. 3, ``divergence`` is KL in nats. Only where
     activations have a plan there are ``activation_plan`` (by place) and ``mean_activation_bits`` (over values), and
     only where that is the budget ``bops_share`` (of W8/A8's bit operations) or ``planned_ms`` (of all Conv and Linear
-    layers).
+    layers). ``grouped`` is of runs with ``frontier=grouped``.
     """
 
     schema: int
@@ -129,6 +138,7 @@ class Record(TypedDict):
     mean_activation_bits: NotRequired[float]
     bops_share: NotRequired[float]
     planned_ms: NotRequired[float]
+    grouped: NotRequired[Grouped]
     deployed_mib: NotRequired[float]
     deployed_value: NotRequired[float]
     deployment: NotRequired[Deployment]

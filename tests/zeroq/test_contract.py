@@ -166,6 +166,7 @@ def test_settings_are_refused_before_distilling(timm_network, monkeypatch):
         ({"direction": "sideways"}, "direction"),
         ({"refine": -1}, "refine"),
         ({"refine": 1.5}, "refine"),
+        ({"frontier": "rough"}, "frontier"),
         ({"seed": 1.5}, "seed must be"),
         ({"learning_rate": "a"}, "learning_rate must be"),
         ({"size": 0}, "size is a number of pixels"),

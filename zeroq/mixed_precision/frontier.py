@@ -63,12 +63,7 @@ class ParetoFrontier(Sequence[FrontierPoint]):
         """
         index = int(numpy.searchsorted(self.size_bits, size_bits, side="right")) - 1
         if index < 0:
-            smallest = self.size_bits[0]
-            raise ZeroQError(
-                f"the budget is below the smallest candidate: the smallest plan has {smallest / self.parameters:g} "
-                f"bits a weight on average ({smallest / BITS_PER_MIB:.4g} MiB of weights); raise the budget or "
-                f"add narrower candidate bits"
-            )
+            raise below_smallest(int(self.size_bits[0]), self.parameters)
         return index
 
 
@@ -121,6 +116,14 @@ def budget_bits(parameters: int, *, average_bits: float | None, weights_mib: flo
     budget = average_bits * parameters if average_bits is not None else weights_mib * BITS_PER_MIB
     # Rounded, because a plan's own mean times the parameters may fall a hair below its size.
     return round(budget, 3)
+
+
+def below_smallest(size_bits: int, parameters: int) -> ZeroQError:
+    """The error of a budget that not even the smallest plan keeps, which has ``size_bits``."""
+    return ZeroQError(
+        f"the budget is below the smallest candidate: the smallest plan has {size_bits / parameters:g} bits a weight "
+        f"on average ({size_bits / BITS_PER_MIB:.4g} MiB of weights); raise the budget or add narrower candidate bits"
+    )
 
 
 def _parameters(omega: SensitivityTable) -> dict[str, int]:

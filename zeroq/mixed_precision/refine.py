@@ -4,7 +4,7 @@ The frontier assumes that the layers' sensitivities add up. The paper's appendix
 by group; here the best few plans near the budget are measured as a whole.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy
@@ -67,6 +67,25 @@ def refine(
     last = frontier.index_within(budget)
     first = min(int(numpy.searchsorted(frontier.size_bits, NEAR * budget)), last)
     indices = numpy.unique(numpy.linspace(first, last, count).round().astype(int))
+    plans = [frontier[index].plan for index in indices]
+    how: dict[str, Any] = {"per_channel": per_channel, "symmetric": symmetric, "rounding": rounding}
+    measured = measure_plans(model, images, plans, direction=direction, output=output, on_plan=on_plan, **how)
+    return sorted(measured, key=lambda candidate: candidate.joint_kl)
+
+
+def measure_plans(
+    model: nn.Module,
+    images: torch.Tensor,
+    plans: Sequence[BitPlan],
+    *,
+    direction: Direction = "forward",
+    per_channel: bool = True,
+    symmetric: bool = False,
+    rounding: Rounding = "nearest",
+    output: Output = None,
+    on_plan: Callable[[int, int], None] = lambda done, total: None,
+) -> list[MeasuredPlan]:
+    """Each plan with its joint KL; arguments and errors as in ``refine``."""
     how: dict[str, Any] = {"per_channel": per_channel, "symmetric": symmetric, "rounding": rounding}
     if rounding != "nearest":
         how["images"] = images
@@ -74,10 +93,8 @@ def refine(
     with evaluating(model), torch.no_grad():
         reference = class_scores(model, images, reading)
         measured = []
-        for done, index in enumerate(indices, start=1):
-            plan = frontier[index].plan
-            quantized = quantize(model, plan, FLOAT_BITS, **how)
-            changed = class_scores(quantized, images, reading)
+        for done, plan in enumerate(plans, start=1):
+            changed = class_scores(quantize(model, plan, FLOAT_BITS, **how), images, reading)
             measured.append(MeasuredPlan(plan, divergence(reference, changed, direction, reading.kind)))
-            on_plan(done, len(indices))
-    return sorted(measured, key=lambda candidate: candidate.joint_kl)
+            on_plan(done, len(plans))
+    return measured

@@ -69,6 +69,8 @@ from zeroq.networks.pretrained import PretrainedNetwork
         (["sensitivity=guessed", *QUICK], "sensitivities are exact or estimated"),
         (["method=dfq", "sensitivity=estimated"], "measures no sensitivities"),
         (["sensitivity_direction=sideways", *QUICK], "direction must be one of"),
+        (["frontier=rough", *QUICK], "frontier must be one of exact, grouped"),
+        (["frontier=grouped", "bits=w4a8"], "frontier='grouped' chooses a mixed-precision plan"),
         (["bits=mp4a8", "bits.refine=-1", *QUICK], "refine is a number of plans"),
         (["method=real", "distill.count=0"], "count must be at least 1"),
         (["tracker=online"], "log in with `wandb login`"),

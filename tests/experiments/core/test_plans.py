@@ -1,4 +1,4 @@
-"""Runs whose activations have a plan, or whose budget is not of size: their records say so, and no others do."""
+"""Runs with another plan than of sizes, exactly, for weights alone: their records say so, and no others do."""
 
 import json
 
@@ -14,7 +14,7 @@ from zeroq.quantization.operations import bit_operations, multiply_accumulates
 
 WORDS = ("model=fashion/resnet18", "distill.count=2", "distill.iterations=2", "tracker=disabled", "bits=mp4a8")
 WORDS += ("sensitivity=estimated",)
-NEW = {"activation_plan", "mean_activation_bits", "bops_share", "planned_ms"}
+NEW = {"activation_plan", "mean_activation_bits", "bops_share", "planned_ms", "grouped"}
 
 
 @pytest.fixture
@@ -58,6 +58,17 @@ def test_a_budget_of_bit_operations(record_of):
     assert float(found["w_bits"][2:]) == pytest.approx(found["mean_weight_bits"], abs=0.01)
     assert float(found["a_bits"][2:]) == pytest.approx(found["mean_activation_bits"], abs=0.01)
     assert found["settings"]["bits.bops_share"] == "0.4"
+
+
+def test_a_grouped_search(record_of):
+    plain, found = record_of("seed=2"), record_of("seed=2", "frontier=grouped")
+    assert NEW & found.keys() == {"grouped"}
+    assert found["settings"]["frontier"] == "grouped"
+    omega = pandas.read_csv(found["folder"] / "sensitivity.csv", index_col=0).rename(columns=int)
+    for name, record in (("sensitivity", found), ("exact_sensitivity", plain)):
+        total = sum(omega.loc[layer, bits] for layer, bits in record["plan"].items())
+        assert found["grouped"][name] == pytest.approx(total)
+    assert found["mean_weight_bits"] <= 4
 
 
 def test_a_budget_of_time(record_of, monkeypatch):

@@ -7,6 +7,7 @@ from math import sqrt
 
 from tests.results.facts import EFFICIENTNET, records
 from zeroq.distillation import fast, published
+from zeroq.mixed_precision.grouped import grouped_frontier
 
 
 def passages() -> Iterator[str]:
@@ -17,6 +18,9 @@ def passages() -> Iterator[str]:
     iterations = inspect.signature(fast.distill_fast).parameters["iterations"].default
     yield f"Gaussian noise of standard deviation {fast.INITIAL_DEVIATION}, in {iterations} iterations"
     yield f"Its pixels stay within {fast.FARTHEST_PIXEL:g} standard deviations"
+    search = {name: each.default for name, each in inspect.signature(grouped_frontier).parameters.items()}
+    yield f"{search['layers']} layers a group, {search['bins']} bins up to the budget"
+    yield f"{search['contenders']} choices a bin"
     yield f"EfficientNet-Lite0 has {channels(EFFICIENTNET, 'next to no weight')} of them"
     assert channels("fashion/mobilenetv2", "high-bias absorption") == 1
     others = [record for record in records() if record["model"] not in ("fashion/mobilenetv2", EFFICIENTNET)]
