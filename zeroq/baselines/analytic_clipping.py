@@ -55,7 +55,7 @@ def analytic_range(values: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch
         alpha = laplace_clipping(bits) * absolute
     else:
         alpha = normal_clipping(bits) * standard
-    return torch.maximum(low, center - alpha), torch.minimum(high, center + alpha)
+    return torch.maximum(low.clamp_max(0), center - alpha), torch.minimum(high, center + alpha)
 
 
 def _root(rising: Callable[[float], float]) -> float:

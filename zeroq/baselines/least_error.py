@@ -7,13 +7,18 @@ from zeroq.layers import channel_axis, weighted_layers
 from zeroq.quantization.affine import FLOAT_BITS, affine_parameters, fake_quantize
 from zeroq.quantization.layers import store_weight
 
-BOTH, LOW, HIGH = slice(0, 2), slice(0, 1), slice(1, 2)
-# First the whole range is shrunk, to a 64th at most; then either end moves by so much, finer the second time.
-SHRUNK = torch.logspace(0, -6, 65, base=2).tolist()
-COARSE = torch.logspace(-0.5, 0.5, 17, base=2).tolist()
-FINE = torch.logspace(-0.1, 0.1, 17, base=2).tolist()
-MOVES = ((BOTH, SHRUNK), (LOW, COARSE), (HIGH, COARSE), (LOW, FINE), (HIGH, FINE))
-SYMMETRIC_MOVES = ((BOTH, SHRUNK), (BOTH, FINE))
+# Factors of both ends. First the whole range is shrunk, to a 64th at most, as it is and with either end much closer to
+# 0: few bits leave few zero points, and the best scale differs from one to the next. Then each end moves on its own.
+SHRUNK = torch.logspace(0, -6, 41, base=2).tolist()
+TILTS = ((1, 1), (0.5, 1), (0.25, 1), (1, 0.5), (1, 0.25))
+COARSE = torch.logspace(-0.4, 0.4, 17, base=2).tolist()
+FINE = torch.logspace(-0.06, 0.06, 17, base=2).tolist()
+MOVES = (
+    [(low * share, high * share) for low, high in TILTS for share in SHRUNK],
+    *([move for factor in factors for move in ((factor, 1), (1, factor))] for factors in (COARSE, FINE)),
+    [(factor, factor) for factor in FINE],
+)
+SYMMETRIC_MOVES = tuple([(factor, factor) for factor in factors] for factors in (SHRUNK, COARSE, FINE))
 # More values of an activation are sampled.
 MOST_VALUES = 2**20
 
@@ -21,8 +26,8 @@ MOST_VALUES = 2**20
 def least_error_ends(values: torch.Tensor, bits: int, *, symmetric: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
     """The ends of the grids whose quantized values are closest to ``values`` [rows, values], each [rows].
 
-    A search along one end after the other (Choukroun et al. 2019 search for the one scale of a symmetric grid): Σ (x −
-    x̂)² is no higher than that of the min–max grid, where it begins, and no range is wider.
+    Found by trying: Σ (x − x̂)² is no higher than that of the min–max grid, the first that is tried, and no range is
+    wider. Choukroun et al. 2019 search for the one scale of a symmetric grid.
     """
     low, high = values.amin(1).clamp_max(0), values.amax(1).clamp_min(0)
     if symmetric:
@@ -30,11 +35,10 @@ def least_error_ends(values: torch.Tensor, bits: int, *, symmetric: bool = False
         low = -high
     whole = ends = torch.stack([low, high])
     least = _squared_errors(values, ends, bits, symmetric=symmetric)
-    for moved, factors in SYMMETRIC_MOVES if symmetric else MOVES:
+    for moves in SYMMETRIC_MOVES if symmetric else MOVES:
         start = ends
-        for factor in factors:
-            tried = start.clone()
-            tried[moved] *= factor
+        for factors in moves:
+            tried = start * start.new_tensor(factors)[:, None]
             tried = torch.where(tried.abs() > whole.abs(), whole, tried)
             error = _squared_errors(values, tried, bits, symmetric=symmetric)
             ends = torch.where(error < least, tried, ends)
