@@ -10,9 +10,10 @@ from zeroq.quantization.affine import FLOAT_BITS
 def correct_weights(quantized: nn.Module, model: nn.Module) -> None:
     """Move and scale each output channel of the rounded weights: ŵ ← ξ (ŵ + μ).
 
-    μ = E w − E ŵ and ξ = ‖w − E w‖ / ‖ŵ − E ŵ‖; a channel without spread keeps its scale. ``model`` is the float
-    network that ``quantized`` was made of, which is changed in place. A corrected weight is scale · (q − zero point) +
-    ``weight_shift``, a buffer [outputs], so that it lies between the integers of its grid.
+    μ = E w − E ŵ and ξ = ‖w − E w‖ / ‖ŵ − E ŵ‖: around its mean, which is ξ E w, a channel has the norm of the float
+    one. A channel without spread keeps its scale. Changes ``quantized`` in place; ``model`` is the float network that
+    it was made of. A corrected weight is scale · (q − zero point) + ``weight_shift``, a buffer [outputs], so that it
+    lies between the integers of its grid.
     """
     originals = weighted_layers(model)
     for name, layer in weighted_layers(quantized).items():
