@@ -16,14 +16,14 @@ from torch import fx, nn
 from zeroq.errors import ZeroQError
 from zeroq.mixed_precision.sensitivity import Mode
 from zeroq.rounding.quantize import Rounding
-from zeroq.settings import BiasCorrection, Clipping, Settings
+from zeroq.settings import BiasCorrection, Clipping, Settings, WeightRanges
 
 Images = Literal["distilled", "gaussian", "real", "none"]
 Ranges = Literal["images", "statistics", "batch"]
 # The graph of a float network (and its input's shape) → the network that is quantized in its place.
 Rewrite = Callable[[nn.Module, tuple[int, int, int]], fx.GraphModule]
 # What a method chooses among the settings; a caller's own choice goes before it.
-OWN_SETTINGS = ("per_channel", "bias_correction", "rounding", "clipping", "candidates", "sensitivity")
+OWN_SETTINGS = ("per_channel", "bias_correction", "rounding", "clipping", "weight_ranges", "candidates", "sensitivity")
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,14 @@ class Method:
         images: where calibration images come from; ``real`` ones are the caller's.
         ranges: what activation ranges are taken from: ``images``, BatchNorm's ``statistics`` (β ± 6γ), or each
             ``batch`` that is scored. Ranges from images come with sensitivities, and so with mixed precision.
+        uniform: all layers have the same width, and no sensitivities are measured.
         steps: what is done to a copy of the float network first, such as DFQ's ``Steps``.
+        expansion: the share of each layer's input channels that are split in two (``split_outlier_channels``).
         per_channel: one weight range for each output channel, or one for the tensor.
-        bias_correction: how biases are corrected once weights are rounded.
+        bias_correction: how biases are corrected once weights are rounded, or the ``weights`` themselves.
         rounding: of weights, to the ``nearest``, ``compensated`` or ``learned``.
-        clipping: of activation ranges, ``none`` or by ``output_error``.
+        clipping: of activation ranges, ``none``, by ``output_error`` or ``squared_error``, or ``analytic``.
+        weight_ranges: ``min_max``, or those of least ``squared_error``.
         candidates: bits that mixed precision chooses from.
         sensitivity: ``exact`` or ``estimated``.
         recipe: of distilled images, by its name.
@@ -48,11 +51,14 @@ class Method:
     name: str
     images: Images = "distilled"
     ranges: Ranges = "images"
+    uniform: bool = False
     steps: Rewrite | None = None
+    expansion: float = 0.0
     per_channel: bool = True
     bias_correction: BiasCorrection = "none"
     rounding: Rounding = "nearest"
     clipping: Clipping = "none"
+    weight_ranges: WeightRanges = "min_max"
     candidates: Sequence[int] = (2, 4, 8)
     sensitivity: Mode = "exact"
     recipe: str = "published"
@@ -60,7 +66,7 @@ class Method:
     @property
     def measures_sensitivities(self) -> bool:
         """Whether the method knows which layers need more bits than others."""
-        return self.ranges == "images"
+        return self.ranges == "images" and not self.uniform
 
     def settings(
         self,
@@ -113,17 +119,28 @@ class Method:
             )
         if settings.clipping != "none" and self.ranges != "images":
             raise ZeroQError("clipping is of ranges from images; choose clipping='none', or ranges='images'")
+        self._check_expansion(settings)
         self._check_ranges(settings)
 
+    def _check_expansion(self, settings: Settings) -> None:
+        if not self.expansion:
+            return
+        if not 0 < self.expansion <= 1:
+            raise ZeroQError(f"expansion is a share of a layer's channels, at most 1, not {self.expansion}")
+        if settings.mixed:
+            raise ZeroQError("split channels are no part of the size that a plan keeps to; choose mixed=False")
+        if self.steps is not None:
+            raise ZeroQError("channels are split in the network as it came; leave out the expansion, or DFQ's steps")
+
     def _check_ranges(self, settings: Settings) -> None:
+        if settings.percentile is not None and self.ranges != "images":
+            raise ZeroQError(f"percentile is of ranges from images, and method {self.name} has none")
         if self.measures_sensitivities:
             return
-        if settings.percentile is not None:
-            raise ZeroQError(f"percentile is of ranges from images, and method {self.name} has none")
         if settings.mixed:
             raise ZeroQError(
-                f"method {self.name} measures no sensitivities, so it has no mixed precision; take the ranges from "
-                f"images, or mixed=False"
+                f"method {self.name} measures no sensitivities, so it has no mixed precision; choose mixed=False, or "
+                f"a method that is not uniform and takes its ranges from images"
             )
         if settings.mixed_activations:
             raise ZeroQError(

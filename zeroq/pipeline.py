@@ -8,8 +8,13 @@ import torch
 from torch import nn
 
 from zeroq.baselines.analytic_bias_correction import correct_biases_analytically
+from zeroq.baselines.analytic_clipping import analytic_range
 from zeroq.baselines.dfq import Steps, set_ranges, skipped_steps, steps_without_statistics
+from zeroq.baselines.least_error import least_error_range, set_least_error_weights
+from zeroq.baselines.outlier_splitting import split_outlier_channels, unsplit_layers
 from zeroq.baselines.propagation import activation_moments
+from zeroq.baselines.tensor_ranges import choose_ranges
+from zeroq.baselines.weight_correction import correct_weights
 from zeroq.borrowing import borrows
 from zeroq.distillation.recipe import Distillation
 from zeroq.errors import ZeroQError
@@ -127,6 +132,9 @@ def quantize_by_method(
             frontier, plan, activation_bits, planned = found
         else:
             plan = resolve_weight_bits(network, settings.weight_bits)
+        split = None
+        if method.expansion:
+            network = split = split_outlier_channels(network, shape, plan, method.expansion, **settings.granularity)
 
         def quantized_network(progress: Progress) -> nn.Module:
             nearest, how = settings.rounding == "nearest", settings.granularity
@@ -145,6 +153,11 @@ def quantize_by_method(
                 set_ranges(quantized, *moments)
             if settings.clipping == "output_error":
                 clip_ranges(quantized, network, seen, settings.output)
+            elif settings.clipping != "none":
+                by_values = {"squared_error": least_error_range, "analytic": analytic_range}
+                choose_ranges(quantized, seen, by_values[settings.clipping])
+            if settings.weight_ranges == "squared_error":
+                set_least_error_weights(quantized, network, **how)
             correct = settings.bias_correction == "empirical"
             if not nearest:
                 shares.update(
@@ -154,6 +167,8 @@ def quantize_by_method(
                 correct_biases(quantized, network, seen)
             if settings.rounding == "learned":
                 learned.update(learn_rounding(quantized, network, seen, on_block=progress, **how))
+            if settings.bias_correction == "weights":
+                correct_weights(quantized, network)
             if settings.bias_correction == "analytic" and graph is not None and moments is not None:
                 layer_inputs, _ = moments
                 correct_biases_analytically(quantized, graph, layer_inputs)
@@ -164,7 +179,8 @@ def quantize_by_method(
         quantized = run_stage(Stage("calibrate", quantized_network))
     if not is_channels_last(model):
         quantized.to(memory_format=torch.contiguous_format)  # a state dict then reloads to the same outputs
-    report = describe(model, quantized, plan) | planned | work
+    report = describe(model if split is None else split, quantized, plan) | planned | work
+    report["fp32_size_mib"] = size_mib(model)
     if isinstance(activation_bits, Mapping):
         report["activation_plan"] = dict(activation_bits)
     if activation_omega is not None:
@@ -175,6 +191,8 @@ def quantize_by_method(
         report["learned_errors"] = learned
     if losses is not None:
         report["distill_losses"] = losses
+    if split is not None and (left := unsplit_layers(split)):
+        report["skipped_steps"] = [f"outlier channel splitting of layers in groups or not plain: {', '.join(left)}"]
     if graph is not None and isinstance(method.steps, Steps):
         report["skipped_steps"] = skipped_steps(graph, method.steps, settings.bias_correction)
         if moments is not None:
@@ -195,7 +213,7 @@ def check(
     seconds: float | None,
 ) -> None:
     """Raise ZeroQError for what a stage would refuse later, after minutes of work."""
-    if input_shape is not None or method.steps is not None or method.uses_images(settings):
+    if input_shape is not None or method.steps is not None or method.expansion or method.uses_images(settings):
         check_input_shape(input_shape)
     settings.check(model, input_shape)
     method.check(settings, given=images is not None)

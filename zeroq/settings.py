@@ -28,8 +28,9 @@ from zeroq.quantization.convert import (
 from zeroq.rounding.quantize import Rounding, check_rounding
 
 MOST_PLANS = 10_000  # each is a pass of all images
-BiasCorrection = Literal["none", "analytic", "empirical"]
-Clipping = Literal["none", "output_error"]
+BiasCorrection = Literal["none", "analytic", "empirical", "weights"]
+Clipping = Literal["none", "output_error", "squared_error", "analytic"]
+WeightRanges = Literal["min_max", "squared_error"]
 
 
 @dataclass(frozen=True)
@@ -42,11 +43,13 @@ class Settings:
     Instead of mean bits, ``budget`` may bound bit operations or time (``zeroq.mixed_precision.budget``). ``refine`` > 0
     measures that many plans near the budget jointly and keeps the best. ``frontier`` is ``exact``, or ``grouped`` for
     the search of the paper's appendix (``grouped_frontier``). ``bias_correction`` is ``empirical`` where the images
-    correct the biases (``correct_biases``), and for DFQ also ``analytic``. ``rounding`` is ``nearest``,
-    ``compensated`` (``round_layer_by_layer``) or ``learned`` (``learn_rounding``). ``clipping`` is ``output_error``
-    where the ranges of activations are cut to what disturbs least (``clip_ranges``). The rest is as in ``quantize``,
-    ``sensitivity`` (``direction``, ``output``, ``devices``, and its ``mode`` as ``sensitivity``) and ``calibrate``
-    (``percentile``).
+    correct the biases (``correct_biases``), ``weights`` where weights keep their mean and norm (``correct_weights``),
+    and for DFQ also ``analytic``. ``rounding`` is ``nearest``, ``compensated`` (``round_layer_by_layer``) or
+    ``learned`` (``learn_rounding``). ``clipping`` is ``output_error`` where the ranges of activations are cut to what
+    disturbs least (``clip_ranges``), ``squared_error`` where to the grid closest to the values
+    (``least_error_range``), ``analytic`` where their distribution says (``analytic_range``). ``weight_ranges`` are
+    ``min_max``, or those of least ``squared_error``. The rest is as in ``quantize``, ``sensitivity`` (``direction``,
+    ``output``, ``devices``, and its ``mode`` as ``sensitivity``) and ``calibrate`` (``percentile``).
     """
 
     weight_bits: float | Mapping[str, int] = 4
@@ -63,6 +66,7 @@ class Settings:
     bias_correction: BiasCorrection = "none"
     rounding: Rounding = "nearest"
     clipping: Clipping = "none"
+    weight_ranges: WeightRanges = "min_max"
     sensitivity: Mode = "exact"
     devices: Sequence[str] = ()
     mixed_activations: bool = False
@@ -101,6 +105,7 @@ class Settings:
         check_bias_correction(self.bias_correction)
         check_rounding(self.rounding)
         check_clipping(self.clipping)
+        self._check_weights()
         if self.clipping != "none" and self.percentile is not None:
             raise ZeroQError("clipping chooses the ends of activation ranges, and so does percentile; leave one out")
         if not isinstance(self.refine, int) or not 0 <= self.refine <= MOST_PLANS:
@@ -133,6 +138,31 @@ class Settings:
             raise ZeroQError("refine measures plans of the exact frontier, and frontier='grouped' its own; choose one")
         if self.budget is not None:
             raise ZeroQError("frontier='grouped' is of sizes; leave it out where operations or time are the budget")
+
+    def _check_weights(self) -> None:
+        """Raise ZeroQError for ways to treat weights and ranges that do not go together."""
+        if self.weight_ranges not in get_args(WeightRanges):
+            raise ZeroQError(
+                f"weight_ranges must be one of {', '.join(get_args(WeightRanges))}, not {self.weight_ranges!r}"
+            )
+        for what, chosen in (
+            ("weight_ranges='squared_error'", self.weight_ranges == "squared_error"),
+            ("bias_correction='weights'", self.bias_correction == "weights"),
+        ):
+            if chosen and self.rounding != "nearest":
+                raise ZeroQError(f"{what} is of weights that are rounded to the nearest; leave it out, or the rounding")
+            if chosen and self.mixed:
+                raise ZeroQError(f"{what} is no part of what plans are measured with; leave it out, or mixed=False")
+        if self.bias_correction == "weights" and self.placement == "integer":
+            raise ZeroQError(
+                "bias_correction='weights' moves weights between the integers that placement integer multiplies; "
+                "choose placement='layer_inputs'"
+            )
+        if self.mixed_activations and self.clipping in ("squared_error", "analytic"):
+            raise ZeroQError(
+                f"clipping={self.clipping!r} is no part of what plans are measured with; leave it out, or "
+                f"mixed_activations=False"
+            )
 
     def _check_budget(self) -> None:
         """Raise ZeroQError for a budget beside what it does not go with."""

@@ -49,6 +49,9 @@ class Column:
 COLUMNS = (
     Column("Naive", "naive", color="#999999", calibration="Naive"),
     Column("DFQ", "dfq", color="#66a182", reported="dfq", ablated=True),
+    Column("OMSE", "omse", color="#3d5a80"),
+    Column("OCS", "ocs", color="#98c1d9"),
+    Column("ACIQ", "aciq", color="#b07d4f"),
     Column("Gaussian", "gaussian", color="#edae49", images="Gaussian", pictures=(GIVEN,), calibration="Gaussian"),
     Column(
         "ZeroQ",

@@ -109,7 +109,7 @@ def name_and_settings(
     given = settings = other_settings(overrides, changed_value)
     if given:
         method = config().method
-        settings = without_idle(given, method.images, method.ranges)
+        settings = without_idle(given, method.images, method.ranges, uniform=method.uniform)
     return run_name(choices, settings, seed), settings, [key for key in given if key not in settings]
 
 

@@ -24,6 +24,8 @@ TRACKER_MODES = ("offline", "online", "disabled")
 # What a search can go by: the quantized network's distance from the float one, without data, or its score.
 OBJECTIVES = ("divergence", "value")
 
+# What a method's YAML says beside its settings and DFQ's steps.
+OWN_PARTS = ("images", "ranges", "uniform", "expansion")
 # Budgets other than mean bits, and their units.
 BUDGETS = {"size_mib": "MiB", "bops_share": "bit operations", "latency_ms": "milliseconds"}
 
@@ -73,7 +75,9 @@ class MethodConfig:
     name: str
     images: str
     ranges: str
+    uniform: bool
     per_channel: bool
+    expansion: float
     dfq: bool
     replace_relu6: bool
     equalize: bool
@@ -81,6 +85,7 @@ class MethodConfig:
     bias_correction: str
     rounding: str
     clipping: str
+    weight_ranges: str
     candidates: list[int]
     sensitivity: str
 
@@ -90,7 +95,7 @@ class MethodConfig:
         steps = None if isinstance(own.steps, Steps) else own.steps
         if self.dfq:
             steps = Steps(self.replace_relu6, self.equalize, self.absorb)
-        chosen = {key: getattr(self, key) for key in ("images", "ranges", *OWN_SETTINGS)}
+        chosen = {key: getattr(self, key) for key in (*OWN_PARTS, *OWN_SETTINGS)}
         return replace(own, steps=steps, **chosen)
 
 
@@ -235,7 +240,7 @@ def check_settings_matter(run: RunConfig, given: Collection[str]) -> None:
     """
     method = run.method
     for key in sorted(given):
-        if of := what_it_is_of(key, method.images, method.ranges):
+        if of := what_it_is_of(key, method.images, method.ranges, uniform=method.uniform):
             has = "measures none" if of == "sensitivities" else "has none"
             raise ZeroQError(f"{key} is of {of}, and method {method.name} {has}; leave it out")
     if "bits.weight" in given and (budgets := [each for each in BUDGETS if getattr(run.bits, each) is not None]):

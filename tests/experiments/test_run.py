@@ -124,6 +124,20 @@ def test_dfq_and_its_record(command, outputs, method, granularity, ranges):
     assert len(sensitivities) == ranges
 
 
+@pytest.mark.parametrize(
+    ("method", "granularity"), [("omse", "per_channel"), ("ocs", "per_tensor"), ("aciq", "per_channel")]
+)
+def test_the_other_baselines_and_their_records(command, outputs, method, granularity):
+    assert command(f"method={method}", "bits=mp4a8", "tracker=disabled", "distill.iterations=2") == 0
+    (folder,) = (outputs / "runs").glob(f"fashion-resnet18,{method},mp4a8*")
+    content = json.loads((folder / "record.json").read_text())
+    assert (content["w_bits"], content["granularity"]) == ("4", granularity)  # uniform
+    assert content["weight_layers"] == content["quantized_weight_layers"] == content["quantized_activations"] == 21
+    added = content["size_mib"] / content["fp32_size_mib"] * 8 - 1
+    assert 0.01 < added < 0.05 if method == "ocs" else added == pytest.approx(0)
+    assert not (folder / "sensitivity.csv").exists()
+
+
 def test_skipped_steps_are_said(command, capsys, monkeypatch, no_norm):
     flat = nn.Sequential(nn.Conv2d(1, 3, 1), *no_norm, nn.Linear(5, 10))
     network = PretrainedNetwork(flat, zoo.input_specification("resnet18"))

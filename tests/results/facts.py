@@ -43,7 +43,7 @@ def records() -> list[dict[str, Any]]:
 
 
 def own_granularity(method: str) -> str:
-    return "per_tensor" if method in ("naive", "dfq") else "per_channel"
+    return "per_tensor" if method in ("naive", "dfq", "ocs") else "per_channel"
 
 
 def full_name(model: str) -> str:

@@ -17,7 +17,7 @@ from zeroq.distillation.recipe import recipes
 from zeroq.methods import OWN_SETTINGS, method_by_name, methods
 
 SHAPE = (3, 16, 16)
-FIELDS = ("images", "ranges", *OWN_SETTINGS)
+FIELDS = ("images", "ranges", "uniform", "expansion", *OWN_SETTINGS)
 
 
 def chosen(name: str) -> dict:
@@ -51,14 +51,15 @@ def chain() -> nn.Module:
     return estimate_statistics(nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5)), SHAPE)
 
 
-@pytest.mark.parametrize("name", ["zeroq", "gaussian", "zeroq+dfq", "dfq", "naive"])
+@pytest.mark.parametrize("name", ["zeroq", "gaussian", "zeroq+dfq", "dfq", "naive", "omse", "ocs", "aciq"])
 def test_every_method_runs_by_its_name(chain, name):
-    images = {"count": 2, "iterations": 2} if "zeroq" in name else {}
+    images = {"count": 2, "iterations": 2} if method_by_name(name).images == "distilled" else {}
     result = zeroq.zero_shot_quantize(chain, SHAPE, 4, 8, method=name, **images)
     assert result.report["quantized_weight_layers"] == 4
     assert result.report["unreached_activations"] == []
-    assert (result.sensitivity is None) == (name in ("dfq", "naive"))
-    assert result.settings.mixed == (name not in ("dfq", "naive"))
+    uniform = name in ("dfq", "naive", "omse", "ocs", "aciq")
+    assert (result.sensitivity is None) == uniform
+    assert result.settings.mixed != uniform
     assert result.settings.per_channel == method_by_name(name).per_channel
 
 
@@ -71,7 +72,9 @@ def test_real_images_are_the_caller_s(hand_written, images):
 
 
 def test_a_method_that_does_not_exist(hand_written):
-    with pytest.raises(zeroq.ZeroQError, match="method must be one of zeroq, dfq, gaussian, naive, real, zeroq"):
+    with pytest.raises(
+        zeroq.ZeroQError, match="method must be one of zeroq, aciq, dfq, gaussian, naive, ocs, omse, real, "
+    ):
         zeroq.zero_shot_quantize(hand_written, SHAPE, method="zero")
 
 

@@ -219,6 +219,11 @@ def _lower_layer(graph: fx.GraphModule, name: str, node: fx.Node, number: int) -
     kind = next(each.__name__ for each in type(layer).__mro__ if each.__module__.startswith("torch.nn"))
     if bits == FLOAT_BITS:
         return LoweredLayer(name, kind, bits, bits, weights, reason)
+    if hasattr(layer, "weight_shift"):
+        raise ZeroQError(
+            f"the weight of {name!r} lies between the integers of its grid, since its mean was corrected; export what "
+            f"was quantized without bias_correction='weights' (method aciq)"
+        )
     own = copy.copy(layer)
     own._parameters, own._buffers = dict(layer._parameters), dict(layer._buffers)
     cast(StoredWeight, own).is_integer = not reason

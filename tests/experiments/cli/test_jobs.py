@@ -66,11 +66,12 @@ def test_a_sweep_names_runs_after_what_their_methods_use():
 def test_what_is_idle_is_told_as_the_methods_do(method):
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         config = typed(hydra.compose("config", [f"method={method}"]))
+    own = config.method
     for key in OF_SENSITIVITIES:
-        idle = what_it_is_of(key, config.method.images, config.method.ranges) is not None
-        assert idle != config.method.build().measures_sensitivities
-    uses = config.method.build().uses_images(config.settings(4))
-    assert (what_it_is_of("distill.count", config.method.images, config.method.ranges) is None) == uses
+        idle = what_it_is_of(key, own.images, own.ranges, uniform=own.uniform) is not None
+        assert idle != own.build().measures_sensitivities
+    uses = own.build().uses_images(config.settings(4))
+    assert (what_it_is_of("distill.count", own.images, own.ranges, uniform=own.uniform) is None) == uses
 
 
 @pytest.mark.parametrize(
