@@ -49,8 +49,9 @@ def zero_shot_quantize(
         mixed: choose each layer's bits; None: where the method measures sensitivities.
         method: ``zeroq+``, the best that is known; ``zeroq``, the paper's; or a baseline by its name, such as ``dfq``.
         images: your own, float [N, C, H, W] and normalised, for method ``real``, or instead of the method's.
-        recipe: ``published`` (``distill``), ``fast`` (``distill_fast``) or ``natural`` (``distill_natural``), None: the
-            method's own; ``count`` to ``limits`` are their arguments, None is the recipe's own number.
+        recipe: ``published`` (``distill``), ``fast`` (``distill_fast``), ``natural`` (``distill_natural``), or one of
+            the published code's history, ``published_2020_01``, ``published_2020_02`` and ``published_detection``; None:
+            the method's own. ``count`` to ``limits`` are their arguments, None is the recipe's own number.
         size: the height and width of distilled images in pixels, where it is not the network's own.
         seconds: a budget of time, which chooses iterations, size and number of images, at most ``count``, before
             anything is distilled: the same ``report["work"]`` gives the same result. The report also says what more

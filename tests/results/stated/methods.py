@@ -7,13 +7,14 @@ from math import sqrt
 
 from tests.results.facts import EFFICIENTNET, records
 from zeroq.distillation import fast, published
+from zeroq.images import UNIFORM_LIMIT
 
 
 def passages() -> Iterator[str]:
     default = {name: each.default for name, each in inspect.signature(published.distill).parameters.items()}
     yield f"Adam with learning rate {default['learning_rate']} and {default['iterations']} iterations"
     yield f"after {default['patience']} iterations without progress, down to {default['smallest_learning_rate']}"
-    yield f"uniform noise of standard deviation {published.INITIAL_LIMIT / sqrt(3):.4f}"
+    yield f"uniform noise of standard deviation {UNIFORM_LIMIT / sqrt(3):.4f}"
     iterations = inspect.signature(fast.distill_fast).parameters["iterations"].default
     yield f"Gaussian noise of standard deviation {fast.INITIAL_DEVIATION}, in {iterations} iterations"
     yield f"Its pixels stay within {fast.FARTHEST_PIXEL:g} standard deviations"
