@@ -120,6 +120,8 @@ class Method:
             return
         if settings.percentile is not None:
             raise ZeroQError(f"percentile is of ranges from images, and method {self.name} has none")
+        if settings.calibration != "float":
+            raise ZeroQError(f"calibration is of ranges from images, and method {self.name} has none")
         if settings.mixed:
             raise ZeroQError(
                 f"method {self.name} measures no sensitivities, so it has no mixed precision; take the ranges from "

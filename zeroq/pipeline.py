@@ -137,7 +137,7 @@ def quantize_by_method(
                 **how,
             )
             if method.ranges == "images":
-                calibrate(quantized, seen, settings.percentile)
+                calibrate(quantized, seen, settings.percentile, settings.calibration)
             elif method.ranges == "statistics" and moments is not None:
                 set_ranges(quantized, *moments)
             if settings.clipping == "output_error":

@@ -14,8 +14,8 @@ from zeroq.mixed_precision.budget import Budget, Latency
 from zeroq.mixed_precision.divergence import Direction, check_direction
 from zeroq.mixed_precision.outputs import Output, check_output
 from zeroq.mixed_precision.sensitivity import Mode, check_candidates, check_mode
-from zeroq.quantization.affine import FLOAT_BITS, Granularity
-from zeroq.quantization.calibrate import check_percentile
+from zeroq.quantization.affine import FLOAT_BITS, Granularity, WeightRange, check_weight_range
+from zeroq.quantization.calibrate import Calibration, check_calibration, check_percentile
 from zeroq.quantization.convert import (
     Placement,
     check_activation_bits,
@@ -44,7 +44,7 @@ class Settings:
     ``compensated`` (``round_layer_by_layer``) or ``learned`` (``learn_rounding``). ``clipping`` is ``output_error``
     where the ranges of activations are cut to what disturbs least (``clip_ranges``). The rest is as in ``quantize``,
     ``sensitivity`` (``direction``, ``output``, ``devices``, and its ``mode`` as ``sensitivity``) and ``calibrate``
-    (``percentile``).
+    (``percentile``, ``calibration``).
     """
 
     weight_bits: float | Mapping[str, int] = 4
@@ -56,7 +56,9 @@ class Settings:
     placement: Placement = "layer_inputs"
     per_channel: bool = True
     symmetric: bool | None = None
+    weight_range: WeightRange = "with_zero"
     percentile: float | None = None
+    calibration: Calibration = "float"
     bias_correction: BiasCorrection = "none"
     rounding: Rounding = "nearest"
     clipping: Clipping = "none"
@@ -69,7 +71,8 @@ class Settings:
     @property
     def granularity(self) -> Granularity:
         """How weights are quantized, as ``quantize`` and ``sensitivity`` take it."""
-        return {"per_channel": self.per_channel, "symmetric": is_symmetric(self.symmetric, self.placement)}
+        symmetric = is_symmetric(self.symmetric, self.placement)
+        return {"per_channel": self.per_channel, "symmetric": symmetric, "weight_range": self.weight_range}
 
     @property
     def measured_rounding(self) -> Rounding:
@@ -94,7 +97,9 @@ class Settings:
         check_mode(self.sensitivity)
         check_output(self.output)
         check_placement(self.placement)
+        check_weight_range(self.weight_range, symmetric=self.granularity["symmetric"])
         check_percentile(self.percentile)
+        check_calibration(self.calibration)
         check_bias_correction(self.bias_correction)
         check_rounding(self.rounding)
         check_clipping(self.clipping)

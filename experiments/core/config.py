@@ -156,7 +156,9 @@ class RunConfig:
     seed: int
     placement: str
     symmetric: bool | None
+    weight_range: str
     percentile: float | None
+    calibration: str
     sensitivity: str
     sensitivity_direction: str
     device: str
@@ -175,7 +177,9 @@ class RunConfig:
             refine=self.bits.refine,
             placement=self.placement,
             symmetric=self.symmetric,
+            weight_range=self.weight_range,
             percentile=self.percentile,
+            calibration=self.calibration,
             devices=devices,
             sensitivity=self.sensitivity,
             mixed_activations=self.bits.mixed_activations,
