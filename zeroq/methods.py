@@ -18,7 +18,7 @@ from zeroq.mixed_precision.sensitivity import Mode
 from zeroq.rounding.quantize import Rounding
 from zeroq.settings import BiasCorrection, Clipping, Settings
 
-Images = Literal["distilled", "gaussian", "real", "none"]
+Images = Literal["distilled", "gaussian", "uniform_noise", "real", "none"]
 Ranges = Literal["images", "statistics", "batch"]
 # The graph of a float network (and its input's shape) → the network that is quantized in its place.
 Rewrite = Callable[[nn.Module, tuple[int, int, int]], fx.GraphModule]

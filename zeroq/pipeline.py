@@ -14,7 +14,7 @@ from zeroq.borrowing import borrows
 from zeroq.distillation.recipe import Distillation
 from zeroq.errors import ZeroQError
 from zeroq.graph.tracing import check_traced, trace
-from zeroq.images import Limits, check_images, check_input_shape, check_limits, gaussian_images
+from zeroq.images import Limits, check_images, check_input_shape, check_limits, gaussian_images, uniform_images
 from zeroq.layers import weighted_layers
 from zeroq.methods import Method
 from zeroq.mixed_precision.choices import CostFrontier
@@ -37,6 +37,8 @@ from zeroq.rounding.learned import learn_rounding
 from zeroq.settings import Settings
 from zeroq.stages import Progress, RunStage, Stage, run_plainly, timed
 from zeroq.work import check_seconds, work_within
+
+NOISE = {"gaussian": gaussian_images, "uniform_noise": uniform_images}
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def quantize_by_method(
         input_shape: (channels, height, width) in pixels; a method without images and steps can do without.
         method: what is done, from ``zeroq.methods``.
         settings: bits, placement and the like; their granularity and bias correction go before the method's own.
-        distillation: how images are distilled or, with Gaussian noise, how many are drawn and from which seed.
+        distillation: how images are distilled or, with noise, how many are drawn and from which seed.
         images: the caller's own, float [N, C, H, W] and normalised, instead of the method's.
         limits: the smallest and the largest normalised pixel of each channel, where ranges come from statistics.
         seconds: a budget of time, which chooses how much is distilled, as in ``zero_shot_quantize``.
@@ -241,8 +243,8 @@ def calibration_images(
     """The method's images, and the loss of each iteration where they are distilled."""
     if not method.uses_images(settings):
         return None, None
-    if method.images == "gaussian":
-        return gaussian_images(input_shape, distillation.count, seed=distillation.seed), None
+    if method.images in NOISE:
+        return NOISE[method.images](input_shape, distillation.count, seed=distillation.seed), None
 
     def distilled(progress: Progress) -> tuple[torch.Tensor, list[float]]:
         losses: list[float] = []

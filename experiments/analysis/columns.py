@@ -50,6 +50,7 @@ COLUMNS = (
     Column("Naive", "naive", color="#999999", calibration="Naive"),
     Column("DFQ", "dfq", color="#66a182", reported="dfq", ablated=True),
     Column("Gaussian", "gaussian", color="#edae49", images="Gaussian", pictures=(GIVEN,), calibration="Gaussian"),
+    Column("Uniform noise", "uniform_noise", color="#b58900", images="uniform noise", pictures=(GIVEN,)),
     Column(
         "ZeroQ",
         "zeroq",

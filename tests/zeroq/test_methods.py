@@ -51,7 +51,7 @@ def chain() -> nn.Module:
     return estimate_statistics(nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5)), SHAPE)
 
 
-@pytest.mark.parametrize("name", ["zeroq", "gaussian", "zeroq+dfq", "dfq", "naive"])
+@pytest.mark.parametrize("name", ["zeroq", "gaussian", "uniform_noise", "zeroq+dfq", "dfq", "naive"])
 def test_every_method_runs_by_its_name(chain, name):
     images = {"count": 2, "iterations": 2} if "zeroq" in name else {}
     result = zeroq.zero_shot_quantize(chain, SHAPE, 4, 8, method=name, **images)
@@ -71,7 +71,9 @@ def test_real_images_are_the_caller_s(hand_written, images):
 
 
 def test_a_method_that_does_not_exist(hand_written):
-    with pytest.raises(zeroq.ZeroQError, match="method must be one of zeroq, dfq, gaussian, naive, real, zeroq"):
+    with pytest.raises(
+        zeroq.ZeroQError, match="method must be one of zeroq, dfq, gaussian, naive, real, uniform_noise, zeroq"
+    ):
         zeroq.zero_shot_quantize(hand_written, SHAPE, method="zero")
 
 
