@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from math import sqrt
 
 from tests.results.facts import EFFICIENTNET, records
+from tests.results.stated import published_code
 from zeroq.distillation import fast, published
 from zeroq.images import UNIFORM_LIMIT
 
@@ -23,6 +24,7 @@ def passages() -> Iterator[str]:
     others = [record for record in records() if record["model"] not in ("fashion/mobilenetv2", EFFICIENTNET)]
     assert not any("high-bias absorption where" in reason for record in others for reason in record["skipped_steps"])
     yield "one channel of MobileNetV2 has one"
+    yield from published_code.passages()
 
 
 def channels(model: str, step: str) -> int:
