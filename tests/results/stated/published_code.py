@@ -38,7 +38,8 @@ def settings() -> Iterator[str]:
     yield f"| learning rate {older['learning_rate']}, until the loss is low enough |"
     assert detection["count"] == 1
     yield f"one image, {detection['iterations']} iterations, learning rate {detection['learning_rate']}, no schedule"
-    yield f"at most {published_2020_01.ENOUGH:g} for each BatchNorm layer and {published_2020_01.ENOUGH:g} for the image"
+    enough = f"{published_2020_01.ENOUGH:g}"
+    yield f"at most {enough} for each BatchNorm layer and {enough} for the image"
     yield f"resized to {published_input('inceptionv3').resize} pixels"
     yield f"pytorchcv's own scores are of {ceil(299 / 0.875)}"
     assert all(pairs_by_number(zoo.load(name).module) for name in BUNDLED)
