@@ -19,6 +19,7 @@ from .export.onnx_file import export_onnx as export_onnx
 from .export.runtime import OnnxNetwork as OnnxNetwork
 from .export.runtime import latencies as latencies
 from .images import gaussian_images as gaussian_images
+from .images import uniform_images as uniform_images
 from .methods import Method as Method
 from .mixed_precision.activations import activation_sensitivity as activation_sensitivity
 from .mixed_precision.budget import BitOperations as BitOperations

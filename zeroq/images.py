@@ -1,4 +1,4 @@
-"""Calibration images: what they must satisfy before a network sees them, and Gaussian noise, which needs no network."""
+"""Calibration images: what they must satisfy before a network sees them, and noise, which needs no network."""
 
 from collections.abc import Sequence
 
@@ -7,6 +7,9 @@ import torch
 from zeroq.errors import ZeroQError
 
 MOST_IMAGES = 100_000
+# The published code draws pixels from 0…255, subtracts their mean and divides by their variance (not by their standard
+# deviation): uniform noise of standard deviation 0.0136.
+UNIFORM_LIMIT = 127.5 / (255**2 / 12)
 # The smallest and the largest normalised pixel of each channel.
 Limits = tuple[Sequence[float], Sequence[float]]
 
@@ -69,3 +72,14 @@ def gaussian_images(input_shape: tuple[int, int, int], count: int = 32, *, seed:
     check_input_shape(input_shape)
     check_count(count)
     return torch.randn(count, *input_shape, generator=torch.Generator().manual_seed(seed))
+
+
+def uniform_images(input_shape: tuple[int, int, int], count: int = 32, *, seed: int = 0) -> torch.Tensor:
+    """Uniform noise of mean 0 and standard deviation 0.0136 in the normalised input space, as ``gaussian_images``.
+
+    What the published code starts distillation from, and what others' tables call random data.
+    """
+    check_input_shape(input_shape)
+    check_count(count)
+    generator = torch.Generator().manual_seed(seed)
+    return UNIFORM_LIMIT * (2 * torch.rand(count, *input_shape, generator=generator) - 1)

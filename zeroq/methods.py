@@ -16,14 +16,16 @@ from torch import fx, nn
 from zeroq.errors import ZeroQError
 from zeroq.mixed_precision.sensitivity import Mode
 from zeroq.rounding.quantize import Rounding
-from zeroq.settings import BiasCorrection, Clipping, Settings, WeightRanges
+from zeroq.settings import BiasCorrection, Clipping, Settings, WeightClipping
 
-Images = Literal["distilled", "gaussian", "real", "none"]
+Images = Literal["distilled", "gaussian", "uniform_noise", "real", "none"]
 Ranges = Literal["images", "statistics", "batch"]
 # The graph of a float network (and its input's shape) → the network that is quantized in its place.
 Rewrite = Callable[[nn.Module, tuple[int, int, int]], fx.GraphModule]
 # What a method chooses among the settings; a caller's own choice goes before it.
-OWN_SETTINGS = ("per_channel", "bias_correction", "rounding", "clipping", "weight_ranges", "candidates", "sensitivity")
+OWN_SETTINGS = (
+    *("per_channel", "bias_correction", "rounding", "clipping", "weight_clipping", "candidates", "sensitivity"),
+)
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Method:
         bias_correction: how biases are corrected once weights are rounded, or the ``weights`` themselves.
         rounding: of weights, to the ``nearest``, ``compensated`` or ``learned``.
         clipping: of activation ranges, ``none``, by ``output_error`` or ``squared_error``, or ``analytic``.
-        weight_ranges: ``min_max``, or those of least ``squared_error``.
+        weight_clipping: of weight ranges, ``none`` or by ``squared_error``.
         candidates: bits that mixed precision chooses from.
         sensitivity: ``exact`` or ``estimated``.
         recipe: of distilled images, by its name.
@@ -58,7 +60,7 @@ class Method:
     bias_correction: BiasCorrection = "none"
     rounding: Rounding = "nearest"
     clipping: Clipping = "none"
-    weight_ranges: WeightRanges = "min_max"
+    weight_clipping: WeightClipping = "none"
     candidates: Sequence[int] = (2, 4, 8)
     sensitivity: Mode = "exact"
     recipe: str = "published"
@@ -129,12 +131,16 @@ class Method:
             raise ZeroQError(f"expansion is a share of a layer's channels, at most 1, not {self.expansion}")
         if settings.mixed:
             raise ZeroQError("split channels are no part of the size that a plan keeps to; choose mixed=False")
+        if settings.weight_range != "with_zero":
+            raise ZeroQError("channels are split by ranges that hold 0; choose weight_range='with_zero'")
         if self.steps is not None:
             raise ZeroQError("channels are split in the network as it came; leave out the expansion, or DFQ's steps")
 
     def _check_ranges(self, settings: Settings) -> None:
         if settings.percentile is not None and self.ranges != "images":
             raise ZeroQError(f"percentile is of ranges from images, and method {self.name} has none")
+        if settings.calibration != "float" and self.ranges != "images":
+            raise ZeroQError(f"calibration is of ranges from images, and method {self.name} has none")
         if self.measures_sensitivities:
             return
         if settings.mixed:

@@ -19,7 +19,7 @@ from zeroq.borrowing import borrows
 from zeroq.distillation.recipe import Distillation
 from zeroq.errors import ZeroQError
 from zeroq.graph.tracing import check_traced, trace
-from zeroq.images import Limits, check_images, check_input_shape, check_limits, gaussian_images
+from zeroq.images import Limits, check_images, check_input_shape, check_limits, gaussian_images, uniform_images
 from zeroq.layers import weighted_layers
 from zeroq.methods import Method
 from zeroq.mixed_precision.choices import CostFrontier
@@ -42,6 +42,8 @@ from zeroq.rounding.learned import learn_rounding
 from zeroq.settings import Settings
 from zeroq.stages import Progress, RunStage, Stage, run_plainly, timed
 from zeroq.work import check_seconds, with_size, work_within
+
+NOISE = {"gaussian": gaussian_images, "uniform_noise": uniform_images}
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ def quantize_by_method(
         input_shape: (channels, height, width) in pixels; a method without images and steps can do without.
         method: what is done, from ``zeroq.methods``.
         settings: bits, placement and the like; their granularity and bias correction go before the method's own.
-        distillation: how images are distilled or, with Gaussian noise, how many are drawn and from which seed.
+        distillation: how images are distilled or, with noise, how many are drawn and from which seed.
         images: the caller's own, float [N, C, H, W] and normalised, instead of the method's.
         limits: the smallest and the largest normalised pixel of each channel, where ranges come from statistics.
         seconds: a budget of time, which chooses how much is distilled, as in ``zero_shot_quantize``.
@@ -132,12 +134,14 @@ def quantize_by_method(
             frontier, plan, activation_bits, planned = found
         else:
             plan = resolve_weight_bits(network, settings.weight_bits)
-        split = None
+        split, how = None, settings.granularity
+        # ``check`` saw that ranges hold 0 where they are of these methods.
+        with_zero = {"per_channel": how["per_channel"], "symmetric": how["symmetric"]}
         if method.expansion:
-            network = split = split_outlier_channels(network, shape, plan, method.expansion, **settings.granularity)
+            network = split = split_outlier_channels(network, shape, plan, method.expansion, **with_zero)
 
         def quantized_network(progress: Progress) -> nn.Module:
-            nearest, how = settings.rounding == "nearest", settings.granularity
+            nearest = settings.rounding == "nearest"
             quantized = convert(
                 network,
                 plan if nearest else FLOAT_BITS,
@@ -148,7 +152,7 @@ def quantize_by_method(
                 **how,
             )
             if method.ranges == "images":
-                calibrate(quantized, seen, settings.percentile)
+                calibrate(quantized, seen, settings.percentile, settings.calibration)
             elif method.ranges == "statistics" and moments is not None:
                 set_ranges(quantized, *moments)
             if settings.clipping == "output_error":
@@ -156,8 +160,8 @@ def quantize_by_method(
             elif settings.clipping != "none":
                 by_values = {"squared_error": least_error_range, "analytic": analytic_range}
                 choose_ranges(quantized, seen, by_values[settings.clipping])
-            if settings.weight_ranges == "squared_error":
-                set_least_error_weights(quantized, network, **how)
+            if settings.weight_clipping == "squared_error":
+                set_least_error_weights(quantized, network, **with_zero)
             correct = settings.bias_correction == "empirical"
             if not nearest:
                 shares.update(
@@ -262,8 +266,8 @@ def calibration_images(
     """The method's images, and the loss of each iteration where they are distilled."""
     if not method.uses_images(settings):
         return None, None
-    if method.images == "gaussian":
-        return gaussian_images(input_shape, distillation.count, seed=distillation.seed), None
+    if method.images in NOISE:
+        return NOISE[method.images](input_shape, distillation.count, seed=distillation.seed), None
 
     def distilled(progress: Progress) -> tuple[torch.Tensor, list[float]]:
         losses: list[float] = []

@@ -62,6 +62,7 @@ def measuring_activations(network: nn.Module, images: torch.Tensor, settings: Se
     how: dict[str, Any] = {
         "placement": settings.placement,
         "percentile": settings.percentile,
+        "calibration": settings.calibration,
         "clipped": settings.clipping == "output_error",
         "direction": settings.direction,
         "mode": settings.sensitivity,

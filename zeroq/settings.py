@@ -15,8 +15,8 @@ from zeroq.mixed_precision.divergence import Direction, check_direction
 from zeroq.mixed_precision.grouped import Search
 from zeroq.mixed_precision.outputs import Output, check_output
 from zeroq.mixed_precision.sensitivity import Mode, check_candidates, check_mode
-from zeroq.quantization.affine import FLOAT_BITS, Granularity
-from zeroq.quantization.calibrate import check_percentile
+from zeroq.quantization.affine import FLOAT_BITS, Granularity, WeightRange, check_weight_range
+from zeroq.quantization.calibrate import Calibration, check_calibration, check_percentile
 from zeroq.quantization.convert import (
     Placement,
     check_activation_bits,
@@ -30,7 +30,7 @@ from zeroq.rounding.quantize import Rounding, check_rounding
 MOST_PLANS = 10_000  # each is a pass of all images
 BiasCorrection = Literal["none", "analytic", "empirical", "weights"]
 Clipping = Literal["none", "output_error", "squared_error", "analytic"]
-WeightRanges = Literal["min_max", "squared_error"]
+WeightClipping = Literal["none", "squared_error"]
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,10 @@ class Settings:
     and for DFQ also ``analytic``. ``rounding`` is ``nearest``, ``compensated`` (``round_layer_by_layer``) or
     ``learned`` (``learn_rounding``). ``clipping`` is ``output_error`` where the ranges of activations are cut to what
     disturbs least (``clip_ranges``), ``squared_error`` where to the grid closest to the values
-    (``least_error_range``), ``analytic`` where their distribution says (``analytic_range``). ``weight_ranges`` are
-    ``min_max``, or those of least ``squared_error``. The rest is as in ``quantize``, ``sensitivity`` (``direction``,
-    ``output``, ``devices``, and its ``mode`` as ``sensitivity``) and ``calibrate`` (``percentile``).
+    (``least_error_range``), ``analytic`` where their distribution says (``analytic_range``). ``weight_clipping`` is
+    ``squared_error`` where weights' ranges are those of least squared error. The rest is as in ``quantize``,
+    ``sensitivity`` (``direction``, ``output``, ``devices``, and its ``mode`` as ``sensitivity``) and ``calibrate``
+    (``percentile``, ``calibration``).
     """
 
     weight_bits: float | Mapping[str, int] = 4
@@ -62,11 +63,13 @@ class Settings:
     placement: Placement = "layer_inputs"
     per_channel: bool = True
     symmetric: bool | None = None
+    weight_range: WeightRange = "with_zero"
     percentile: float | None = None
+    calibration: Calibration = "float"
     bias_correction: BiasCorrection = "none"
     rounding: Rounding = "nearest"
     clipping: Clipping = "none"
-    weight_ranges: WeightRanges = "min_max"
+    weight_clipping: WeightClipping = "none"
     sensitivity: Mode = "exact"
     devices: Sequence[str] = ()
     mixed_activations: bool = False
@@ -76,7 +79,8 @@ class Settings:
     @property
     def granularity(self) -> Granularity:
         """How weights are quantized, as ``quantize`` and ``sensitivity`` take it."""
-        return {"per_channel": self.per_channel, "symmetric": is_symmetric(self.symmetric, self.placement)}
+        symmetric = is_symmetric(self.symmetric, self.placement)
+        return {"per_channel": self.per_channel, "symmetric": symmetric, "weight_range": self.weight_range}
 
     @property
     def measured_rounding(self) -> Rounding:
@@ -101,7 +105,9 @@ class Settings:
         check_mode(self.sensitivity)
         check_output(self.output)
         check_placement(self.placement)
+        check_weight_range(self.weight_range, symmetric=self.granularity["symmetric"])
         check_percentile(self.percentile)
+        check_calibration(self.calibration)
         check_bias_correction(self.bias_correction)
         check_rounding(self.rounding)
         check_clipping(self.clipping)
@@ -141,12 +147,12 @@ class Settings:
 
     def _check_weights(self) -> None:
         """Raise ZeroQError for ways to treat weights and ranges that do not go together."""
-        if self.weight_ranges not in get_args(WeightRanges):
+        if self.weight_clipping not in get_args(WeightClipping):
             raise ZeroQError(
-                f"weight_ranges must be one of {', '.join(get_args(WeightRanges))}, not {self.weight_ranges!r}"
+                f"weight_clipping must be one of {', '.join(get_args(WeightClipping))}, not {self.weight_clipping!r}"
             )
         for what, chosen in (
-            ("weight_ranges='squared_error'", self.weight_ranges == "squared_error"),
+            ("weight_clipping='squared_error'", self.weight_clipping == "squared_error"),
             ("bias_correction='weights'", self.bias_correction == "weights"),
         ):
             if chosen and self.rounding != "nearest":
@@ -158,6 +164,8 @@ class Settings:
                 "bias_correction='weights' moves weights between the integers that placement integer multiplies; "
                 "choose placement='layer_inputs'"
             )
+        if self.weight_clipping != "none" and self.weight_range != "with_zero":
+            raise ZeroQError("weight_clipping chooses ranges that hold 0; leave it out, or weight_range='with_zero'")
         if self.mixed_activations and self.clipping in ("squared_error", "analytic"):
             raise ZeroQError(
                 f"clipping={self.clipping!r} is no part of what plans are measured with; leave it out, or "

@@ -13,6 +13,7 @@ from zeroq.distillation.recipe import Distillation, recipe_by_name
 from zeroq.images import Limits, check_images, shape_of
 from zeroq.methods import ZEROQ, method_by_name
 from zeroq.pipeline import QuantizationResult, quantize_by_method
+from zeroq.quantization.affine import WeightRange
 from zeroq.quantization.convert import Placement
 from zeroq.settings import Settings
 from zeroq.stages import RunStage, run_plainly
@@ -50,8 +51,9 @@ def zero_shot_quantize(
         mixed: choose each layer's bits; None: where the method measures sensitivities.
         method: ``zeroq+``, the best that is known; ``zeroq``, the paper's; or a baseline by its name, such as ``dfq``.
         images: your own, float [N, C, H, W] and normalised, for method ``real``, or instead of the method's.
-        recipe: ``published`` (``distill``), ``fast`` (``distill_fast``) or ``natural`` (``distill_natural``), None: the
-            method's own; ``count`` to ``limits`` are their arguments, None is the recipe's own number.
+        recipe: ``published`` (``distill``), ``fast`` (``distill_fast``), ``natural`` (``distill_natural``), or of the
+            published code's history ``published_2020_01``, ``published_2020_02`` or ``published_detection``; None: the
+            method's own. ``count`` to ``limits`` are their arguments, None is the recipe's own number.
         size: the height and width of distilled images in pixels; None is the network's own, and for ``natural`` half of
             it where that is above 128 and the network takes such images.
         seconds: a budget of time, which chooses iterations, size and number of images, at most ``count``, before
@@ -103,11 +105,17 @@ def quantize_naively(
     placement: Placement = "layer_inputs",
     per_channel: bool = False,
     symmetric: bool | None = None,
+    weight_range: WeightRange = "with_zero",
 ) -> QuantizationResult:
     """The naive baseline: one width, by default one weight range a tensor, each batch's own activation range."""
     naive = method_by_name("naive")
     settings = naive.settings(
-        weight_bits, activation_bits, placement=placement, per_channel=per_channel, symmetric=symmetric
+        weight_bits,
+        activation_bits,
+        placement=placement,
+        per_channel=per_channel,
+        symmetric=symmetric,
+        weight_range=weight_range,
     )
     return quantize_by_method(model, None, naive, settings)
 

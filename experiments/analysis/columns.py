@@ -53,6 +53,7 @@ COLUMNS = (
     Column("OCS", "ocs", color="#98c1d9"),
     Column("ACIQ", "aciq", color="#b07d4f"),
     Column("Gaussian", "gaussian", color="#edae49", images="Gaussian", pictures=(GIVEN,), calibration="Gaussian"),
+    Column("Uniform noise", "uniform_noise", color="#b58900", images="uniform noise", pictures=(GIVEN,)),
     Column(
         "ZeroQ",
         "zeroq",

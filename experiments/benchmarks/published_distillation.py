@@ -8,12 +8,12 @@ PyTorch's usual layout, and each loss is read as soon as it is there.
 import torch
 from torch import nn
 
-from zeroq.distillation.published import INITIAL_LIMIT
+from zeroq.images import UNIFORM_LIMIT
 from zeroq.modules import batch_norms, evaluating, model_device
 
 ITERATIONS = 500
-# Of the images themselves, which no layer normalizes.
-EPS = 1e-8
+# Under every root, whatever a layer's own eps.
+EPS = 1e-6
 
 
 def distill_as_published(
@@ -22,7 +22,7 @@ def distill_as_published(
     """Images of the published recipe, [count, channels, height, width]; the weights' gradients are left cleared."""
     device = model_device(model)
     generator = torch.Generator().manual_seed(seed)
-    noise = INITIAL_LIMIT * (2 * torch.rand(count, *input_shape, generator=generator) - 1)
+    noise = UNIFORM_LIMIT * (2 * torch.rand(count, *input_shape, generator=generator) - 1)
     images = noise.to(device).requires_grad_()
     optimizer = torch.optim.Adam([images], lr=0.5)
     schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, min_lr=1e-4, patience=100)
@@ -44,10 +44,10 @@ def distill_as_published(
             model.zero_grad()
             seen.clear()
             model(images)
-            loss = distance(images, zeros, ones, EPS)
+            loss = distance(images, zeros, ones)
             for norm in norms.values():
-                target = (norm.running_var + norm.eps).sqrt()
-                loss = loss + distance(seen[norm], norm.running_mean, target, norm.eps)
+                target = (norm.running_var + EPS).sqrt()
+                loss = loss + distance(seen[norm], norm.running_mean, target)
             loss.backward()
             optimizer.step()
             schedule.step(loss.item())
@@ -57,8 +57,8 @@ def distill_as_published(
     return images.detach()
 
 
-def distance(features: torch.Tensor, mean: torch.Tensor, std: torch.Tensor, eps: float) -> torch.Tensor:
+def distance(features: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
     """One term of Eq. 3, averaged over the images."""
     places = features.flatten(2)
-    squares = (places.mean(2) - mean).square() + ((places.var(2) + eps).sqrt() - std).square()
+    squares = (places.mean(2) - mean).square() + ((places.var(2) + EPS).sqrt() - std).square()
     return squares.sum() / len(features)

@@ -85,7 +85,7 @@ class MethodConfig:
     bias_correction: str
     rounding: str
     clipping: str
-    weight_ranges: str
+    weight_clipping: str
     candidates: list[int]
     sensitivity: str
 
@@ -161,7 +161,9 @@ class RunConfig:
     seed: int
     placement: str
     symmetric: bool | None
+    weight_range: str
     percentile: float | None
+    calibration: str
     sensitivity: str
     sensitivity_direction: str
     frontier: str
@@ -182,7 +184,9 @@ class RunConfig:
             frontier=self.frontier,
             placement=self.placement,
             symmetric=self.symmetric,
+            weight_range=self.weight_range,
             percentile=self.percentile,
+            calibration=self.calibration,
             devices=devices,
             sensitivity=self.sensitivity,
             mixed_activations=self.bits.mixed_activations,

@@ -51,7 +51,9 @@ def chain() -> nn.Module:
     return estimate_statistics(nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5)), SHAPE)
 
 
-@pytest.mark.parametrize("name", ["zeroq", "gaussian", "zeroq+dfq", "dfq", "naive", "omse", "ocs", "aciq"])
+@pytest.mark.parametrize(
+    "name", ["zeroq", "gaussian", "uniform_noise", "zeroq+dfq", "dfq", "naive", "omse", "ocs", "aciq"]
+)
 def test_every_method_runs_by_its_name(chain, name):
     images = {"count": 2, "iterations": 2} if method_by_name(name).images == "distilled" else {}
     result = zeroq.zero_shot_quantize(chain, SHAPE, 4, 8, method=name, **images)
@@ -73,7 +75,8 @@ def test_real_images_are_the_caller_s(hand_written, images):
 
 def test_a_method_that_does_not_exist(hand_written):
     with pytest.raises(
-        zeroq.ZeroQError, match="method must be one of zeroq, aciq, dfq, gaussian, naive, ocs, omse, real, "
+        zeroq.ZeroQError,
+        match="method must be one of zeroq, aciq, dfq, gaussian, naive, ocs, omse, real, uniform_noise, ",
     ):
         zeroq.zero_shot_quantize(hand_written, SHAPE, method="zero")
 

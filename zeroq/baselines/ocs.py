@@ -2,7 +2,7 @@
 
 Zhao, Hu, Dotzel, De Sa, Zhang, *Improving Neural Network Quantization without Retraining using Outlier Channel
 Splitting* (ICML 2019), of weights; the size counts what is added. All layers are split, the first one too, which the
-paper leaves in float. Activations have min–max ranges from the calibration images. With ``weight_ranges=
+paper leaves in float. Activations have min–max ranges from the calibration images. With ``weight_clipping=
 "squared_error"`` what is left is clipped, as the paper also tries.
 """
 

@@ -8,4 +8,4 @@ to its values on the calibration images. The grids are those of all methods here
 
 from zeroq.methods import Method
 
-METHOD = Method("omse", uniform=True, weight_ranges="squared_error", clipping="squared_error")
+METHOD = Method("omse", uniform=True, weight_clipping="squared_error", clipping="squared_error")

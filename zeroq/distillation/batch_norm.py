@@ -1,6 +1,6 @@
 """The distance between the statistics that BatchNorm layers recorded and those of given images (Eq. 3)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, Literal, get_args
 
@@ -13,6 +13,9 @@ from zeroq.images import check_images
 from zeroq.modules import RecordedBatchNorm, batch_norms, evaluating, first_argument, forward, model_device
 
 Statistics = Literal["image", "batch"]
+
+# (BatchNorm layer, its input) of one forward pass, in order of execution.
+Recorded = Sequence[tuple[RecordedBatchNorm, torch.Tensor]]
 
 # Keeps the gradient of the square root finite where a channel is constant and eps is 0.
 SMALLEST_VARIANCE = 1e-12
@@ -64,22 +67,35 @@ def by_image(features: torch.Tensor, images: int) -> torch.Tensor:
 
 
 def statistics_loss(
-    images: torch.Tensor, recorded: list[tuple[RecordedBatchNorm, torch.Tensor]], statistics: Statistics
+    images: torch.Tensor, recorded: Recorded, statistics: Statistics, *, eps: float | None = None
 ) -> torch.Tensor:
     """Eq. 3 for one forward pass: a scalar that is 0 where every mean and standard deviation matches.
 
     ``images`` [N, C, H, W] themselves should have mean 0 and standard deviation 1 in each channel.
     ``statistics="image"``: each image matches on its own, and the loss is averaged over the images (the
-    published code's reading). ``statistics="batch"``: the images match together. Raises ZeroQError where a layer's
-    input does not have the same number of places for each image.
+    published code's reading). ``statistics="batch"``: the images match together. ``eps`` as in ``squared_distances``.
+    Raises ZeroQError where a layer's input does not have the same number of places for each image.
+    """
+    matched = len(images) if statistics == "image" else 1
+    terms = (squares.sum() / matched for squares in squared_distances(images, recorded, statistics, eps=eps))
+    return sum(terms, torch.zeros((), device=images.device))
+
+
+def squared_distances(
+    images: torch.Tensor, recorded: Recorded, statistics: Statistics, *, eps: float | None = None
+) -> Iterator[torch.Tensor]:
+    """(μ̃ − μ)² + (σ̃ − σ)² of each channel, of the images first and then of each layer's input.
+
+    Each is [N, channels] where every image matches on its own, else [channels]. ``eps`` is added to all variances; with
+    None each layer's own is, and nothing to those of the images.
     """
     ones = torch.ones(images.shape[1], device=images.device)
-    loss = _distance(images, 0 * ones, ones, eps=0.0, statistics=statistics)
+    yield _squares(images, 0 * ones, ones, eps=eps or 0.0, statistics=statistics)
     for layer, features in recorded:
-        target_std = (layer.running_var + layer.eps).sqrt()
+        added = layer.eps if eps is None else eps
+        target_std = (layer.running_var + added).sqrt()
         features = by_image(features, len(images))
-        loss = loss + _distance(features, layer.running_mean, target_std, eps=layer.eps, statistics=statistics)
-    return loss
+        yield _squares(features, layer.running_mean, target_std, eps=added, statistics=statistics)
 
 
 @borrows
@@ -101,18 +117,16 @@ def check_statistics(statistics: str) -> None:
         raise ZeroQError(f"statistics must be one of {', '.join(get_args(Statistics))}, not {statistics!r}")
 
 
-def _distance(
+def _squares(
     features: torch.Tensor, mean: torch.Tensor, std: torch.Tensor, *, eps: float, statistics: Statistics
 ) -> torch.Tensor:
-    """‖μ̃ − μ‖² + ‖σ̃ − σ‖² over the channels of [N, C, …]; averaged over N for single images."""
+    """(μ̃ − μ)² + (σ̃ − σ)² of [N, C, …]: [N, C] for single images, else [C]."""
     places = tuple(range(2, features.dim()))
     axes = places if statistics == "image" else (0, *places)
     values = features.numel() // (features.shape[1] * (features.shape[0] if statistics == "image" else 1))
     # One value a channel (a 1 × 1 map) has a mean, but no unbiased variance.
     if values == 1:
-        squares = (features.mean(axes) - mean).square()
-    else:
-        variance, average = torch.var_mean(features, axes, correction=1)
-        deviation = (variance.clamp_min(SMALLEST_VARIANCE) + eps).sqrt()
-        squares = (average - mean).square() + (deviation - std).square()
-    return squares.sum() / (len(features) if statistics == "image" else 1)
+        return (features.mean(axes) - mean).square()
+    variance, average = torch.var_mean(features, axes, correction=1)
+    deviation = (variance.clamp_min(SMALLEST_VARIANCE) + eps).sqrt()
+    return (average - mean).square() + (deviation - std).square()

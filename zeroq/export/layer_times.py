@@ -18,7 +18,7 @@ from zeroq.export.owners import owners_of_kernels, owners_of_words
 from zeroq.export.runtime import profile
 from zeroq.images import check_images, shape_of
 from zeroq.layers import weighted_layers
-from zeroq.quantization.affine import FLOAT_BITS, LARGEST_BITS
+from zeroq.quantization.affine import FLOAT_BITS, LARGEST_BITS, WeightRange
 from zeroq.quantization.calibrate import calibrate
 from zeroq.quantization.convert import Placement, convert
 from zeroq.quantization.permanent_weights import with_permanent_weights
@@ -38,6 +38,7 @@ def layer_times(
     placement: Placement = "layer_inputs",
     per_channel: bool = True,
     symmetric: bool | None = None,
+    weight_range: WeightRange = "with_zero",
     threads: int | None = None,
     repetitions: int = 50,
 ) -> pandas.DataFrame:
@@ -51,7 +52,7 @@ def layer_times(
     Args:
         model: a float network that can be exported; left as it came.
         images: float [N, C, H, W], normalised; the first is what is timed, and ranges are those on all.
-        placement, per_channel, symmetric: as in ``quantize``, since kernels depend on them.
+        placement, per_channel, symmetric, weight_range: as in ``quantize``, since kernels depend on them.
         threads: how many onnxruntime uses, None for as many as PyTorch.
         repetitions: runs of each file; a layer's time is the mean over the faster three quarters.
 
@@ -74,6 +75,7 @@ def layer_times(
                 *(model, bits, LARGEST_BITS, placement),
                 per_channel=per_channel,
                 symmetric=symmetric,
+                weight_range=weight_range,
                 input_shape=shape_of(images),
             )
             calibrate(quantized, images)

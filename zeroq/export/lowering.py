@@ -25,6 +25,7 @@ from zeroq.layers import (
     weight_grid,
     weight_steps,
     weighted_layer,
+    weighted_layers,
 )
 from zeroq.quantization.activations import ActivationQuantizer
 from zeroq.quantization.affine import FLOAT_BITS
@@ -131,11 +132,13 @@ def lowered(graph: fx.GraphModule) -> tuple[fx.GraphModule, list[LoweredLayer]]:
 def explicit(quantized: nn.Module, input_shape: tuple[int, int, int] | None = None) -> fx.GraphModule:
     """The traced copy of a quantized network in which every quantizer is a node of its own.
 
-    Raises ZeroQError where the network is not quantized, or a quantizer that it uses has no range.
+    Raises ZeroQError where the network is not quantized, where a quantizer that it uses has no range, and where a
+    weight's zero point lies outside of its grid.
     """
     check_network(quantized)
     if not any(isinstance(module, QuantizedWeight | QuantizedOutput) for module in quantized.modules()):
         raise ZeroQError("the network is not quantized; export what zeroq.quantize and zeroq.calibrate give")
+    _check_zero_points(quantized)
     graph = trace(quantized, input_shape)
     plain: dict[str, tuple[nn.Module | None, nn.Module | None]] = {}
     for node in list(graph.graph.nodes):
@@ -164,6 +167,19 @@ def explicit(quantized: nn.Module, input_shape: tuple[int, int, int] | None = No
     graph.graph.lint()
     graph.recompile()
     return graph
+
+
+def _check_zero_points(quantized: nn.Module) -> None:
+    """Raise ZeroQError where a weight's zero point is no integer of its grid, as ``weight_range="min_max"`` allows."""
+    for name, layer in weighted_layers(quantized).items():
+        if "weight_zero_point" not in dict(layer.named_buffers(recurse=False)):
+            continue
+        zero_point, (lowest, highest) = layer.get_buffer("weight_zero_point"), weight_grid(layer)
+        if ((zero_point < lowest) | (zero_point > highest)).any():
+            raise ZeroQError(
+                f"layer {name!r} has zero points outside of its weight's {int(layer.get_buffer('weight_bits'))} bits, "
+                f"which no file holds; quantize with weight_range='with_zero'"
+            )
 
 
 def quantizer_of(graph: fx.GraphModule, node: fx.Node) -> ActivationQuantizer | StoredQuantizer | None:

@@ -20,7 +20,7 @@ from zeroq.mixed_precision.outputs import NOT_FINITE, Output, class_scores, read
 from zeroq.mixed_precision.sensitivity import Mode, SensitivityTable, check_candidates, check_mode
 from zeroq.modules import evaluating, model_device, model_dtype
 from zeroq.quantization.affine import FLOAT_BITS, LARGEST_BITS, AffineParameters, fake_quantize
-from zeroq.quantization.calibrate import calibrate, check_percentile
+from zeroq.quantization.calibrate import Calibration, calibrate, check_calibration, check_percentile
 from zeroq.quantization.convert import Placement, activation_quantizers, convert, quantizer_places
 from zeroq.quantization.operations import activation_elements
 from zeroq.quantization.permanent_weights import with_permanent_weights
@@ -71,6 +71,7 @@ def activation_sensitivity(
     *,
     placement: Placement = "layer_inputs",
     percentile: float | None = None,
+    calibration: Calibration = "float",
     clipped: bool = False,
     direction: Direction = "forward",
     mode: Mode = "exact",
@@ -87,7 +88,7 @@ def activation_sensitivity(
         images: float [N, C, H, W], normalised; all pass through at once.
         bits: candidate widths, any subset of 2…8.
         placement: which activations are quantized, as in ``quantize``.
-        percentile: as in ``calibrate``.
+        percentile, calibration: as in ``calibrate``.
         clipped: ranges are cut to what disturbs the layer behind them least, at each width (``clip_ranges``).
         direction, mode, output: as in ``sensitivity``.
         on_layer: receives (activations done, activations in all).
@@ -98,14 +99,15 @@ def activation_sensitivity(
         Rows of activations that no image reaches are 0.
 
     Raises:
-        ZeroQError: bits, images, placement, percentile, direction, mode or output out of range, nothing to compare in
-            the network's output.
+        ZeroQError: bits, images, placement, percentile, calibration, direction, mode or output out of range, nothing to
+            compare in the network's output.
     """
     check_images(images)
     widths = check_candidates(bits)
     check_direction(direction)
     check_mode(mode)
     check_percentile(percentile)
+    check_calibration(calibration)
     images = images.detach().to(model_device(model), model_dtype(model))
     reading = reading_of(model, images, output)
     shape = shape_of(images)
@@ -118,7 +120,7 @@ def activation_sensitivity(
     parameters: dict[str, list[AffineParameters]] = {place: [] for place in reached}
     for width in widths:
         at_width = convert(model, FLOAT_BITS, width, placement, input_shape=shape)
-        calibrate(at_width, images, percentile)
+        calibrate(at_width, images, percentile, calibration)
         if clipped:
             clip_ranges(at_width, model, images, output)
         quantizers = activation_quantizers(at_width)

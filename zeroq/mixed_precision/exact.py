@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch import nn
@@ -48,7 +48,7 @@ class Candidates:
 
     layers: Mapping[str, WeightedLayer]
     widths: Sequence[int]
-    granularity: Mapping[str, bool]
+    granularity: Mapping[str, Any]
     rounded: Mapping[str, Sequence[torch.Tensor]] | None = None
 
     def weights(self, name: str) -> Sequence[torch.Tensor]:

@@ -32,7 +32,7 @@ from zeroq.mixed_precision.plan import BitPlan
 from zeroq.mixed_precision.refine import MeasuredPlan
 from zeroq.mixed_precision.sensitivity import SensitivityTable
 from zeroq.modules import evaluating
-from zeroq.quantization.affine import FLOAT_BITS
+from zeroq.quantization.affine import FLOAT_BITS, Granularity, WeightRange
 from zeroq.quantization.permanent_weights import with_permanent_weights
 from zeroq.rounding.candidates import compensated_weights
 from zeroq.rounding.quantize import Rounding, check_rounding
@@ -64,6 +64,7 @@ def grouped_frontier(
     direction: Direction = "forward",
     per_channel: bool = True,
     symmetric: bool = False,
+    weight_range: WeightRange = "with_zero",
     rounding: Rounding = "nearest",
     output: Output = None,
     on_group: Callable[[int, int], None] = lambda done, total: None,
@@ -79,7 +80,7 @@ def grouped_frontier(
         bins: how many parts sizes are cut into, from the smallest plan to the budget.
         contenders: how many choices are measured in each bin after each group. Of compensated weights the divergence
             is measured as in ``sensitivity``.
-        direction, per_channel, symmetric, rounding: as in ``sensitivity``.
+        direction, per_channel, symmetric, weight_range, rounding: as in ``sensitivity``.
         on_group: receives (groups done, groups in all).
 
     Raises ZeroQError as ``allocate`` and ``sensitivity`` do, for a table of other layers than the network's, and for
@@ -104,7 +105,7 @@ def grouped_frontier(
     smallest = sum(int(group.costs[0]) for group in groups)
     if smallest > budget:
         raise below_smallest(smallest, parameters)
-    granularity = {"per_channel": per_channel, "symmetric": symmetric}
+    granularity: Granularity = {"per_channel": per_channel, "symmetric": symmetric, "weight_range": weight_range}
     candidates = Candidates(weighted_layers(model), [int(bits) for bits in omega.columns], granularity)
     if rounding != "nearest":
         rounded = compensated_weights(model, images[::2], candidates.widths, **granularity)

@@ -19,7 +19,7 @@ from zeroq.mixed_precision.frontier import ParetoFrontier, budget_bits
 from zeroq.mixed_precision.outputs import Output, class_scores, reading_of
 from zeroq.mixed_precision.plan import BitPlan
 from zeroq.modules import evaluating
-from zeroq.quantization.affine import FLOAT_BITS
+from zeroq.quantization.affine import FLOAT_BITS, Granularity, WeightRange
 from zeroq.quantization.permanent_weights import with_permanent_weights
 from zeroq.rounding.quantize import Rounding, quantize
 
@@ -49,6 +49,7 @@ def refine(
     direction: Direction = "forward",
     per_channel: bool = True,
     symmetric: bool = False,
+    weight_range: WeightRange = "with_zero",
     rounding: Rounding = "nearest",
     output: Output = None,
     on_plan: Callable[[int, int], None] = lambda done, total: None,
@@ -68,7 +69,8 @@ def refine(
     first = min(int(numpy.searchsorted(frontier.size_bits, NEAR * budget)), last)
     indices = numpy.unique(numpy.linspace(first, last, count).round().astype(int))
     plans = [frontier[index].plan for index in indices]
-    how: dict[str, Any] = {"per_channel": per_channel, "symmetric": symmetric, "rounding": rounding}
+    granularity: Granularity = {"per_channel": per_channel, "symmetric": symmetric, "weight_range": weight_range}
+    how: dict[str, Any] = {"rounding": rounding, **granularity}
     measured = measure_plans(model, images, plans, direction=direction, output=output, on_plan=on_plan, **how)
     return sorted(measured, key=lambda candidate: candidate.joint_kl)
 
@@ -81,12 +83,14 @@ def measure_plans(
     direction: Direction = "forward",
     per_channel: bool = True,
     symmetric: bool = False,
+    weight_range: WeightRange = "with_zero",
     rounding: Rounding = "nearest",
     output: Output = None,
     on_plan: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[MeasuredPlan]:
     """Each plan with its joint KL; arguments and errors as in ``refine``."""
-    how: dict[str, Any] = {"per_channel": per_channel, "symmetric": symmetric, "rounding": rounding}
+    granularity: Granularity = {"per_channel": per_channel, "symmetric": symmetric, "weight_range": weight_range}
+    how: dict[str, Any] = {"rounding": rounding, **granularity}
     if rounding != "nearest":
         how["images"] = images
     reading = reading_of(model, images, output)

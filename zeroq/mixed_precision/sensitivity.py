@@ -18,7 +18,14 @@ from zeroq.mixed_precision.exact import Candidates, divergences
 from zeroq.mixed_precision.outputs import NOT_FINITE, Output, Reading, reading_of
 from zeroq.modules import evaluating, model_device, model_dtype
 from zeroq.parallel import on_devices
-from zeroq.quantization.affine import LARGEST_BITS, SMALLEST_BITS, check_finite
+from zeroq.quantization.affine import (
+    LARGEST_BITS,
+    SMALLEST_BITS,
+    Granularity,
+    WeightRange,
+    check_finite,
+    check_weight_range,
+)
 from zeroq.quantization.permanent_weights import with_permanent_weights
 from zeroq.rounding.candidates import compensated_weights
 from zeroq.rounding.quantize import Rounding, check_rounding
@@ -69,6 +76,7 @@ def sensitivity(
     direction: Direction = "forward",
     per_channel: bool = True,
     symmetric: bool = False,
+    weight_range: WeightRange = "with_zero",
     mode: Mode = "exact",
     rounding: Rounding = "nearest",
     output: Output = None,
@@ -101,7 +109,7 @@ def sensitivity(
         output: what is compared of the network's output: None where class scores are found by themselves, the key,
             position or function of the output that gives them, ``scores`` for logits that look like probabilities, or
             ``values`` (``zeroq.mixed_precision.outputs``). With ``devices``, a function that can be pickled.
-        per_channel, symmetric: as in ``quantize``.
+        per_channel, symmetric, weight_range: as in ``quantize``.
         on_layer: receives (layers done, layers in all), unless several devices share them.
 
     Raises:
@@ -113,6 +121,7 @@ def sensitivity(
     check_direction(direction)
     check_mode(mode)
     check_rounding(rounding)
+    check_weight_range(weight_range, symmetric=symmetric)
     if not memory_mib > 0:
         raise ZeroQError(f"memory_mib is a bound in MiB and must be positive, not {memory_mib}")
     model = with_permanent_weights(model)
@@ -121,7 +130,8 @@ def sensitivity(
         raise ZeroQError("the network has no Conv or Linear layer, so there is no sensitivity to measure")
     images = images.detach().to(model_device(model), model_dtype(model))
     reading = reading_of(model, images, output)  # what a network cannot do is said of the network, not of a part of it
-    measurement = Measurement(candidates, mode, direction, memory_mib, rounding, per_channel, symmetric, reading)
+    how: Granularity = {"per_channel": per_channel, "symmetric": symmetric, "weight_range": weight_range}
+    measurement = Measurement(candidates, mode, direction, memory_mib, rounding, how, reading)
     if len(devices) < 2:
         values = measurement.values(model, images, on_layer)
     else:
@@ -141,15 +151,14 @@ class Measurement:
     direction: Direction
     memory_mib: float
     rounding: Rounding
-    per_channel: bool
-    symmetric: bool
+    granularity: Granularity
     reading: Reading
 
     def values(
         self, model: nn.Module, images: torch.Tensor, on_layer: Callable[[int, int], None] = lambda done, total: None
     ) -> torch.Tensor:
         """Ω, float64 [layers, widths] on the CPU."""
-        granularity = {"per_channel": self.per_channel, "symmetric": self.symmetric}
+        granularity = self.granularity
         candidates = Candidates(weighted_layers(model), self.widths, granularity)
         check_finite(layer.weight for layer in candidates.layers.values())
         estimated = self.mode == "estimated"
@@ -163,7 +172,7 @@ class Measurement:
         with evaluating(model), torch.no_grad():
             if estimated:
                 values = estimates(model, images, candidates, on_layer=on_layer, reading=self.reading)
-                return extrapolated(values, candidates.widths, self.widths, symmetric=self.symmetric)
+                return extrapolated(values, candidates.widths, self.widths, symmetric=granularity["symmetric"])
             how: dict[str, Any] = {"direction": self.direction, "memory_mib": self.memory_mib, "reading": self.reading}
             return divergences(model, images, candidates, on_layer=on_layer, **how)
 

@@ -18,9 +18,9 @@ class NotCalibratedError(ZeroQError):
 class ActivationQuantizer(nn.Module, Leaf):
     """Per-tensor asymmetric quantization of whatever passes through.
 
-    A quantizer is *dynamic* (each batch's own min–max, the naive baseline) or waits for calibration:
-    between ``start_recording`` and ``freeze`` it passes values through and widens its range; afterwards
-    it quantizes with that range. ``scale``, ``zero_point`` and ``bits`` are buffers, so a state dict
+    A quantizer is *dynamic* (each batch's own min–max, the naive baseline) or waits for calibration: between
+    ``start_recording`` and ``freeze`` it widens its range, and passes values through or quantizes them with the range
+    so far; afterwards it quantizes with that range. ``scale``, ``zero_point`` and ``bits`` are buffers, so a state dict
     carries them; scale is NaN until the range is known.
     """
 
@@ -34,7 +34,7 @@ class ActivationQuantizer(nn.Module, Leaf):
         self.register_buffer("bits", torch.tensor(bits, dtype=torch.int32, device=device))
         self.register_buffer("scale", torch.tensor(float("nan"), device=device))
         self.register_buffer("zero_point", torch.tensor(0, dtype=torch.int32, device=device))
-        self._recording = False
+        self._recording = self._quantizing = False
         self._percentile: float | None = None
         self._range: tuple[torch.Tensor, torch.Tensor] | None = None
         self._read_buffers()
@@ -57,9 +57,10 @@ class ActivationQuantizer(nn.Module, Leaf):
         self.zero_point.zero_()
         self._read_buffers()
 
-    def start_recording(self, percentile: float | None) -> None:
-        """Forget the range and record a new one from what passes through."""
-        self._recording, self._percentile, self._range = True, percentile, None
+    def start_recording(self, percentile: float | None, *, quantizing: bool = False) -> None:
+        """Forget the range and record a new one from what passes through, or is quantized meanwhile."""
+        self._recording, self._quantizing = True, quantizing
+        self._percentile, self._range = percentile, None
 
     def stop_recording(self) -> None:
         """End recording and keep the parameters from before."""
@@ -87,8 +88,8 @@ class ActivationQuantizer(nn.Module, Leaf):
         if not values.numel():  # of a part of the network that is called with no image at all
             return values
         if self._recording:
-            self._record(values.detach())
-            return values
+            low, high = self._record(values.detach())
+            return fake_quantize(values, affine_parameters(low, high, self._bits)) if self._quantizing else values
         if self.dynamic:
             low, high = values.detach().aminmax()
             return fake_quantize(values, affine_parameters(low, high, self._bits))
@@ -103,7 +104,7 @@ class ActivationQuantizer(nn.Module, Leaf):
         known = f"scale={self.scale.item():.4g}, zero_point={self.zero_point.item()}" if self._known else "no range"
         return f"bits={self._bits}, {'dynamic' if self.dynamic else known}"
 
-    def _record(self, values: torch.Tensor) -> None:
+    def _record(self, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         if self._percentile is None:
             low, high = values.aminmax()
         else:
@@ -112,6 +113,7 @@ class ActivationQuantizer(nn.Module, Leaf):
         if self._range is not None:  # a shared module sees several tensors
             low, high = torch.minimum(low, self._range[0]), torch.maximum(high, self._range[1])
         self._range = (low, high)
+        return low, high
 
     def _read_buffers(self) -> None:
         # Plain Python copies: reading a buffer in every forward would synchronise a GPU.

@@ -14,7 +14,7 @@ from zeroq.graph.tracing import trace
 from zeroq.layers import weighted_layers
 from zeroq.modules import model_device
 from zeroq.quantization.activations import ActivationQuantizer
-from zeroq.quantization.affine import FLOAT_BITS, LARGEST_BITS, check_bits
+from zeroq.quantization.affine import FLOAT_BITS, LARGEST_BITS, WeightRange, check_bits, check_weight_range
 from zeroq.quantization.layers import QuantizedOutput, QuantizedWeight, quantize_input, quantize_output, quantize_weight
 from zeroq.quantization.permanent_weights import with_permanent_weights
 
@@ -29,6 +29,7 @@ def convert(
     *,
     per_channel: bool = True,
     symmetric: bool | None = None,
+    weight_range: WeightRange = "with_zero",
     dynamic: bool = False,
     input_shape: tuple[int, int, int] | None = None,
 ) -> nn.Module:
@@ -40,23 +41,23 @@ def convert(
     Arguments as in ``zeroq.quantize``, which also rounds in other ways.
 
     Raises:
-        ZeroQError: bits out of range, a mapping that does not fit the network, an unknown placement, a
-            network without the layers that the placement looks for, one that is quantized already, or, for
+        ZeroQError: bits out of range, a mapping that does not fit the network, an unknown placement or range of
+            weights, a network without the layers that the placement looks for, one that is quantized already, or, for
             ``integer``, one that cannot be traced.
     """
     check_placement(placement)
     check_activation_bits(activation_bits)
+    symmetric = is_symmetric(symmetric, placement)
+    check_weight_range(weight_range, symmetric=symmetric)
     if any(isinstance(module, QuantizedWeight | QuantizedOutput) for module in model.modules()):
         raise ZeroQError("the network is quantized already; quantize the float network instead")
     model = with_permanent_weights(model)
     plan = resolve_weight_bits(model, weight_bits)
 
-    symmetric = is_symmetric(symmetric, placement)
-
     quantized = trace(model, input_shape) if placement == "integer" else copied(model).eval()
     layers = weighted_layers(quantized)
     for name, layer in layers.items():
-        quantize_weight(layer, plan[name], per_channel=per_channel, symmetric=symmetric)
+        quantize_weight(layer, plan[name], per_channel=per_channel, symmetric=symmetric, weight_range=weight_range)
     if activation_bits == FLOAT_BITS:
         return quantized
 

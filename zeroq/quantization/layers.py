@@ -14,7 +14,14 @@ from torch import nn
 from zeroq.graph.tracers import Leaf
 from zeroq.layers import WeightedLayer, channel_axis
 from zeroq.quantization.activations import ActivationQuantizer
-from zeroq.quantization.affine import FLOAT_BITS, AffineParameters, fake_quantize, weight_parameters
+from zeroq.quantization.affine import (
+    FLOAT_BITS,
+    AffineParameters,
+    Granularity,
+    WeightRange,
+    fake_quantize,
+    weight_parameters,
+)
 
 
 class _Converted(nn.Module):
@@ -73,19 +80,33 @@ def plain_again(layer: _Converted) -> tuple[ActivationQuantizer | None, Activati
     return quantizers
 
 
-def quantize_weight(layer: WeightedLayer, bits: int, *, per_channel: bool = True, symmetric: bool = False) -> None:
+def quantize_weight(
+    layer: WeightedLayer,
+    bits: int,
+    *,
+    per_channel: bool = True,
+    symmetric: bool = False,
+    weight_range: WeightRange = "with_zero",
+) -> None:
     """Convert a Conv or Linear layer in place and quantize its weight; 32 bits leave the weight float."""
     _convert(layer, QuantizedWeight)
     layer.register_buffer("weight_bits", torch.tensor(FLOAT_BITS, dtype=torch.int32, device=layer.weight.device))
-    round_to_nearest(layer, bits, per_channel=per_channel, symmetric=symmetric)
+    round_to_nearest(layer, bits, per_channel=per_channel, symmetric=symmetric, weight_range=weight_range)
 
 
-def round_to_nearest(layer: WeightedLayer, bits: int, *, per_channel: bool = True, symmetric: bool = False) -> None:
+def round_to_nearest(
+    layer: WeightedLayer,
+    bits: int,
+    *,
+    per_channel: bool = True,
+    symmetric: bool = False,
+    weight_range: WeightRange = "with_zero",
+) -> None:
     """Quantize the float weight of a layer that ``quantize_weight`` converted; 32 bits leave it float."""
     if bits == FLOAT_BITS:
         return
-    axis = channel_axis(layer)
-    parameters = weight_parameters(layer.weight, bits, per_channel=per_channel, symmetric=symmetric, axis=axis)
+    how: Granularity = {"per_channel": per_channel, "symmetric": symmetric, "weight_range": weight_range}
+    parameters = weight_parameters(layer.weight, bits, axis=channel_axis(layer), **how)
     store_weight(layer, layer.weight, parameters, bits)
 
 

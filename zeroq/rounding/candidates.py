@@ -9,7 +9,7 @@ from torch import nn
 from zeroq.errors import ZeroQError
 from zeroq.layers import WeightedLayer, channel_axis, is_affine, weighted_layers
 from zeroq.modules import evaluating, forward
-from zeroq.quantization.affine import fake_quantize, quantized_weights, weight_parameters
+from zeroq.quantization.affine import Granularity, WeightRange, fake_quantize, quantized_weights, weight_parameters
 from zeroq.rounding.columns import weight_of_rows, weight_rows
 from zeroq.rounding.compensated import Grid, compensated, greedy
 from zeroq.rounding.layer_by_layer import grid_of_rows, inputs_of, moments_of, number_of_calls
@@ -24,6 +24,7 @@ def compensated_weights(
     *,
     per_channel: bool = True,
     symmetric: bool = False,
+    weight_range: WeightRange = "with_zero",
     refined: bool = True,
 ) -> dict[str, list[torch.Tensor]]:
     """Each Conv and Linear weight by its layer's name, at each of the widths (2…8), on the float network's inputs.
@@ -33,7 +34,7 @@ def compensated_weights(
     a third of the time. Raises ZeroQError for inputs of a layer that are not finite.
     """
     layers = weighted_layers(model)
-    granularity = {"per_channel": per_channel, "symmetric": symmetric}
+    granularity: Granularity = {"per_channel": per_channel, "symmetric": symmetric, "weight_range": weight_range}
     calls = number_of_calls(model, images)
     weights = {
         name: quantized_weights(layer.weight, widths, axis=channel_axis(layer), **granularity)
@@ -66,14 +67,13 @@ def at_widths(
     *,
     per_channel: bool,
     symmetric: bool,
+    weight_range: WeightRange = "with_zero",
     refined: bool,
 ) -> list[torch.Tensor]:
     """A layer's weight at each width; all of them are one problem, whose outputs have grids of their own."""
     axis = channel_axis(layer)
-    parameters = [
-        weight_parameters(layer.weight, bits, per_channel=per_channel, symmetric=symmetric, axis=axis)
-        for bits in widths
-    ]
+    how: Granularity = {"per_channel": per_channel, "symmetric": symmetric, "weight_range": weight_range}
+    parameters = [weight_parameters(layer.weight, bits, axis=axis, **how) for bits in widths]
     rows = weight_rows(layer, layer.weight.detach().float())
     grids = [grid_of_rows(layer, each) for each in parameters]
     parts = zip(*((grid.scale, grid.lowest, grid.highest) for grid in grids), strict=True)

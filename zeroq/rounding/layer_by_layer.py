@@ -11,7 +11,7 @@ from zeroq.errors import ZeroQError
 from zeroq.images import check_images
 from zeroq.layers import WeightedLayer, beside_weight, channel_axis, is_affine, shift_bias, weighted_layers
 from zeroq.modules import evaluating, first_argument, forward
-from zeroq.quantization.affine import FLOAT_BITS, AffineParameters, weight_parameters
+from zeroq.quantization.affine import FLOAT_BITS, AffineParameters, Granularity, WeightRange, weight_parameters
 from zeroq.quantization.convert import activation_quantizers
 from zeroq.quantization.layers import round_to_nearest, store_weight
 from zeroq.quantization.permanent_weights import with_permanent_weights
@@ -34,6 +34,7 @@ def round_layer_by_layer(
     *,
     per_channel: bool = True,
     symmetric: bool = False,
+    weight_range: WeightRange = "with_zero",
     correct: bool = False,
     on_layer: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, float]:
@@ -44,7 +45,7 @@ def round_layer_by_layer(
         model: the float network, whose layers say how inputs meet weights.
         images: float [N, C, H, W], normalised; all pass through at once.
         plan: bits of each Conv and Linear weight by its name.
-        per_channel, symmetric: as in ``quantize``.
+        per_channel, symmetric, weight_range: as in ``quantize``.
         correct: shift biases by the mean errors that quantized activations make (``correct_drift``, before any weight
             is rounded), and by the one that a layer's own weight makes. What other layers' weights do to its inputs is
             left alone: on images that are not real these errors have another mean than on real ones.
@@ -67,16 +68,16 @@ def round_layer_by_layer(
     layers, originals = weighted_layers(quantized), weighted_layers(model)
     calls = number_of_calls(quantized, images)
     pending = {name: calls[name] for name in calls if plan[name] != FLOAT_BITS and is_affine(originals[name])}
+    how: Granularity = {"per_channel": per_channel, "symmetric": symmetric, "weight_range": weight_range}
     for name in layers.keys() - pending.keys():
-        round_to_nearest(layers[name], plan[name], per_channel=per_channel, symmetric=symmetric)
+        round_to_nearest(layers[name], plan[name], **how)
     shares: dict[str, float] = {}
     total = len(pending)
 
     def settle(name: str, inputs: list[torch.Tensor]) -> None:
         layer, bits = layers[name], plan[name]
         moments = moments_of(name, originals[name], inputs)
-        axis = channel_axis(layer)
-        parameters = weight_parameters(layer.weight, bits, per_channel=per_channel, symmetric=symmetric, axis=axis)
+        parameters = weight_parameters(layer.weight, bits, axis=channel_axis(layer), **how)
         rows = weight_rows(layer, layer.weight.detach().float())
         damped, shares[name] = moments.shrunk(mismatch[name])
         rounded = compensated(rows, moments.gram, damped, grid_of_rows(layer, parameters))

@@ -22,7 +22,7 @@ from zeroq.images import check_images, shape_of
 from zeroq.layers import WeightedLayer, channel_axis, is_affine, weighted_layer, weighted_layers
 from zeroq.modules import model_device
 from zeroq.quantization.activations import ActivationQuantizer
-from zeroq.quantization.affine import FLOAT_BITS, AffineParameters, weight_parameters
+from zeroq.quantization.affine import FLOAT_BITS, AffineParameters, Granularity, WeightRange, weight_parameters
 from zeroq.quantization.convert import activation_quantizers
 from zeroq.quantization.layers import store_weight
 from zeroq.quantization.permanent_weights import with_permanent_weights
@@ -48,6 +48,7 @@ def learn_rounding(
     *,
     per_channel: bool = True,
     symmetric: bool = False,
+    weight_range: WeightRange = "with_zero",
     iterations: int = ITERATIONS,
     seed: int = 0,
     on_block: Callable[[int, int], None] = lambda done, total: None,
@@ -62,7 +63,7 @@ def learn_rounding(
         quantized: what ``quantize`` made of ``model`` by compensated rounding; it is changed in place.
         model: the float network.
         images: float [N, C, H, W], normalised.
-        per_channel, symmetric: as in ``quantize``, when it was made.
+        per_channel, symmetric, weight_range: as in ``quantize``, when it was made.
         iterations: steps of Adam for each block.
         seed: of the batches, and of the values that are dropped.
         on_block: receives (blocks done, blocks in all).
@@ -82,7 +83,8 @@ def learn_rounding(
         chain = by_image(blocks(trace(student, shape_of(images)).graph, layers, most=LAYERS), teacher, seen[:1])
     uses = Counter(module for block in chain for module in block.modules)
     own_layers = {name: layer for name, layer in layers.items() if uses[name] == 1}
-    grids = grids_of(own_layers, model, per_channel=per_channel, symmetric=symmetric)
+    how: Granularity = {"per_channel": per_channel, "symmetric": symmetric, "weight_range": weight_range}
+    grids = grids_of(own_layers, model, how)
     float_weights = {name: weighted_layer(teacher, name).weight for name in grids}
     generator = torch.Generator(model_device(student)).manual_seed(seed)
     shares = {}
@@ -197,7 +199,7 @@ def unquantized(quantized: nn.Module, model: nn.Module) -> nn.Module:
 
 
 def grids_of(
-    layers: Mapping[str, WeightedLayer], model: nn.Module, *, per_channel: bool, symmetric: bool
+    layers: Mapping[str, WeightedLayer], model: nn.Module, granularity: Granularity
 ) -> dict[str, AffineParameters]:
     """The grids of those quantized layers whose weight alone decides what they make of their input."""
     originals = weighted_layers(model)
@@ -205,9 +207,8 @@ def grids_of(
         name: weight_parameters(
             originals[name].weight,
             int(layer.get_buffer("weight_bits")),
-            per_channel=per_channel,
-            symmetric=symmetric,
             axis=channel_axis(layer),
+            **granularity,
         )
         for name, layer in layers.items()
         if layer.get_buffer("weight_bits") < FLOAT_BITS and is_affine(originals[name])

@@ -9,7 +9,7 @@ from torch import nn
 from zeroq.borrowing import borrows
 from zeroq.errors import ZeroQError
 from zeroq.images import check_images, shape_of
-from zeroq.quantization.affine import FLOAT_BITS, Granularity
+from zeroq.quantization.affine import FLOAT_BITS, Granularity, WeightRange
 from zeroq.quantization.calibrate import calibrate
 from zeroq.quantization.convert import Placement, convert, is_symmetric, resolve_weight_bits
 from zeroq.quantization.permanent_weights import with_permanent_weights
@@ -28,6 +28,7 @@ def quantize(
     *,
     per_channel: bool = True,
     symmetric: bool | None = None,
+    weight_range: WeightRange = "with_zero",
     dynamic: bool = False,
     rounding: Rounding = "nearest",
     images: torch.Tensor | None = None,
@@ -51,6 +52,8 @@ def quantize(
         per_channel: one weight range for each output channel, or one for the tensor.
         symmetric: weight zero points fixed at 0; None: where the placement is ``integer``, since the integer kernels
             of runtimes are slow with any other.
+        weight_range: ``with_zero``, the least and the largest weight, extended to hold 0; ``min_max``, not extended
+            (the published code), with zero points that may lie outside of the grid, where no file holds them.
         dynamic: activation ranges are each batch's own min–max; no calibration.
         rounding: ``nearest``, ``compensated`` for the layer's output on the images (``round_layer_by_layer``), or
             ``learned`` from there for the output of each block of layers (``learn_rounding``).
@@ -59,9 +62,9 @@ def quantize(
             sizes; of the images, where there are some.
 
     Raises:
-        ZeroQError: bits out of range, a mapping that does not fit the network, an unknown placement or rounding, a
-            network without the layers that the placement looks for, one that is quantized already, or, for
-            ``integer``, one that cannot be traced; images that are missing, or that nothing would look at.
+        ZeroQError: bits out of range, a mapping that does not fit the network, an unknown placement, rounding or range
+            of weights, a network without the layers that the placement looks for, one that is quantized already, or,
+            for ``integer``, one that cannot be traced; images that are missing, or that nothing would look at.
     """
     check_rounding(rounding)
     if (rounding == "nearest") != (images is None):
@@ -70,7 +73,11 @@ def quantize(
             if images is not None
             else f"rounding {rounding} looks at images; give some, such as zeroq.distill's, images=…"
         )
-    how: Granularity = {"per_channel": per_channel, "symmetric": is_symmetric(symmetric, placement)}
+    how: Granularity = {
+        "per_channel": per_channel,
+        "symmetric": is_symmetric(symmetric, placement),
+        "weight_range": weight_range,
+    }
     if images is None:
         return convert(model, weight_bits, activation_bits, placement, dynamic=dynamic, input_shape=input_shape, **how)
     check_images(images)

@@ -16,6 +16,7 @@ from tests.experiments.analysis.records import record
         ({"settings": {"distill": "mine"}}, "ZeroQ", {"distill": "mine"}),
         ({"method": "real"}, "Real data*", {}),
         ({"method": "gaussian", "settings": {"distill": "bounded"}}, "Gaussian", {"distill": "bounded"}),
+        ({"method": "uniform_noise"}, "Uniform noise", {}),
         ({"method": "mine", "settings": {"placement": "after_relu"}}, "mine", {}),
     ],
 )

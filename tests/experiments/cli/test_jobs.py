@@ -8,6 +8,7 @@ from experiments.core.choices import CONF
 from experiments.core.config import typed
 from experiments.core.idle import OF_SENSITIVITIES, what_it_is_of
 from zeroq.methods import methods
+from zeroq.settings import Settings
 
 
 def names(*arguments: str) -> list[str]:
@@ -72,6 +73,16 @@ def test_what_is_idle_is_told_as_the_methods_do(method):
         assert idle != own.build().measures_sensitivities
     uses = own.build().uses_images(config.settings(4))
     assert (what_it_is_of("distill.count", own.images, own.ranges, uniform=own.uniform) is None) == uses
+
+
+def test_the_published_quantizers_reach_the_network():
+    words = ["placement=after_relu", "weight_range=min_max", "calibration=quantized"]
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        settings, plain = (typed(hydra.compose("config", each)).settings(4) for each in (words, []))
+    assert (settings.placement, settings.weight_range, settings.calibration) == ("after_relu", "min_max", "quantized")
+    assert (plain.weight_range, plain.calibration) == (Settings().weight_range, Settings().calibration)
+    assert names(*words) == [f"fashion-resnet18,zeroq,w8a8,seed=0,{','.join(sorted(words))}"]
+    assert names("weight_range=with_zero", "calibration=float") == ["fashion-resnet18,zeroq,w8a8,seed=0"]
 
 
 @pytest.mark.parametrize(

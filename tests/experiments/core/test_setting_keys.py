@@ -75,6 +75,9 @@ def test_what_no_run_of_ours_can_have(key, value, content, tmp_path, monkeypatch
     ("key", "value"),
     [
         ("distill", "natural"),
+        ("distill", "published_2020_01"),
+        ("calibration", "quantized"),
+        ("weight_range", "min_max"),
         ("bits.weight", "3.5"),
         ("bits.size_mib", "null"),
         ("method.candidates", "[2,8]"),

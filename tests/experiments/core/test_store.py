@@ -42,6 +42,7 @@ def test_stages_are_shared_by_all_bits(command, outputs, quick_scores):
         ("sensitivity", ["sensitivity=estimated"]),
         ("sensitivity", ["sensitivity_direction=symmetric"]),
         ("sensitivity", ["symmetric=true"]),
+        ("sensitivity", ["weight_range=min_max"]),
         ("sensitivity", ["method.per_channel=false"]),
         ("sensitivity", ["bits.candidates=[3,8]"]),
     ],

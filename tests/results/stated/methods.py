@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from math import sqrt
 
 from tests.results.facts import EFFICIENTNET, records
+from tests.results.stated import published_code
 from zeroq.distillation import fast, published
+from zeroq.images import UNIFORM_LIMIT
 from zeroq.mixed_precision.grouped import grouped_frontier
 
 
@@ -14,7 +16,7 @@ def passages() -> Iterator[str]:
     default = {name: each.default for name, each in inspect.signature(published.distill).parameters.items()}
     yield f"Adam with learning rate {default['learning_rate']} and {default['iterations']} iterations"
     yield f"after {default['patience']} iterations without progress, down to {default['smallest_learning_rate']}"
-    yield f"uniform noise of standard deviation {published.INITIAL_LIMIT / sqrt(3):.4f}"
+    yield f"uniform noise of standard deviation {UNIFORM_LIMIT / sqrt(3):.4f}"
     iterations = inspect.signature(fast.distill_fast).parameters["iterations"].default
     yield f"Gaussian noise of standard deviation {fast.INITIAL_DEVIATION}, in {iterations} iterations"
     yield f"Its pixels stay within {fast.FARTHEST_PIXEL:g} standard deviations"
@@ -26,6 +28,7 @@ def passages() -> Iterator[str]:
     others = [record for record in records() if record["model"] not in ("fashion/mobilenetv2", EFFICIENTNET)]
     assert not any("high-bias absorption where" in reason for record in others for reason in record["skipped_steps"])
     yield "one channel of MobileNetV2 has one"
+    yield from published_code.passages()
 
 
 def channels(model: str, step: str) -> int:

@@ -101,9 +101,9 @@ def test_weights_of_every_kind_are_closer_than_with_min_max_ranges(per_channel, 
 
 
 def test_a_plan_is_not_measured_with_them():
-    with pytest.raises(zeroq.ZeroQError, match="weight_ranges='squared_error' is no part of what plans"):
-        zeroq.Settings(weight_ranges="squared_error").check_values()
+    with pytest.raises(zeroq.ZeroQError, match="weight_clipping='squared_error' is no part of what plans"):
+        zeroq.Settings(weight_clipping="squared_error").check_values()
     with pytest.raises(zeroq.ZeroQError, match="rounded to the nearest"):
-        zeroq.Settings(4, mixed=False, weight_ranges="squared_error", rounding="compensated").check_values()
-    with pytest.raises(zeroq.ZeroQError, match="weight_ranges must be one of min_max, squared_error"):
-        zeroq.Settings(4, mixed=False, weight_ranges="best").check_values()
+        zeroq.Settings(4, mixed=False, weight_clipping="squared_error", rounding="compensated").check_values()
+    with pytest.raises(zeroq.ZeroQError, match="weight_clipping must be one of none, squared_error"):
+        zeroq.Settings(4, mixed=False, weight_clipping="best").check_values()

@@ -72,7 +72,7 @@ def test_every_activation_is_quantized_once_and_a_state_dict_reloads(with_an_out
 
 
 def test_what_is_left_may_be_clipped_too(with_an_outlier, images):
-    clipped = quantized(with_an_outlier, images, 0.1, weight_ranges="squared_error").model
+    clipped = quantized(with_an_outlier, images, 0.1, weight_clipping="squared_error").model
     assert (
         clipped.get_submodule("3").weight_scale
         < quantized(with_an_outlier, images, 0.1).model.get_submodule("3").weight_scale

@@ -7,11 +7,11 @@ from torch import nn
 
 import zeroq
 from tests.zeroq.distillation.networks import Tokens
-from zeroq.distillation.batch_norm import batch_norm_inputs
+from zeroq.distillation.batch_norm import batch_norm_inputs, statistics_loss
 from zeroq.modules import batch_norms
 
 
-def reference_loss(model: nn.Module, images: torch.Tensor, statistics: str) -> float:
+def reference_loss(model: nn.Module, images: torch.Tensor, statistics: str, eps: float | None = None) -> float:
     """Eq. 3 in numpy, float64, from inputs collected without the library's hooks."""
     inputs = []
     handles = [
@@ -25,11 +25,12 @@ def reference_loss(model: nn.Module, images: torch.Tensor, statistics: str) -> f
         handle.remove()
     axes = (2, 3) if statistics == "image" else (0, 2, 3)
     x = images.double().numpy()
-    total = (x.mean(axes) ** 2).sum() + ((x.std(axes, ddof=1) - 1) ** 2).sum()
+    total = (x.mean(axes) ** 2).sum() + ((numpy.sqrt(x.var(axes, ddof=1) + (eps or 0)) - 1) ** 2).sum()
     for module, x in inputs:
         mean, variance = module.running_mean.double().numpy(), module.running_var.double().numpy()
-        deviation = numpy.sqrt(x.var(axes, ddof=1) + module.eps)
-        total += ((x.mean(axes) - mean) ** 2).sum() + ((deviation - numpy.sqrt(variance + module.eps)) ** 2).sum()
+        added = module.eps if eps is None else eps
+        deviation = numpy.sqrt(x.var(axes, ddof=1) + added)
+        total += ((x.mean(axes) - mean) ** 2).sum() + ((deviation - numpy.sqrt(variance + added)) ** 2).sum()
     return total / (len(images) if statistics == "image" else 1)
 
 
@@ -38,6 +39,16 @@ def test_loss_is_equation_3(hand_written, images, statistics):
     hand_written.norm.eps = 0.1  # each layer's own eps counts
     expected = reference_loss(hand_written, images, statistics)
     assert zeroq.batch_norm_loss(hand_written, images, statistics=statistics) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("statistics", ["image", "batch"])
+def test_one_eps_for_all(hand_written, images, statistics):
+    hand_written.norm.eps = 0.1
+    with torch.no_grad(), batch_norm_inputs(hand_written) as recorded:
+        hand_written(images)
+    for eps in (0.0, 1e-6, 0.5):
+        loss = statistics_loss(images, recorded, statistics, eps=eps).item()
+        assert loss == pytest.approx(reference_loss(hand_written, images, statistics, eps), rel=1e-5)
 
 
 def test_shared_batch_norm_counts_every_use(hand_written, images):

@@ -8,7 +8,7 @@ from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
 import zeroq
-from zeroq.distillation.published import INITIAL_LIMIT
+from zeroq.images import UNIFORM_LIMIT
 
 
 @pytest.mark.parametrize("statistics", ["image", "batch"])
@@ -99,7 +99,7 @@ def test_starts_from_the_published_noise(hand_written):
     start = []
     hand_written.register_forward_pre_hook(lambda module, inputs: start.append(inputs[0].detach().clone()))
     zeroq.distill(hand_written, (3, 16, 16), count=32, iterations=1)
-    assert start[0].abs().max() <= INITIAL_LIMIT
+    assert start[0].abs().max() <= UNIFORM_LIMIT
     assert start[0].std().item() == pytest.approx(0.0136, abs=2e-4)
 
 

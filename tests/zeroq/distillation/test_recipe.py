@@ -3,8 +3,10 @@
 import inspect
 
 import torch
+import yaml
 
 import zeroq
+from tests.paths import ROOT
 from zeroq.distillation.recipe import recipes
 
 SHAPE = (3, 16, 16)
@@ -27,3 +29,12 @@ def test_a_recipe_s_numbers_are_its_function_s():
         defaults = inspect.signature(recipe.distil).parameters
         assert recipe.iterations == defaults["iterations"].default
         assert recipe.learning_rate == defaults["learning_rate"].default
+
+
+def test_the_command_line_repeats_a_recipe_s_numbers():
+    folder = ROOT / "conf" / "distill"
+    published = yaml.safe_load((folder / "published.yaml").read_text())
+    for name, recipe in recipes().items():
+        own = published | yaml.safe_load((folder / f"{name}.yaml").read_text())
+        assert (own["recipe"], own["iterations"]) == (name, recipe.iterations)
+        assert own["learning_rate"] == recipe.learning_rate

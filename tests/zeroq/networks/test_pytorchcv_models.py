@@ -38,12 +38,18 @@ def test_preprocessing_of_cifar_10_crops_nothing(checkpoint):
         ("efficientnet_b2b", 260, 293),  # with a share of its own, 0.89
         ("resneta50b", 224, 256),  # in pytorchcv's table without a share
         ("sknet50", 224, 256),  # not in its table
+        ("inceptionv4", 299, 342),
     ],
 )
 def test_preprocessing_of_imagenet_is_pytorchcv_s_own(name, size, resize):
     specification = published_input(name)
     assert (specification.shape, specification.resize) == ((3, size, size), resize)
     assert specification.mean == (0.485, 0.456, 0.406)
+
+
+@pytest.mark.parametrize(("name", "size"), [("resnet18", 224), ("sqnxt23_w2", 224), ("inceptionv3", 299)])
+def test_preprocessing_of_the_paper_s_networks_is_the_published_code_s(name, size):
+    assert published_input(name).resize == int(size / 0.875)
 
 
 @pytest.mark.parametrize(
