@@ -2,6 +2,7 @@
 
 import inspect
 
+import pytest
 import torch
 
 import zeroq
@@ -27,3 +28,9 @@ def test_a_recipe_s_numbers_are_its_function_s():
         defaults = inspect.signature(recipe.distil).parameters
         assert recipe.iterations == defaults["iterations"].default
         assert recipe.learning_rate == defaults["learning_rate"].default
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63])
+def test_seeds_that_torch_does_not_take_are_refused(seed, hand_written):
+    with pytest.raises(zeroq.ZeroQError, match=r"seed must be a whole number from 0 to 2⁶³ − 1"):
+        zeroq.zero_shot_quantize(hand_written, SHAPE, 8, 8, seed=seed, mixed=False)
