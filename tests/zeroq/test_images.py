@@ -18,6 +18,12 @@ def test_counts_that_are_refused(count):
         check_count(count)
 
 
+@pytest.mark.parametrize("shape", [(0, 3, 4, 4), (3, 4, 4), (1, 2, 3, 4, 4)])
+def test_one_image_at_least_of_channels_and_places(shape):
+    with pytest.raises(zeroq.ZeroQError, match="images must be one float tensor"):
+        check_images(torch.zeros(shape))
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_one_pixel_that_is_no_number(value):
     images = torch.zeros(2, 3, 4, 4)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import zeroq
-from zeroq.distillation.recipe import recipes
+from zeroq.distillation.recipe import Distillation, recipes
 
 SHAPE = (3, 16, 16)
 
@@ -28,6 +28,14 @@ def test_a_recipe_s_numbers_are_its_function_s():
         defaults = inspect.signature(recipe.distil).parameters
         assert recipe.iterations == defaults["iterations"].default
         assert recipe.learning_rate == defaults["learning_rate"].default
+
+
+def test_what_is_not_said_is_what_the_functions_have():
+    settings = Distillation()
+    settings.check()
+    defaults = inspect.signature(zeroq.distill).parameters
+    for name in ("count", "seed", "statistics", "limits"):
+        assert getattr(settings, name) == defaults[name].default
 
 
 @pytest.mark.parametrize("seed", [-1, 2**63])
