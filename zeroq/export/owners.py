@@ -38,7 +38,7 @@ def owners_of_kernels(graph: onnx.GraphProto, words: dict[str, str]) -> dict[str
 
     ``words`` as from ``owners_of_words``. Raises ZeroQError where a layer that has words has no node.
     """
-    found = {node.name: words.get(ADDED.sub("", node.name)) for node in graph.node}
+    found = {node.name: _owner(node, words) for node in graph.node}
     producers, consumers = neighbours(graph)
     for node in graph.node:
         if found[node.name] is None and node.op_type in LAYOUT:
@@ -48,6 +48,11 @@ def owners_of_kernels(graph: onnx.GraphProto, words: dict[str, str]) -> dict[str
     if missing := set(words.values()) - set(owners.values()):
         raise ZeroQError(f"onnxruntime's profile does not name what it makes of layer {min(missing)!r}")
     return owners
+
+
+def _owner(node: onnx.NodeProto, words: dict[str, str]) -> str | None:
+    """By its name, or by what it gives: a kernel that onnxruntime fuses of several gets a name of its own."""
+    return next((words[word] for word in (ADDED.sub("", node.name), *node.output) if word in words), None)
 
 
 def neighbours(graph: onnx.GraphProto) -> tuple[dict[str, onnx.NodeProto], dict[str, list[onnx.NodeProto]]]:

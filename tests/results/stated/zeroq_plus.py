@@ -1,6 +1,7 @@
 """The numbers of the section of docs/results.md on ZeroQ+."""
 
 from collections.abc import Iterator
+from statistics import fmean
 
 from experiments.core.record import formatted
 from tests.results.facts import (
@@ -20,6 +21,7 @@ from tests.results.facts import (
 SMALL = {"resnet18": "ResNet18", "mobilenetv2": "MobileNetV2", "squeezenext": "SqueezeNext"}
 NOISE = {"method.images": "gaussian"}
 REAL = {"method.images": "real"}
+QUICK = {"distill": "quick"}
 LEARNED = {"method.rounding": "learned"}
 PLUS = (
     ("`zeroq+`", "zeroq+", {}),
@@ -52,6 +54,7 @@ PLUS_WIDTHS = (
 def passages() -> Iterator[str]:
     yield from scores()
     yield from learned()
+    yield from quick()
     yield from parts(PARTS)
     yield from parts(ALONE)
     yield from integers()
@@ -102,6 +105,16 @@ def learned() -> Iterator[str]:
         yield f"{signed(min(own), 2)} to {signed(max(own), 2)} points at {bits}"
     rest = [gain for (_, bits), gain in gains.items() if bits not in ("W2/A8", "W3/A3")]
     yield f"between {signed(min(rest), 2)} and {signed(max(rest), 2)} elsewhere"
+
+
+def quick() -> Iterator[str]:
+    """Few images after few iterations beside many after many."""
+    for bits in ("W8/A8", "MP4/A8", "W4/A8", "W4/A4"):
+        won = {name: score(name, "zeroq+", bits, QUICK) - score(name, "zeroq+", bits) for name in BUNDLED}
+        of_classifiers = [won[name] for name in CLASSIFIERS]
+        mean, least, most = (f(of_classifiers) for f in (fmean, min, max))
+        cells = [signed(mean, 2), signed(least, 2), signed(most, 2), signed(won["retinanet"], 3)]
+        yield f"| {bits} | {' | '.join(cells)} |"
 
 
 def parts(rows: tuple[tuple[str, str, dict], ...]) -> Iterator[str]:

@@ -17,6 +17,14 @@ def test_reaches_the_loss_of_the_published_recipe():
     assert zeroq.batch_norm_loss(mobilenet.module, images) < 0.4478
 
 
+def test_images_start_as_noise_of_deviation_0_3(hand_written):
+    seen = []
+    hand_written.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].clone()))
+    zeroq.distill_fast(hand_written, SHAPE, 4, 1, seed=3)
+    noise = 0.3 * torch.randn(4, *SHAPE, generator=torch.Generator().manual_seed(3))
+    assert any(torch.equal(each, noise) for each in seen)
+
+
 def test_every_loss_is_reported_in_order(hand_written):
     reported = []
     iterations = REPORT_EVERY + 3

@@ -2,12 +2,13 @@
 
 import inspect
 
+import pytest
 import torch
 import yaml
 
 import zeroq
 from tests.paths import ROOT
-from zeroq.distillation.recipe import recipes
+from zeroq.distillation.recipe import Distillation, recipes
 
 SHAPE = (3, 16, 16)
 
@@ -32,9 +33,27 @@ def test_a_recipe_s_numbers_are_its_function_s():
 
 
 def test_the_command_line_repeats_a_recipe_s_numbers():
+    """Its ``natural`` is a longer one, and ``quick`` the library's."""
     folder = ROOT / "conf" / "distill"
-    published = yaml.safe_load((folder / "published.yaml").read_text())
+
+    def numbers(name: str) -> dict:
+        return yaml.safe_load((folder / f"{name}.yaml").read_text())
+
     for name, recipe in recipes().items():
-        own = published | yaml.safe_load((folder / f"{name}.yaml").read_text())
+        own = numbers("published") | numbers(name) | (numbers("quick") if name == "natural" else {})
         assert (own["recipe"], own["iterations"]) == (name, recipe.iterations)
         assert own["learning_rate"] == recipe.learning_rate
+
+
+def test_what_is_not_said_is_what_the_functions_have():
+    settings = Distillation()
+    settings.check()
+    defaults = inspect.signature(zeroq.distill).parameters
+    for name in ("count", "seed", "statistics", "limits"):
+        assert getattr(settings, name) == defaults[name].default
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63])
+def test_seeds_that_torch_does_not_take_are_refused(seed, hand_written):
+    with pytest.raises(zeroq.ZeroQError, match=r"seed must be a whole number from 0 to 2⁶³ − 1"):
+        zeroq.zero_shot_quantize(hand_written, SHAPE, 8, 8, seed=seed, mixed=False)

@@ -251,6 +251,15 @@ def test_a_layer_that_the_runtime_leaves_in_float_is_named(tmp_path):
     assert kernels(report.path)["QLinearConv"] == 1
 
 
+@pytest.mark.parametrize(("end", "kernel"), [(nn.ReLU, "FusedGemm"), (nn.ReLU6, "Gemm")])
+def test_an_activation_that_gives_the_output_leaves_its_layer_in_float(end, kernel, tmp_path):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 4), end()).eval()
+    *_, report = through(network, tmp_path)
+    assert kernels(report.path)[kernel] == 1
+    assert report.float_layers == {"2": "it gives the network's output"}
+
+
 def test_what_the_plan_left_in_float_stays_so_in_every_session(tmp_path):
     torch.manual_seed(0)
     network = estimate_statistics(Between(nn.ReLU()), SHAPE)

@@ -11,6 +11,7 @@ from torch import nn
 import zeroq
 from tests.networks import HandWritten
 from tests.zeroq.mixed_precision.networks import Awkward, Detector, network
+from zeroq.mixed_precision.sensitivity import check_candidates
 from zeroq.quantization.affine import quantized_weight
 
 
@@ -109,3 +110,10 @@ def test_progress_ends_at_all_layers(hand_written, images):
         zeroq.sensitivity(hand_written, images, on_layer=lambda *step, steps=steps: steps.append(step), **settings)
         assert steps[-1] == (4, 4)
         assert steps == sorted(steps)
+
+
+@pytest.mark.parametrize("bits", [[1, 4], [4, 9], [], 4])
+def test_candidates_that_no_weight_has_are_refused(bits):
+    assert check_candidates([8, 2, 4, 4]) == (2, 4, 8)
+    with pytest.raises(zeroq.ZeroQError, match="candidate bits must be a list of widths in 2…8"):
+        check_candidates(bits)

@@ -4,6 +4,7 @@ import pytest
 from pytorchcv.model_provider import get_model
 
 import zeroq
+from zeroq.quantization.size import average_bits_for
 
 
 @pytest.mark.parametrize(
@@ -29,3 +30,8 @@ def test_everything_else_counts_at_the_mean_bits(hand_written):
     mean = sum(weights[name] * plan[name] for name in plan) / sum(weights.values())
     total = sum(parameter.numel() for parameter in hand_written.parameters())
     assert zeroq.size_mib(hand_written, plan) == pytest.approx(total * mean / 8 / 2**20)
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_the_mean_bits_of_a_size_are_those_it_was_made_of(bits, hand_written):
+    assert average_bits_for(hand_written, zeroq.size_mib(hand_written, bits)) == pytest.approx(bits)

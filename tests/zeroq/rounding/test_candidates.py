@@ -41,6 +41,32 @@ def test_each_width_is_what_rounding_that_layer_alone_gives(chain, photos, per_c
             torch.testing.assert_close(weight, alone.get_submodule(name).weight.detach(), rtol=0, atol=1e-6)
 
 
+class Changing(nn.Module):
+    """A layer that is called twice, whose first input is changed behind it, in place or as a copy."""
+
+    def __init__(self, inplace: bool):
+        super().__init__()
+        self.first, self.norm, self.relu = nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(inplace)
+        self.twice, self.head = nn.Conv2d(4, 4, 3, padding=1), nn.Linear(4, 5)
+
+    def forward(self, images):
+        features = self.norm(self.first(images))
+        return self.head((self.twice(features) + self.twice(self.relu(features))).mean((2, 3)))
+
+
+def test_inputs_are_what_they_were_when_a_layer_saw_them(photos):
+    torch.manual_seed(0)
+    model = estimate_statistics(Changing(inplace=False), (3, 8, 8))
+    other = Changing(inplace=True).eval()
+    other.load_state_dict(model.state_dict())
+    expected, found = (compensated_weights(network, photos, (3,))["twice"][0] for network in (model, other))
+    assert torch.equal(found, expected)
+    plan = {"first": 32, "twice": 3, "head": 32}
+    how = {"rounding": "compensated", "images": photos}
+    one, two = (zeroq.quantize(network, plan, 32, **how).twice.weight for network in (model, other))
+    assert torch.equal(one, two)
+
+
 def test_what_cannot_be_compensated_is_rounded_to_the_nearest(hand_written, images):
     weights = compensated_weights(hand_written, images, (3,))
     assert torch.equal(weights["stem"][0], quantized_weight(hand_written.stem.weight, 3))  # doubles its output

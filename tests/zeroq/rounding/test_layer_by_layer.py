@@ -276,3 +276,14 @@ def test_inputs_that_are_overwritten_later(photos):
         for kind in (Unusual, Spelled)
     )
     assert torch.equal(in_place, plain)
+
+
+def test_every_layer_that_is_rounded_is_a_step(several, photos):
+    steps = []
+    quantized = zeroq.quantize(several, 32, 32)
+    plan = dict.fromkeys(weighted_layers(several), 3) | {"up": 32}
+    zeroq.round_layer_by_layer(
+        quantized, several, photos, plan, on_layer=lambda done, total: steps.append((done, total))
+    )
+    # Neither the one that is left in float nor the one that is never called.
+    assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
