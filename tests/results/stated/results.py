@@ -20,7 +20,7 @@ from tests.results.facts import (
     sensitivities,
     signed,
 )
-from tests.results.stated import other_tools, others, plans_and_images, zeroq_plus
+from tests.results.stated import as_published, other_tools, others, plans_and_images, zeroq_plus
 from zeroq.networks import efficientnet_lite
 
 BELOW_EIGHT = ("W6/A6", "W4/A8", "W4/A4", "MP6/A6", "MP4/A8")
@@ -36,6 +36,7 @@ def passages() -> Iterator[str]:
     yield from mixed_precision()
     yield from plans_and_images.passages()
     yield from distilled_or_gaussian()
+    yield from as_published.passages()
     yield from zeroq_plus.passages()
     yield from dfq()
     yield from equalization()
