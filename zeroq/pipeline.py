@@ -45,6 +45,9 @@ from zeroq.work import check_seconds, with_size, work_within
 
 NOISE = {"gaussian": gaussian_images, "uniform_noise": uniform_images}
 
+# Clipping by an activation's own values, whatever is behind it.
+BY_VALUES = {"squared_error": least_error_range, "analytic": analytic_range}
+
 
 @dataclass(frozen=True)
 class QuantizationResult:
@@ -52,8 +55,8 @@ class QuantizationResult:
 
     ``report`` holds plain values: sizes in MiB, mean weight bits, counts of quantized layers and activations, the names
     of the activations that no image reached, where images were distilled the loss of each iteration
-    (``distill_losses``), for DFQ the steps that had nothing to work on (``skipped_steps``), for compensated and learned
-    rounding by layer the share of its inputs' correlations that so few images cannot vouch for
+    (``distill_losses``), for DFQ and OCS the steps that had nothing to work on (``skipped_steps``), for compensated and
+    learned rounding by layer the share of its inputs' correlations that so few images cannot vouch for
     (``distrusted_correlations``; 1 is rounding to the nearest), and for learned rounding by each block's first layer
     its error on images held out, as a share of that before (``learned_errors``; 1 where it stays). Where activations
     have widths of their own, ``activation_plan`` (by place) and, where the mean is planned, ``mean_activation_bits``;
@@ -158,8 +161,7 @@ def quantize_by_method(
             if settings.clipping == "output_error":
                 clip_ranges(quantized, network, seen, settings.output)
             elif settings.clipping != "none":
-                by_values = {"squared_error": least_error_range, "analytic": analytic_range}
-                choose_ranges(quantized, seen, by_values[settings.clipping])
+                choose_ranges(quantized, seen, BY_VALUES[settings.clipping])
             if settings.weight_clipping == "squared_error":
                 set_least_error_weights(quantized, network, **with_zero)
             correct = settings.bias_correction == "empirical"

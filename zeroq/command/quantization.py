@@ -151,6 +151,8 @@ def check_method(method: Method, *, mixed: bool, has_images: bool) -> None:
         raise ZeroQError(
             f"method {method.name} has no fixed ranges of activations, and a file needs them; choose another"
         )
+    if method.bias_correction == "weights":
+        raise ZeroQError(f"method {method.name} moves weights between the integers that a file holds; choose another")
     if mixed and not method.measures_sensitivities:
         raise ZeroQError(
             f"method {method.name} cannot choose bits layer by layer; give all the same, as in --bits w8a8"

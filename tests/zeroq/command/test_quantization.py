@@ -116,6 +116,7 @@ def test_pictures_are_drawn_prepared_and_used(zeroq_command, workplace, monkeypa
         (["nets:network", "--method", "magic"], "method must be one of"),
         (["nets:network", "--method", "dfq"], "give all the same, as in --bits w8a8"),
         (["nets:network", "--method", "naive", "--bits", "w8a8"], "no fixed ranges"),
+        (["nets:network", "--method", "aciq", "--bits", "w8a8"], "between the integers that a file holds"),
         (["nets:network", "--method", "real"], "--images FOLDER"),
         (["nets:network", "--images", "nowhere"], "nowhere is no folder"),
         (["nets:network", "--images", "."], "holds no pictures"),
