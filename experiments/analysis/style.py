@@ -29,7 +29,7 @@ STYLE = {
     "axes.spines.right": False,
     "legend.frameon": False,
     "savefig.bbox": "tight",
-    "figure.dpi": 300,
+    "figure.dpi": 200,
     "savefig.dpi": "figure",
 }
 

@@ -7,7 +7,7 @@ from torch import nn
 
 import zeroq
 from tests.zeroq.distillation.networks import Tokens
-from zeroq.distillation.batch_norm import batch_norm_inputs, statistics_loss
+from zeroq.distillation.batch_norm import batch_norm_inputs, by_image, statistics_loss
 from zeroq.modules import batch_norms
 
 
@@ -103,3 +103,16 @@ def test_batch_norm_called_with_a_keyword():
     assert zeroq.batch_norm_loss(Named(), images) == pytest.approx(
         2 * reference_loss(nn.Flatten(), images, "image"), rel=1e-3
     )
+
+
+@pytest.mark.parametrize("places", [(), (5,), (5, 7)])
+@pytest.mark.parametrize("windows", [1, 4])
+def test_rows_are_divided_among_images_in_order(windows, places):
+    features = torch.randn(3 * windows, 2, *places)
+    found = by_image(features, 3)
+    assert found.shape[:2] == (3, 2)
+    for image in range(3):
+        own = features[image * windows : (image + 1) * windows]  # [windows, channels, places…]
+        assert torch.equal(found[image].flatten(1), own.transpose(0, 1).flatten(1))
+    with pytest.raises(zeroq.ZeroQError, match="cannot be divided among 5 images"):
+        by_image(features, 5)

@@ -53,6 +53,11 @@ def test_what_is_not_said_is_what_the_functions_have():
         assert getattr(settings, name) == defaults[name].default
 
 
+@pytest.mark.parametrize("seed", [0, 1, 2**63 - 1])
+def test_seeds_that_torch_takes(seed):
+    Distillation(seed=seed).check()
+
+
 @pytest.mark.parametrize("seed", [-1, 2**63])
 def test_seeds_that_torch_does_not_take_are_refused(seed, hand_written):
     with pytest.raises(zeroq.ZeroQError, match=r"seed must be a whole number from 0 to 2⁶³ − 1"):

@@ -76,7 +76,7 @@ def test_what_cannot_be_compensated_is_rounded_to_the_nearest(hand_written, imag
 @pytest.mark.parametrize("mode", ["exact", "estimated"])
 def test_compensated_layers_are_less_sensitive(chain, photos, mode):
     nearest, compensated = (
-        zeroq.sensitivity(chain, photos, (2, 3), mode=mode, rounding=rounding)
+        zeroq.sensitivity(chain, photos, (2, 3, 8), mode=mode, rounding=rounding)
         for rounding in ("nearest", "compensated")
     )
     assert compensated.to_numpy().sum() < nearest.to_numpy().sum()

@@ -52,6 +52,16 @@ def test_it_is_what_the_norms_recorded_against_what_they_see(network, images):
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())
 
 
+def test_norms_over_vectors_say_so_too(images):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(147, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)).eval()
+    outputs = network[1](network[0](images)).detach().double()
+    target = 1 + network[2].eps
+    deviation = outputs.std(0, correction=0)
+    expected = (((outputs.mean(0) ** 2 + (deviation - target**0.5) ** 2) / target).clamp_max(1)).mean().item()
+    assert statistics_mismatch(network, images)["1"] == pytest.approx(expected, rel=1e-5)
+
+
 def test_statistics_of_the_images_themselves_match(network, images):
     network.train()
     for norm in (network.norm, network.active, network.behind_a_sum):
