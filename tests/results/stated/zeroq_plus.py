@@ -3,7 +3,10 @@
 from collections.abc import Iterator
 from statistics import fmean
 
+import yaml
+
 from experiments.core.record import formatted
+from tests.paths import ROOT
 from tests.results.facts import (
     BOUNDED,
     BUNDLED,
@@ -17,6 +20,7 @@ from tests.results.facts import (
     score,
     signed,
 )
+from zeroq.distillation.recipe import recipe_by_name
 
 SMALL = {"resnet18": "ResNet18", "mobilenetv2": "MobileNetV2", "squeezenext": "SqueezeNext"}
 NOISE = {"method.images": "gaussian"}
@@ -109,6 +113,13 @@ def learned() -> Iterator[str]:
 
 def quick() -> Iterator[str]:
     """Few images after few iterations beside many after many."""
+    recipe, conf = recipe_by_name("natural"), ROOT / "conf" / "distill"
+    numbers = yaml.safe_load((conf / "published.yaml").read_text()) | yaml.safe_load(
+        (conf / "natural.yaml").read_text()
+    )
+    yield f"distils {recipe.count} images in {recipe.iterations} iterations"
+    yield f"where the table has {numbers['count']} after {numbers['iterations']}"
+    yield f"`count={numbers['count']}, iterations={numbers['iterations']}`"
     for bits in ("W8/A8", "MP4/A8", "W4/A8", "W4/A4"):
         won = {name: score(name, "zeroq+", bits, QUICK) - score(name, "zeroq+", bits) for name in BUNDLED}
         of_classifiers = [won[name] for name in CLASSIFIERS]
