@@ -191,8 +191,8 @@ def setting_words(record: dict) -> tuple[str, ...]:
 
 
 def by_recipe(records: list[dict]) -> dict[tuple[str, ...], list[dict]]:
-    """The compared records of each network and recipe of its images."""
-    return comparable(compared(records), recipe_words)
+    """The compared records of each network and recipe of its images; more or fewer of them are no other recipe."""
+    return comparable([each for each in compared(records) if "distill.count" not in each["settings"]], recipe_words)
 
 
 def zeroq_by_setting(records: list[dict]) -> dict[tuple[str, ...], list[dict]]:

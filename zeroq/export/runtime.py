@@ -72,16 +72,23 @@ def session(
         options.optimized_model_filepath = str(optimized)
     if profiled is not None:
         options.enable_profiling, options.profile_file_prefix = True, str(profiled / "profile")
-    providers = ["CPUExecutionProvider"]
     try:
         try:
-            return onnxruntime.InferenceSession(path, options, providers)
+            return _opened(path, options)
         except onnxruntime_errors.Fail as error:
             if SHARED not in str(error):
                 raise
-        return onnxruntime.InferenceSession(with_separate_weights(path), options, providers)
+        try:
+            return _opened(with_separate_weights(path), options)
+        except onnxruntime_errors.Fail:  # a file that others wrote may share what this project's do not
+            options.add_session_config_entry(EXACT_SUMS, "0")
+            return _opened(path, options)
     except Exception as error:  # onnxruntime's own have no base class of theirs
         raise ZeroQError(f"onnxruntime does not take {path}: {_reason(error)}") from error
+
+
+def _opened(model: Path | str | bytes, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(model, options, ["CPUExecutionProvider"])
 
 
 def run(runtime: onnxruntime.InferenceSession, images: torch.Tensor) -> list[numpy.ndarray]:

@@ -8,7 +8,8 @@ from zeroq.export.extra import imported_from_extra
 with imported_from_extra():
     import onnx
 
-WITH_WEIGHTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+# Where operators take a weight, or a zero point.
+PLACES = {"Conv": 1, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1, "QuantizeLinear": 2, "DequantizeLinear": 2}
 
 
 def with_separate_weights(path: Path | str) -> bytes:
@@ -28,6 +29,7 @@ def with_separate_weights(path: Path | str) -> bytes:
         if value in constants:
             graph.initializer.append(copy.deepcopy(constants[value]))
             graph.initializer[-1].name = name
+            constants[name] = graph.initializer[-1]
             return name
         node = producers.get(value)
         if node is None or not is_constant(value):
@@ -47,8 +49,9 @@ def with_separate_weights(path: Path | str) -> bytes:
         )
 
     for index, node in enumerate(list(graph.node)):
-        if node.op_type in WITH_WEIGHTS:
-            node.input[1] = own(node.input[1], f"_own_{index}")
+        place = PLACES.get(node.op_type)
+        if place is not None and len(node.input) > place:
+            node.input[place] = own(node.input[place], f"_own_{index}")
         nodes.append(node)
     del graph.node[:]
     graph.node.extend(nodes)

@@ -1,6 +1,5 @@
 """Networks of which a file or a simulation once said something else: each stands for a kind."""
 
-import onnxruntime
 import pytest
 import torch
 from torch import nn
@@ -9,7 +8,7 @@ from torch.nn import functional
 import zeroq
 from tests.networks import estimate_statistics
 from zeroq.export.integer_arithmetic import integer_arithmetic
-from zeroq.export.runtime import OnnxNetwork, kernels
+from zeroq.export.runtime import OnnxNetwork, kernels, session
 
 
 class Between(nn.Module):
@@ -267,8 +266,7 @@ def test_what_the_plan_left_in_float_stays_so_in_every_session(tmp_path):
     quantized = zeroq.quantize(network, {"first": 8, "second": 32, "head": 8}, 8, "integer")
     zeroq.calibrate(quantized, images)
     report = zeroq.export_onnx(quantized, tmp_path / "file.onnx", images)
-    session = onnxruntime.InferenceSession(report.path, providers=["CPUExecutionProvider"])
-    (found,) = session.run(None, {"images": images.numpy()})
+    (found,) = session(report.path).run(None, {"images": images.numpy()})
     with torch.no_grad():
         assert apart(torch.from_numpy(found), integer_arithmetic(quantized)(images)) < 1e-5
     assert report.float_layers == {"second": "its weight is float"}
