@@ -39,6 +39,7 @@ NO_SWEEP = ("distill", "bits.weight")
 # What a default is called that this copy of the repository does not know.
 UNKNOWN = "default"
 # What the records say whose plans keep another budget than one of size.
+PICTURED = 32  # images of a run in figures
 OTHER_BUDGETS = {"bops_share", "planned_ms"}
 
 
@@ -191,8 +192,9 @@ def setting_words(record: dict) -> tuple[str, ...]:
 
 
 def by_recipe(records: list[dict]) -> dict[tuple[str, ...], list[dict]]:
-    """The compared records of each network and recipe of its images; more or fewer of them are no other recipe."""
-    return comparable([each for each in compared(records) if "distill.count" not in each["settings"]], recipe_words)
+    """The compared records of each network and recipe of its images, of at most ``PICTURED``: more show nothing new."""
+    few = [each for each in compared(records) if int(each["settings"].get("distill.count", 0)) <= PICTURED]
+    return comparable(few, recipe_words)
 
 
 def zeroq_by_setting(records: list[dict]) -> dict[tuple[str, ...], list[dict]]:
